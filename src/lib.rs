@@ -1,0 +1,33 @@
+//! Fleet Manager: an open, self-hosted implementation of the system that Azure calls
+//! *Azure Kubernetes Fleet Manager*.
+//!
+//! The rooms of the house, and the direction in which they may use each other, top to bottom:
+//!
+//! - [`cli`]: the command line, one file a subcommand.
+//! - [`local`]: what only a local world needs: a private PostgreSQL, keys, a sample fleet.
+//! - [`app`]: wiring of pool, clock, clients and limits; the order of start and stop.
+//! - [`api`]: HTTP: router, layers, one file a resource type, operations.
+//! - [`jobs`]: one file a job kind: load, ask a pure room, store, one upstream call.
+//! - [`store`]: PostgreSQL, one file an aggregate; all SQL about resources is here.
+//! - [`identity`]: bearer tokens, and who may do what.
+//! - [`azure`]: the client of ARM and AKS as an upstream.
+//! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
+//! - [`rollout`]: update runs: plan, advance, derive (pure).
+//! - [`model`]: the resource types: typed bodies, defaults, validation, API versions (pure).
+//! - [`arm`]: the ARM protocol, knowing nothing of fleets (pure).
+//! - [`config`], [`telemetry`]: every setting; logs.
+
+pub mod api;
+pub mod app;
+pub mod arm;
+pub mod azure;
+pub mod cli;
+pub mod config;
+pub mod identity;
+pub mod jobs;
+pub mod local;
+pub mod model;
+pub mod rollout;
+pub mod store;
+pub mod telemetry;
+pub mod work;

@@ -1,0 +1,3 @@
+//! Entry point: everything is in the library, so that tests and benches can reach it.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The one integration binary: modules share one link step and one harness.

@@ -1,0 +1,157 @@
+//! ARM error bodies: `{"error": {"code", "message", "target"?, "details"?}}` (common-types v5), and the error type that
+//! every request path ends in.
+
+use std::borrow::Cow;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+/// The error object of an ARM error body; also what a resource shows as `lastOperationError` or `status.error`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorDetail {
+    /// Machine-readable code, PascalCase, such as `ResourceNotFound`.
+    pub code: Cow<'static, str>,
+    /// What was wrong, where, and what to do about it.
+    pub message: String,
+    /// What it is about: a property's path in the request body, or a parameter's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// All findings, where there are several; causes, where an upstream said more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub details: Vec<ErrorDetail>,
+}
+
+impl ErrorDetail {
+    /// A plain code and message.
+    #[must_use]
+    pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self { code: code.into(), message: message.into(), target: None, details: Vec::new() }
+    }
+
+    /// The same, naming what it is about.
+    #[must_use]
+    pub fn at(mut self, target: impl Into<String>) -> Self {
+        self.target = Some(target.into());
+        self
+    }
+
+    /// The same, with a cause or finding inside.
+    #[must_use]
+    pub fn with(mut self, inner: ErrorDetail) -> Self {
+        self.details.push(inner);
+        self
+    }
+}
+
+/// An error answer: a status and a body. Boxed inside, as results carry it everywhere.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{}: {}", .0.detail.code, .0.detail.message)]
+pub struct ArmError(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    status: StatusCode,
+    detail: ErrorDetail,
+    retry_after: Option<u64>,
+    headers: Vec<(http::HeaderName, http::HeaderValue)>,
+}
+
+impl ArmError {
+    /// An error with a status, a code and a message.
+    #[must_use]
+    pub fn new(status: StatusCode, code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::from_detail(status, ErrorDetail::new(code, message))
+    }
+
+    /// An error with a body made elsewhere.
+    #[must_use]
+    pub fn from_detail(status: StatusCode, detail: ErrorDetail) -> Self {
+        Self(Box::new(Inner { status, detail, retry_after: None, headers: Vec::new() }))
+    }
+
+    /// 400.
+    #[must_use]
+    pub fn bad_request(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// 404.
+    #[must_use]
+    pub fn not_found(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, code, message)
+    }
+
+    /// 409.
+    #[must_use]
+    pub fn conflict(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, message)
+    }
+
+    /// 412.
+    #[must_use]
+    pub fn precondition(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message)
+    }
+
+    /// 500 with nothing of the inside in it: the cause belongs to the log, under the same request ID.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "InternalServerError",
+            "The server met an unexpected condition. Try again; if it persists, look for this answer's x-ms-request-id in the service's log.",
+        )
+    }
+
+    /// Names what the error is about.
+    #[must_use]
+    pub fn at(mut self, target: impl Into<String>) -> Self {
+        self.0.detail.target = Some(target.into());
+        self
+    }
+
+    /// Adds `Retry-After`, in seconds.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
+    }
+
+    /// Adds a header to the answer, such as `Allow` or `WWW-Authenticate`.
+    #[must_use]
+    pub fn header(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The body's error object.
+    #[must_use]
+    pub fn detail(&self) -> &ErrorDetail {
+        &self.0.detail
+    }
+
+    /// Seconds for `Retry-After`, where the caller should try again.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.0.retry_after
+    }
+
+    /// Further headers of the answer.
+    #[must_use]
+    pub fn headers(&self) -> &[(http::HeaderName, http::HeaderValue)] {
+        &self.0.headers
+    }
+}
+
+/// The body of an error answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorResponse {
+    /// The error.
+    pub error: ErrorDetail,
+}

@@ -1,0 +1,1 @@
+//! What a fleet manager reads of an AKS cluster.

@@ -1,0 +1,84 @@
+//! Update strategies: the order of a rollout as stages and groups
+//! (`Microsoft.ContainerService/fleets/updateStrategies`, and `strategy` inside an update run).
+
+use serde::{Deserialize, Serialize};
+
+/// The stages of a rollout, executed one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateRunStrategy {
+    /// At least one, at most [`MAX_STAGES`].
+    pub stages: Vec<UpdateStage>,
+}
+
+/// Most stages in a strategy. The product documents no bound; this one keeps a status document readable.
+pub const MAX_STAGES: usize = 50;
+/// Most groups in a stage (product documentation, update orchestration concepts).
+pub const MAX_GROUPS_PER_STAGE: usize = 50;
+/// Longest wait after a stage: 90 days, in seconds.
+pub const MAX_STAGE_WAIT_SECONDS: i32 = 90 * 24 * 3600;
+
+/// Groups that are updated in parallel, and what must hold before and after them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStage {
+    /// 1–50 characters, unique in the strategy.
+    pub name: String,
+    /// Groups of members, updated in parallel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<UpdateGroup>,
+    /// Seconds to wait after the stage's groups are done. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_stage_wait_in_seconds: Option<i32>,
+    /// Ceiling of concurrent member upgrades over all groups: a count or a percentage. Absent: 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<String>,
+    /// Failures tolerated over all groups: a count or a percentage. Absent: 0. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_allowed_failures: Option<String>,
+    /// Gates that must be completed before any group starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_gates: Vec<GateConfiguration>,
+    /// Gates that must be completed before the next stage starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_gates: Vec<GateConfiguration>,
+}
+
+/// Members with the same `group`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateGroup {
+    /// 1–50 characters, unique in the whole strategy; matches the members' `group`.
+    pub name: String,
+    /// Ceiling of concurrent member upgrades in the group: a count or a percentage. Absent: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<String>,
+    /// Failures tolerated in the group: a count or a percentage. Absent: 0. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_allowed_failures: Option<String>,
+    /// Gates that must be completed before the group starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_gates: Vec<GateConfiguration>,
+    /// Gates that must be completed before the group counts as done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_gates: Vec<GateConfiguration>,
+}
+
+/// A gate as a strategy asks for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GateConfiguration {
+    /// What a person reads, 1–100 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// What opens it.
+    #[serde(rename = "type")]
+    pub gate_type: GateType,
+}
+
+/// What opens a gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GateType {
+    /// A person's approval.
+    Approval,
+}

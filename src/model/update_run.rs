@@ -1,0 +1,235 @@
+//! Update runs (`Microsoft.ContainerService/fleets/updateRuns`): what is to be upgraded, in which order, and how far it is.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::arm::{ErrorDetail, ResourceId};
+
+/// What is upgraded on each member's cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedClusterUpdate {
+    /// Kind and version of the upgrade.
+    pub upgrade: ManagedClusterUpgradeSpec,
+    /// How node images are chosen. Absent: `Latest`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_image_selection: Option<NodeImageSelection>,
+}
+
+/// Kind and version of an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedClusterUpgradeSpec {
+    /// Which parts of a cluster.
+    #[serde(rename = "type")]
+    pub upgrade_type: ManagedClusterUpgradeType,
+    /// `x.y.z`, or `x.y` for its newest patch in each cluster's region. Required but for `NodeImageOnly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes_version: Option<String>,
+}
+
+/// Which parts of a cluster an upgrade moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ManagedClusterUpgradeType {
+    /// Control plane, then all agent pools, node images with them.
+    Full,
+    /// Node images of all agent pools.
+    NodeImageOnly,
+    /// Control plane only.
+    ControlPlaneOnly,
+}
+
+/// How node images are chosen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeImageSelection {
+    /// The rule.
+    #[serde(rename = "type")]
+    pub selection_type: NodeImageSelectionType,
+    /// For `Custom`: the images, at most one version per family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub custom_node_image_versions: Vec<NodeImageVersion>,
+}
+
+/// The rule by which node images are chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NodeImageSelectionType {
+    /// Newest in each cluster's region when that cluster starts.
+    Latest,
+    /// Newest that is published in every region of the run.
+    Consistent,
+    /// As listed.
+    Custom,
+}
+
+/// A node image: `{family}-{version}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeImageVersion {
+    /// Such as `AKSUbuntu-2204gen2containerd-202508.20.1`.
+    pub version: String,
+}
+
+/// State of a run, stage, group, member, wait or gate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum UpdateState {
+    /// Not reached.
+    NotStarted,
+    /// In progress.
+    Running,
+    /// Told to stop, or failing, while something is still in flight.
+    Stopping,
+    /// Stopped on request; can be started again.
+    Stopped,
+    /// Left out, by request or because nothing was to be done.
+    Skipped,
+    /// Ended badly; a run can be started again.
+    Failed,
+    /// Waits for something outside: a window, a version, a person.
+    Pending,
+    /// Done.
+    Completed,
+}
+
+/// State, times and error of one node of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStatus {
+    /// When it was begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completed_time: Option<Timestamp>,
+    /// Where it is.
+    pub state: UpdateState,
+    /// Why it failed or waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorDetail>,
+}
+
+/// `properties.status` of a run, assembled on read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateRunStatus {
+    /// Of the run as a whole.
+    pub status: UpdateStatus,
+    /// In order of execution.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<UpdateStageStatus>,
+    /// Chosen images; empty unless `Consistent` or `Custom`.
+    pub node_image_selection: NodeImageSelectionStatus,
+    /// Members that failed. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_count: Option<u32>,
+}
+
+/// The images that a run chose.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeImageSelectionStatus {
+    /// One per image family.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub selected_node_image_versions: Vec<NodeImageVersion>,
+}
+
+/// Status of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStageStatus {
+    /// State, times, error.
+    pub status: UpdateStatus,
+    /// The stage's name.
+    pub name: String,
+    /// In the order of the strategy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<UpdateGroupStatus>,
+    /// Gates before the stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_gates: Vec<UpdateRunGateStatus>,
+    /// Gates after the stage.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_gates: Vec<UpdateRunGateStatus>,
+    /// Present when the stage has a wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_stage_wait_status: Option<WaitStatus>,
+    /// Resolved ceiling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// Resolved tolerance. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_allowed_failures: Option<u32>,
+    /// Members that failed. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_count: Option<u32>,
+}
+
+/// Status of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateGroupStatus {
+    /// State, times, error.
+    pub status: UpdateStatus,
+    /// The group's name.
+    pub name: String,
+    /// Absent when the group matches nobody.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<MemberUpdateStatus>,
+    /// Gates before the group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before_gates: Vec<UpdateRunGateStatus>,
+    /// Gates after the group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_gates: Vec<UpdateRunGateStatus>,
+    /// Resolved ceiling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_concurrency: Option<u32>,
+    /// Resolved tolerance. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_allowed_failures: Option<u32>,
+    /// Members that failed. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_count: Option<u32>,
+}
+
+/// Status of one member in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberUpdateStatus {
+    /// State, times, error.
+    pub status: UpdateStatus,
+    /// The member's name.
+    pub name: String,
+    /// Its cluster.
+    pub cluster_resource_id: String,
+    /// The AKS operation of the latest attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation_id: Option<String>,
+    /// What a person should know beyond the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// Status of a wait.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitStatus {
+    /// State and times.
+    pub status: UpdateStatus,
+    /// How long, in seconds.
+    pub wait_duration_in_seconds: i32,
+}
+
+/// Status of a gate in a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateRunGateStatus {
+    /// What a person reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// The gate resource, once the run has reached it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate_id: Option<ResourceId>,
+    /// State and times.
+    pub status: UpdateStatus,
+}

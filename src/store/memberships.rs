@@ -25,22 +25,32 @@ pub async fn take(
     fleet: Uuid,
     member: Uuid,
 ) -> Result<Option<Holder>, StoreError> {
-    let row = sqlx::query(
-        "WITH taken AS (
-             INSERT INTO memberships (cluster_key, fleet_id, member_id) VALUES ($1, $2, $3)
-             ON CONFLICT DO NOTHING RETURNING member_id)
-         SELECT m.fleet_id, r.arm_id FROM memberships m JOIN resources r ON r.id = m.member_id
-         WHERE m.cluster_key = $1 AND m.member_id <> $3 AND NOT EXISTS (SELECT FROM taken)",
+    let failed = "taking a cluster for a member";
+    let taken = sqlx::query(
+        "INSERT INTO memberships (cluster_key, fleet_id, member_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     )
     .bind(cluster.key())
     .bind(fleet)
     .bind(member)
+    .execute(&mut *conn)
+    .await
+    .map_err(StoreError::while_(failed))?;
+    if taken.rows_affected() == 1 {
+        return Ok(None);
+    }
+    // A statement of its own: its snapshot sees the row that was in the way.
+    let row = sqlx::query(
+        "SELECT m.fleet_id, r.arm_id FROM memberships m JOIN resources r ON r.id = m.member_id
+         WHERE m.cluster_key = $1 AND m.member_id <> $2",
+    )
+    .bind(cluster.key())
+    .bind(member)
     .fetch_optional(conn)
     .await
-    .map_err(StoreError::while_("taking a cluster for a member"))?;
+    .map_err(StoreError::while_(failed))?;
     row.map(|row| Ok(Holder { fleet: row.try_get("fleet_id")?, member_arm_id: row.try_get("arm_id")? }))
         .transpose()
-        .map_err(StoreError::while_("taking a cluster for a member"))
+        .map_err(StoreError::while_(failed))
 }
 
 /// Gives a member's cluster free, for a join that failed.

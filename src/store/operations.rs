@@ -60,16 +60,14 @@ pub async fn end(
     error: Option<&ErrorDetail>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE operations SET status = $2, error = $3, end_time = $4 WHERE id = $1 AND status = 'InProgress'",
-    )
-    .bind(id)
-    .bind(if error.is_some() { "Failed" } else { "Succeeded" })
-    .bind(error.map(sqlx::types::Json))
-    .bind(now.to_sqlx())
-    .execute(conn)
-    .await
-    .map_err(StoreError::while_("ending an operation"))?;
+    sqlx::query("UPDATE operations SET status = $2, error = $3, end_time = $4 WHERE id = $1 AND status = 'InProgress'")
+        .bind(id)
+        .bind(if error.is_some() { "Failed" } else { "Succeeded" })
+        .bind(error.map(sqlx::types::Json))
+        .bind(now.to_sqlx())
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("ending an operation"))?;
     Ok(())
 }
 

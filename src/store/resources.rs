@@ -346,16 +346,15 @@ pub async fn list_children(
     resource_type: &str,
     page: &Page,
 ) -> Result<(Vec<Resource>, bool), StoreError> {
-    let rows = sqlx::query_as(
-        "SELECT * FROM resources WHERE parent_id = $1 AND type = $2 AND key > $3 ORDER BY key LIMIT $4",
-    )
-    .bind(parent)
-    .bind(resource_type)
-    .bind(page.after.as_deref().unwrap_or_default())
-    .bind(i64::from(page.limit) + 1)
-    .fetch_all(conn)
-    .await
-    .map_err(StoreError::while_("listing resources"))?;
+    let rows =
+        sqlx::query_as("SELECT * FROM resources WHERE parent_id = $1 AND type = $2 AND key > $3 ORDER BY key LIMIT $4")
+            .bind(parent)
+            .bind(resource_type)
+            .bind(page.after.as_deref().unwrap_or_default())
+            .bind(i64::from(page.limit) + 1)
+            .fetch_all(conn)
+            .await
+            .map_err(StoreError::while_("listing resources"))?;
     Ok(cut(rows, page))
 }
 

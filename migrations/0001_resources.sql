@@ -4,7 +4,7 @@
 CREATE TABLE resources (
     id                  uuid PRIMARY KEY,
     -- The lower-cased resource ID: ARM compares IDs without case.
-    key                 text NOT NULL UNIQUE,
+    key                 text COLLATE "C" NOT NULL UNIQUE,
     -- The resource ID in the spelling of its creation.
     arm_id              text NOT NULL,
     type                text NOT NULL,

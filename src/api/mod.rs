@@ -1,1 +1,19 @@
-//! (room under construction)
+//! HTTP: the router and its layers, and one file a resource type.
+
+mod body;
+mod context;
+mod error;
+mod fleets;
+mod front;
+mod gates;
+mod health;
+mod members;
+mod operations;
+mod provider;
+mod render;
+mod request;
+mod router;
+mod runs;
+mod strategies;
+
+pub use router::router;

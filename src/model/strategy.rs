@@ -36,6 +36,9 @@ pub struct UpdateStage {
     /// Failures tolerated over all groups: a count or a percentage. Absent: 0. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_allowed_failures: Option<String>,
+    /// Label selector of the stage's members (preview). Read to be refused clearly: it comes with a later version.
+    #[serde(default, skip_serializing)]
+    pub member_selector: Option<serde_json::Value>,
     /// Gates that must be completed before any group starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_gates: Vec<GateConfiguration>,
@@ -56,6 +59,9 @@ pub struct UpdateGroup {
     /// Failures tolerated in the group: a count or a percentage. Absent: 0. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_allowed_failures: Option<String>,
+    /// Label selector of the group's members (preview). Read to be refused clearly: it comes with a later version.
+    #[serde(default, skip_serializing)]
+    pub member_selector: Option<serde_json::Value>,
     /// Gates that must be completed before the group starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_gates: Vec<GateConfiguration>,
@@ -81,4 +87,12 @@ pub struct GateConfiguration {
 pub enum GateType {
     /// A person's approval.
     Approval,
+}
+
+/// `properties` of an update strategy resource.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FleetUpdateStrategyProperties {
+    /// The stages.
+    pub strategy: UpdateRunStrategy,
 }

@@ -61,6 +61,7 @@ impl UpdateStage {
                 format!("A wait has 0 to {MAX_STAGE_WAIT_SECONDS} seconds."),
             );
         }
+        check_selector(self.member_selector.as_ref(), at, problems);
         check_concurrency(self.max_concurrency.as_deref(), at, problems);
         if let Some(Limit::Count(n)) = self.max_concurrency.as_deref().and_then(Limit::concurrency)
             && n > STAGE_CONCURRENCY
@@ -79,6 +80,7 @@ impl UpdateStage {
 impl UpdateGroup {
     fn check(&self, at: &str, problems: &mut Problems) {
         check_name("group", &self.name, at, problems);
+        check_selector(self.member_selector.as_ref(), at, problems);
         check_concurrency(self.max_concurrency.as_deref(), at, problems);
         check_failures(self.max_allowed_failures.as_deref(), at, problems);
         check_gates(&self.before_gates, &format!("{at}.beforeGates"), problems);
@@ -89,6 +91,16 @@ impl UpdateGroup {
 fn check_name(what: &str, text: &str, at: &str, problems: &mut Problems) {
     if !name::is_valid(text, name::MAX_PROXY) {
         problems.add(&format!("{at}.name"), format!("A {what}'s name has {}.", name::rule(name::MAX_PROXY)));
+    }
+}
+
+fn check_selector(selector: Option<&serde_json::Value>, at: &str, problems: &mut Problems) {
+    if selector.is_some() {
+        problems.add_coded(
+            "FeatureNotAvailable",
+            &format!("{at}.memberSelector"),
+            "Member selectors are not available in this version of the service: name groups, and set the members' group.",
+        );
     }
 }
 

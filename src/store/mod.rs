@@ -3,6 +3,7 @@
 //! Functions take a connection, so that the caller decides what belongs to one transaction.
 
 pub mod error;
+pub mod gates;
 pub mod keys;
 pub mod memberships;
 pub mod operations;

@@ -403,7 +403,7 @@ pub async fn count_children(conn: &mut PgConnection, parent: Uuid, resource_type
         .map_err(StoreError::while_("counting resources"))
 }
 
-fn cut(mut rows: Vec<Resource>, page: &Page) -> (Vec<Resource>, bool) {
+pub(super) fn cut(mut rows: Vec<Resource>, page: &Page) -> (Vec<Resource>, bool) {
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let more = rows.len() > limit;
     rows.truncate(limit);

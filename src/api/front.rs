@@ -1,0 +1,76 @@
+//! Paths as ARM reads them: empty segments collapse, literal segments compare without case, names keep theirs.
+
+use axum::extract::Request;
+use http::Uri;
+use http::uri::PathAndQuery;
+
+/// Every literal that a path may hold, in its canonical case.
+const LITERALS: &[&str] = &[
+    "subscriptions", "resourceGroups", "providers", "Microsoft.ContainerService", "fleets", "members",
+    "updateStrategies", "updateRuns", "gates", "autoUpgradeProfiles", "managedNamespaces", "locations", "operations",
+    "operationresults", "start", "stop", "skip", "listCredentials", "generateUpdateRun",
+];
+
+/// Rewrites a request's path into canonical form. Wraps the router from outside, as routing comes after it.
+pub(crate) fn normalize(mut request: Request) -> Request {
+    let path = canonical(request.uri().path());
+    if path != request.uri().path() {
+        let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
+        if let Ok(path_and_query) = PathAndQuery::try_from(path + &query) {
+            let mut parts = request.uri().clone().into_parts();
+            parts.path_and_query = Some(path_and_query);
+            if let Ok(uri) = Uri::from_parts(parts) {
+                *request.uri_mut() = uri;
+            }
+        }
+    }
+    request
+}
+
+fn canonical(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    // Literals and names alternate, but for the namespace after `providers`: a literal as well.
+    let mut literal = true;
+    for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        out.push('/');
+        if literal {
+            let known = LITERALS.iter().find(|known| known.eq_ignore_ascii_case(segment));
+            out.push_str(known.unwrap_or(&segment));
+            literal = known == Some(&"providers");
+            if !literal && known == Some(&"Microsoft.ContainerService") {
+                literal = true;
+            }
+        } else {
+            out.push_str(segment);
+            literal = true;
+        }
+    }
+    if out.is_empty() { "/".to_owned() } else { out }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_lose_their_case_and_names_keep_it() {
+        for (given, wanted) in [
+            ("/", "/"),
+            (
+                "//SUBSCRIPTIONS/S/resourcegroups/Fleets//providers/microsoft.containerservice//FLEETS/Members/",
+                "/subscriptions/S/resourceGroups/Fleets/providers/Microsoft.ContainerService/fleets/Members",
+            ),
+            (
+                "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/fleets/START/updateruns/r/START",
+                "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/fleets/START/updateRuns/r/start",
+            ),
+            (
+                "/Subscriptions/s/providers/Microsoft.ContainerService/LOCATIONS/East/Operations/x",
+                "/subscriptions/s/providers/Microsoft.ContainerService/locations/East/operations/x",
+            ),
+            ("/healthz", "/healthz"),
+        ] {
+            assert_eq!(canonical(given), wanted);
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Asynchronous operations: the status monitor and the result. An operation belongs to whoever may read its resource.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    response::{IntoResponse, Response},
+};
+use http::{HeaderValue, StatusCode, header};
+use uuid::Uuid;
+
+use super::{
+    error::ApiResult,
+    render,
+    request::ArmRequest,
+};
+use crate::{
+    app::App,
+    arm::{
+        ArmError, ResourceId,
+        operation::{OperationState, RETRY_AFTER_SECONDS},
+    },
+    identity,
+    model::types::action,
+    store::operations::{self, Operation},
+};
+
+/// The status monitor: 200 as long as it is readable, whatever the state.
+pub(crate) async fn status(
+    State(app): State<App>,
+    Path((_, _, id)): Path<(String, String, String)>,
+    request: ArmRequest,
+) -> ApiResult<Response> {
+    let operation = find(&app, &request, &id).await?;
+    let running = !operation.status.status.is_terminal();
+    let mut response = Json(operation.status).into_response();
+    if running {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    Ok(response)
+}
+
+/// The result: 202 while it runs; then 204, or the error with which it ended.
+pub(crate) async fn result(
+    State(app): State<App>,
+    Path((_, location, id)): Path<(String, String, String)>,
+    request: ArmRequest,
+) -> ApiResult<Response> {
+    let operation = find(&app, &request, &id).await?;
+    let mut response = match operation.status.status {
+        OperationState::InProgress => StatusCode::ACCEPTED.into_response(),
+        OperationState::Failed | OperationState::Canceled => {
+            let detail = operation
+                .status
+                .error
+                .unwrap_or_else(|| crate::arm::ErrorDetail::new("OperationFailed", "The operation did not succeed."));
+            return Err(ArmError::from_detail(StatusCode::CONFLICT, detail).into());
+        }
+        OperationState::Succeeded => StatusCode::NO_CONTENT.into_response(),
+    };
+    let headers = response.headers_mut();
+    if let Ok(id) = Uuid::try_parse(&id) {
+        render::put(headers, header::LOCATION, &render::operation_url(&request, "operationresults", &location, id));
+    }
+    if operation.status.status == OperationState::InProgress {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    Ok(response)
+}
+
+async fn find(app: &App, request: &ArmRequest, id: &str) -> ApiResult<Operation> {
+    let missing = || ArmError::not_found("OperationNotFound", format!("The operation '{id}' was not found."));
+    let id = Uuid::try_parse(id).map_err(|_| missing())?;
+    let mut conn = app.pool.acquire().await?;
+    let found = operations::get(&mut conn, request.id.subscription(), id).await?.ok_or_else(missing)?;
+    let resource: ResourceId = found.resource_arm_id.parse().map_err(|_| missing())?;
+    identity::authorize(&request.caller, action::OPERATIONS_READ, &resource)?;
+    Ok(found)
+}

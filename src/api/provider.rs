@@ -1,0 +1,93 @@
+//! `GET /providers/Microsoft.ContainerService/operations`, and the answers for what no route knows.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+};
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{
+    error::{ApiError, ApiResult},
+    request::authenticate,
+};
+use crate::{
+    app::App,
+    arm::{ApiVersion, ArmError},
+    model::{types, versions},
+};
+
+/// Lists the provider's operations.
+pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
+    let (parts, _) = request.into_parts();
+    authenticate(&parts, &app, Timestamp::now())?;
+    let version = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
+        .ok()
+        .and_then(|query| query.0.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("api-version")));
+    let type_name = format!("{}/operations", types::NAMESPACE);
+    ApiVersion::negotiate(version.as_ref().map(|(_, value)| value.as_str()), &type_name, versions::ALL)?;
+    let value: Vec<Value> = types::OPERATIONS
+        .iter()
+        .map(|operation| {
+            json!({
+                "name": operation.action,
+                "isDataAction": false,
+                "origin": "user,system",
+                "display": {
+                    "provider": "Microsoft Container Service",
+                    "resource": operation.resource,
+                    "operation": operation.operation,
+                    "description": operation.description,
+                },
+            })
+        })
+        .collect();
+    Ok(Json(json!({"value": value})))
+}
+
+/// What no route knows.
+pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiError {
+    let (parts, _) = request.into_parts();
+    if let Err(error) = authenticate(&parts, &app, Timestamp::now()) {
+        return error.into();
+    }
+    let path = parts.uri.path();
+    let Some((_, after)) = path.split_once("/providers/") else {
+        return ArmError::not_found("NotFound", format!("There is nothing at '{path}'.")).into();
+    };
+    let mut words = after.split('/');
+    let namespace = words.next().unwrap_or_default();
+    if namespace != types::NAMESPACE {
+        return ArmError::not_found(
+            "InvalidResourceNamespace",
+            format!("The resource namespace '{namespace}' is invalid: this service provides '{}'.", types::NAMESPACE),
+        )
+        .into();
+    }
+    let kind = words.step_by(2).fold(namespace.to_owned(), |text, word| text + "/" + word);
+    let supported: Vec<String> = versions::ALL.iter().map(ToString::to_string).collect();
+    ArmError::not_found(
+        "InvalidResourceType",
+        format!(
+            "The resource type '{kind}' could not be found in the namespace '{namespace}' at '{path}'. The supported api-versions are '{}'.",
+            supported.join(", ")
+        ),
+    )
+    .into()
+}
+
+/// A known route with another verb. The router adds `Allow`.
+pub(crate) async fn wrong_method(State(app): State<App>, request: Request) -> ApiError {
+    let (parts, _) = request.into_parts();
+    if let Err(error) = authenticate(&parts, &app, Timestamp::now()) {
+        return error.into();
+    }
+    let method: &Method = &parts.method;
+    ArmError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "MethodNotAllowed",
+        format!("The method {method} is not supported here: see the Allow header for those that are."),
+    )
+    .into()
+}

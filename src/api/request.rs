@@ -1,0 +1,322 @@
+//! What every handler is given: the caller, the API version, the resource ID, and the right to act on it.
+//!
+//! The order is that of the request path: authenticate, API version, resource ID; then the handler authorises.
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::extract::{FromRequestParts, MatchedPath, Query};
+use http::{HeaderMap, Method, request::Parts};
+use jiff::Timestamp;
+
+use super::{context::Ids, error::ApiError};
+use crate::{
+    app::App,
+    arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page},
+    identity::{self, Authorized, Caller},
+    model::{name, types, versions},
+    store::resources::Author,
+};
+
+/// An authenticated request to a route of this provider.
+pub(crate) struct ArmRequest {
+    /// Who asks.
+    pub(crate) caller: Arc<Caller>,
+    /// In which version.
+    pub(crate) version: ApiVersion,
+    /// For which resource, or in which scope (lists).
+    pub(crate) id: ResourceId,
+    /// When it arrived.
+    pub(crate) now: Timestamp,
+    /// Scheme, host and port that the caller came by.
+    pub(crate) base: String,
+    /// Request and correlation IDs.
+    pub(crate) ids: Ids,
+    /// `If-Match`, `If-None-Match`.
+    pub(crate) precondition: Precondition,
+    author_name: String,
+    headers: HeaderMap,
+    path: String,
+    query: HashMap<String, String>,
+}
+
+impl ArmRequest {
+    /// Proof that the caller may perform `action` here.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed`.
+    pub(crate) fn authorize(&self, action: &'static str) -> Result<Authorized, ArmError> {
+        identity::authorize(&self.caller, action, &self.id)
+    }
+
+    /// The caller, for `systemData`.
+    pub(crate) fn author(&self) -> Author<'_> {
+        Author { name: &self.author_name, kind: self.caller.kind.as_str() }
+    }
+
+    /// The fleet that the request is about or in.
+    pub(crate) fn fleet(&self) -> ResourceId {
+        let (group, fleet) = (self.id.resource_group().unwrap_or_default(), self.id.named("fleets").unwrap_or_default());
+        ResourceId::in_group(self.id.subscription(), group, types::NAMESPACE, "fleets", fleet)
+    }
+
+    /// A query parameter, decoded; names compare without case.
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.get(&name.to_ascii_lowercase()).map(String::as_str)
+    }
+
+    /// The page of this list that is asked for.
+    pub(crate) fn page(&self, app: &App) -> Result<Page, ArmError> {
+        app.sealer.page(&self.list(), self.parameter("$top"), self.parameter("$skiptoken"))
+    }
+
+    /// The link to the page after `last`: absolute, same version and filter.
+    pub(crate) fn next_link(&self, app: &App, last: &str) -> String {
+        let mut link = format!("{}{}?api-version={}", self.base, self.path, self.version);
+        for name in ["$filter", "$top"] {
+            if let Some(value) = self.parameter(name) {
+                link.push_str(&format!("&{name}={}", percent_encode(value)));
+            }
+        }
+        link.push_str("&$skipToken=");
+        link.push_str(&app.sealer.seal(&self.list(), last));
+        link
+    }
+
+    /// The request's headers.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Names a list, so that a token of one is not taken for another's.
+    fn list(&self) -> String {
+        format!("{}?{}", self.path.to_lowercase(), self.parameter("$filter").unwrap_or_default())
+    }
+}
+
+impl FromRequestParts<App> for ArmRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        let now = Timestamp::now();
+        let caller = authenticate(parts, app, now)?;
+        let query = query_of(parts)?;
+        let given = query.get("api-version").map(String::as_str);
+        let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
+        let resource_type = type_of(&matched, &parts.method);
+        // The operation URLs that the service hands out carry a version that is none of the types'.
+        let version = if resource_type.contains("/locations/") {
+            given.and_then(|text| text.parse().ok()).unwrap_or(versions::NEWEST)
+        } else {
+            ApiVersion::negotiate(given, &resource_type, versions::of_type(&resource_type))?
+        };
+        let path = parts.uri.path().to_owned();
+        let id = target(&path)?;
+        Ok(Self {
+            author_name: caller.display_name(),
+            caller: Arc::new(caller),
+            version,
+            id,
+            now,
+            base: base_of(parts, app),
+            ids: ids_of(parts),
+            precondition: Precondition::read(&parts.headers)?,
+            headers: parts.headers.clone(),
+            path,
+            query,
+        })
+    }
+}
+
+/// Who sends a request.
+///
+/// # Errors
+/// 401.
+pub(crate) fn authenticate(parts: &Parts, app: &App, now: Timestamp) -> Result<Caller, ArmError> {
+    let header = parts.headers.get(http::header::AUTHORIZATION);
+    let text = header.map(|value| value.to_str().unwrap_or_default());
+    let caller = app.verifier.verify(text, now)?;
+    tracing::Span::current().record("caller", tracing::field::display(&caller.object_id));
+    Ok(caller)
+}
+
+/// The IDs that the outermost layer gave to a request.
+pub(crate) fn ids_of(parts: &Parts) -> Ids {
+    parts.extensions.get::<Ids>().cloned().unwrap_or_else(|| {
+        let request = uuid::Uuid::new_v4();
+        Ids { request, correlation: request.to_string() }
+    })
+}
+
+fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmError> {
+    let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| {
+        ArmError::bad_request("InvalidQueryParameter", "The query string is not well-formed: percent-encode its values.")
+    })?;
+    Ok(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
+}
+
+/// The full type behind a route: its literals after `providers`, without a trailing action.
+fn type_of(matched: &str, method: &Method) -> String {
+    let Some((_, after)) = matched.split_once("/providers/") else { return String::new() };
+    let mut literals: Vec<&str> = after.split('/').filter(|segment| !segment.starts_with('{')).collect();
+    if *method == Method::POST && literals.len() > 2 {
+        literals.pop();
+    }
+    literals.join("/")
+}
+
+/// The resource ID that a path names; of a list or an action, that of what holds it.
+fn target(path: &str) -> Result<ResourceId, ArmError> {
+    let mut segments = Vec::new();
+    for raw in path.split('/').filter(|segment| !segment.is_empty()) {
+        let segment = percent_decode(raw).filter(|text| {
+            text.chars().count() <= 260
+                && !text.contains(['/', '\\', '?', '#', '%'])
+                && !text.chars().any(char::is_control)
+                && text != "."
+                && text != ".."
+        });
+        let Some(segment) = segment else {
+            return Err(ArmError::bad_request(
+                "InvalidResourceName",
+                "A name in the path is not allowed: it is too long, or has encoded slashes, dot segments or control characters.",
+            ));
+        };
+        segments.push(segment);
+    }
+    let mut id: Option<ResourceId> = None;
+    let mut rest = segments.iter().map(String::as_str);
+    let mut subscription = "";
+    while let Some(word) = rest.next() {
+        match (word, rest.next()) {
+            ("subscriptions", Some(given)) if id.is_none() => {
+                if uuid::Uuid::try_parse(given).is_err() || given.len() != 36 {
+                    return Err(ArmError::bad_request(
+                        "InvalidSubscriptionId",
+                        format!("The provided subscription identifier '{given}' is malformed or invalid: it must be a GUID."),
+                    ));
+                }
+                subscription = given;
+                id = Some(ResourceId::subscription_scope(given));
+            }
+            ("resourceGroups", Some(group)) if !subscription.is_empty() => {
+                if !is_resource_group_name(group) {
+                    return Err(ArmError::bad_request(
+                        "InvalidResourceGroup",
+                        format!("'{group}' is not a resource group's name: 1 to 90 letters, digits, '.', '_', '-', '(' and ')', not ending with '.'."),
+                    ));
+                }
+                id = Some(ResourceId::resource_group_scope(subscription, group));
+            }
+            ("providers", Some(_)) => {}
+            ("locations", Some(_)) => return id.ok_or_else(|| no_resource(path)),
+            (kind, Some(name)) => {
+                id = id.map(|id| match id.namespace() {
+                    Some(_) => id.child(kind, name),
+                    None => ResourceId::in_group(
+                        subscription,
+                        id.resource_group().unwrap_or_default(),
+                        types::NAMESPACE,
+                        kind,
+                        name,
+                    ),
+                });
+            }
+            (_, None) => {}
+        }
+    }
+    id.ok_or_else(|| no_resource(path))
+}
+
+fn no_resource(path: &str) -> ArmError {
+    ArmError::not_found("InvalidResource", format!("'{path}' names no resource."))
+}
+
+fn is_resource_group_name(name: &str) -> bool {
+    (1..=90).contains(&name.chars().count())
+        && !name.ends_with('.')
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '(' | ')'))
+}
+
+/// Checks the name of a resource that a request would create.
+///
+/// # Errors
+/// 400 `InvalidResourceName`.
+pub(crate) fn check_name(id: &ResourceId, max: usize) -> Result<(), ArmError> {
+    if name::is_valid(id.name(), max) {
+        return Ok(());
+    }
+    Err(ArmError::bad_request(
+        "InvalidResourceName",
+        format!("Resource name '{}' is invalid: it must have {}.", id.name(), name::rule(max)),
+    )
+    .at("name"))
+}
+
+fn base_of(parts: &Parts, app: &App) -> String {
+    let host = parts
+        .headers
+        .get(http::header::HOST)
+        .and_then(|value| value.to_str().ok())
+        .or_else(|| parts.uri.authority().map(http::uri::Authority::as_str))
+        .filter(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]_".contains(&b)));
+    format!("{}://{}", app.scheme, host.unwrap_or("localhost"))
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        if *byte == b'%' {
+            let digits = text.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+            out.push(u8::from_str_radix(digits, 16).ok()?);
+            at += 3;
+        } else {
+            out.push(*byte);
+            at += 1;
+        }
+    }
+    String::from_utf8(out).ok()
+}
+
+fn percent_encode(text: &str) -> String {
+    text.bytes()
+        .map(|b| match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
+            _ => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCOPE: &str =
+        "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg1/providers/Microsoft.ContainerService/fleets";
+
+    #[test]
+    fn a_list_or_an_action_is_about_what_holds_it() {
+        let id = |path: &str| target(path).unwrap().to_string();
+        assert_eq!(id(SCOPE), SCOPE.split("/providers").next().unwrap());
+        assert_eq!(id(&format!("{SCOPE}/f")), format!("{SCOPE}/f"));
+        assert_eq!(id(&format!("{SCOPE}/f/members")), format!("{SCOPE}/f"));
+        assert_eq!(id(&format!("{SCOPE}/f/updateRuns/r/start")), format!("{SCOPE}/f/updateRuns/r"));
+    }
+
+    #[test]
+    fn refuses_names_that_would_reach_elsewhere() {
+        for name in ["a%2Fmembers%2Fb", "%2e%2e", "a%00", "%zz", "a%5cb", "%25", "%ff"] {
+            assert!(target(&format!("{SCOPE}/{name}")).is_err(), "{name}");
+        }
+        assert!(target(&SCOPE.replace("0000-000000000001", "x")).is_err());
+        assert!(target(&SCOPE.replace("rg1", "rg.")).is_err());
+    }
+
+    #[test]
+    fn types_of_routes() {
+        let route = "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.ContainerService/fleets/{f}/updateRuns/{n}";
+        assert_eq!(type_of(route, &Method::GET), types::UPDATE_RUNS);
+        assert_eq!(type_of(&format!("{route}/start"), &Method::POST), types::UPDATE_RUNS);
+    }
+}

@@ -1,0 +1,74 @@
+//! The request path, top to bottom: canonical path, request IDs, panics, routes; a route authenticates, negotiates the
+//! version, parses the resource ID (all in [`super::request::ArmRequest`]), authorises, and handles.
+
+use std::any::Any;
+
+use axum::{
+    Router,
+    extract::Request,
+    handler::HandlerWithoutStateExt,
+    middleware,
+    response::Response,
+    routing::{get, post},
+};
+use tower::{Layer, ServiceBuilder};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::{context, error, fleets, front, gates, health, members, operations, provider, runs, strategies};
+use crate::{app::App, arm::ArmError};
+
+const PROVIDER: &str = "/providers/Microsoft.ContainerService";
+
+/// The whole HTTP service.
+pub fn router(app: App) -> Router {
+    let subscription = format!("/subscriptions/{{subscription}}{PROVIDER}");
+    let group = format!("/subscriptions/{{subscription}}/resourceGroups/{{group}}{PROVIDER}");
+    let fleet = format!("{group}/fleets/{{fleet}}");
+    let run = format!("{fleet}/updateRuns/{{run}}");
+    let routes = Router::new()
+        .route("/healthz", get(health::healthz))
+        .route("/readyz", get(health::readyz))
+        .route(&format!("{PROVIDER}/operations"), get(provider::operations))
+        .route(&format!("{subscription}/locations/{{location}}/operations/{{id}}"), get(operations::status))
+        .route(&format!("{subscription}/locations/{{location}}/operationresults/{{id}}"), get(operations::result))
+        .route(&format!("{subscription}/fleets"), get(fleets::list))
+        .route(&format!("{group}/fleets"), get(fleets::list))
+        .route(&fleet, get(fleets::get).put(fleets::put).patch(fleets::patch).delete(fleets::delete))
+        .route(&format!("{fleet}/listCredentials"), post(fleets::list_credentials))
+        .route(&format!("{fleet}/members"), get(members::list))
+        .route(
+            &format!("{fleet}/members/{{member}}"),
+            get(members::get).put(members::put).patch(members::patch).delete(members::delete),
+        )
+        .route(&format!("{fleet}/updateStrategies"), get(strategies::list))
+        .route(
+            &format!("{fleet}/updateStrategies/{{strategy}}"),
+            get(strategies::get).put(strategies::put).delete(strategies::delete),
+        )
+        .route(&format!("{fleet}/updateRuns"), get(runs::list))
+        .route(&run, get(runs::get).put(runs::put).delete(runs::delete))
+        .route(&format!("{run}/start"), post(runs::start))
+        .route(&format!("{run}/stop"), post(runs::stop))
+        .route(&format!("{run}/skip"), post(runs::skip))
+        .route(&format!("{fleet}/gates"), get(gates::list))
+        .route(&format!("{fleet}/gates/{{gate}}"), get(gates::get).patch(gates::patch))
+        .fallback(provider::unknown)
+        .method_not_allowed_fallback(provider::wrong_method)
+        .with_state(app);
+    let front = ServiceBuilder::new()
+        .map_request(front::normalize)
+        .layer(middleware::from_fn(context::identify))
+        .layer(CatchPanicLayer::custom(panicked));
+    // A router's own layers run after routing; what rewrites the path must wrap it from outside.
+    Router::new().fallback_service(front.layer(routes))
+}
+
+fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {
+    let message = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(panic = message, "a handler panicked");
+    error::arm_response(&ArmError::internal())
+}

@@ -1,0 +1,107 @@
+//! Making and deleting fleets.
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::outcome::{JobError, outcome};
+use crate::{
+    arm::ErrorDetail,
+    store::{operations, resources},
+    work::{Attempt, Handler, NewJob, Outcome},
+};
+
+const PROVISION: &str = "fleet.provision";
+const DELETE: &str = "fleet.delete";
+
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    operation: Uuid,
+}
+
+/// The job that ends the creation or update of a fleet.
+#[must_use]
+pub fn provision(fleet: Uuid, operation: Uuid, correlation: &str) -> NewJob {
+    NewJob::new(PROVISION, fleet.to_string())
+        .payload(serde_json::json!(Payload { operation }))
+        .trace(correlation)
+}
+
+/// The job that deletes a fleet and all in it.
+#[must_use]
+pub fn delete(fleet: Uuid, operation: Uuid, correlation: &str) -> NewJob {
+    NewJob::new(DELETE, fleet.to_string()).payload(serde_json::json!(Payload { operation })).trace(correlation)
+}
+
+/// Ends the creation or update of a fleet. A fleet without a hub needs nothing; a hub cannot be made by this version.
+#[derive(Debug)]
+pub struct Provision {
+    /// The database.
+    pub pool: PgPool,
+}
+
+impl Handler for Provision {
+    fn kind(&self) -> &'static str {
+        PROVISION
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl Provision {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
+        let id = subject(attempt)?;
+        let mut tx = attempt.begin(&self.pool).await?;
+        let fleet = resources::get_by_row(&mut tx, id).await?;
+        let error = fleet.filter(|fleet| fleet.properties.get("hubProfile").is_some()).map(|_| {
+            ErrorDetail::new(
+                "FeatureNotAvailable",
+                "Hub clusters are not available in this version of the service: hubProfile was stored and checked, but no hub was made. Delete the fleet and create it without hubProfile to group clusters and run updates.",
+            )
+        });
+        resources::settle(&mut tx, id, operation, error.as_ref(), None).await?;
+        operations::end(&mut tx, operation, error.as_ref(), Timestamp::now()).await?;
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+/// Deletes a fleet: its members leave, and runs, gates and strategies go with it. Clusters are left alone.
+#[derive(Debug)]
+pub struct Delete {
+    /// The database.
+    pub pool: PgPool,
+}
+
+impl Handler for Delete {
+    fn kind(&self) -> &'static str {
+        DELETE
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl Delete {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
+        let mut tx = attempt.begin(&self.pool).await?;
+        resources::delete(&mut tx, subject(attempt)?).await?;
+        operations::end(&mut tx, operation, None, Timestamp::now()).await?;
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+/// The row that a job is about.
+pub(super) fn subject(attempt: &Attempt) -> Result<Uuid, JobError> {
+    attempt.subject.parse().map_err(|_| JobError::Unexpected(format!("'{}' is no row", attempt.subject)))
+}

@@ -1,0 +1,189 @@
+//! Joining and leaving.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{
+    fleets::subject,
+    outcome::{JobError, outcome},
+    rollout,
+};
+use crate::{
+    arm::ErrorDetail,
+    azure::{ManagedClusters, UpstreamError, Verdict},
+    model::member::MemberProperties,
+    store::{
+        memberships, operations,
+        resources::{self, Resource},
+        runs,
+    },
+    work::{Attempt, Handler, NewJob, Outcome},
+};
+
+const JOIN: &str = "member.join";
+const LEAVE: &str = "member.leave";
+
+/// How long a join waits for a cluster that is busy or cannot be reached.
+const JOIN_LIMIT: SignedDuration = SignedDuration::from_mins(30);
+/// How long until a busy cluster is looked at again.
+const BUSY_AGAIN: Duration = Duration::from_secs(5);
+
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    operation: Uuid,
+    #[serde(default)]
+    tenant: Uuid,
+}
+
+/// The job that joins a member's cluster. `tenant`: the fleet's.
+#[must_use]
+pub fn join(member: Uuid, operation: Uuid, tenant: Uuid, correlation: &str) -> NewJob {
+    let payload = Payload { operation, tenant };
+    NewJob::new(JOIN, member.to_string()).payload(json!(payload)).trace(correlation)
+}
+
+/// The job that makes a member leave.
+#[must_use]
+pub fn leave(member: Uuid, operation: Uuid, correlation: &str) -> NewJob {
+    let payload = Payload { operation, tenant: Uuid::nil() };
+    NewJob::new(LEAVE, member.to_string()).payload(json!(payload)).trace(correlation)
+}
+
+/// Checks a member's cluster at AKS: that it exists, can be read, is of the right tenant and not being deleted.
+pub struct Join<C> {
+    /// The database.
+    pub pool: PgPool,
+    /// AKS.
+    pub clusters: Arc<C>,
+}
+
+impl<C: ManagedClusters> Handler for Join<C> {
+    fn kind(&self) -> &'static str {
+        JOIN
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+/// What a look at the cluster says.
+enum Seen {
+    Joined { location: String },
+    NotYet { error: ErrorDetail, after: Duration },
+    Never(ErrorDetail),
+}
+
+impl<C: ManagedClusters> Join<C> {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let Payload { operation, tenant } = serde_json::from_value(attempt.payload.clone())?;
+        let id = subject(attempt)?;
+        let member = {
+            let mut conn = self.pool.acquire().await?;
+            resources::get_by_row(&mut conn, id).await?
+        };
+        let Some(member) = member.filter(|member| member.last_operation_id == Some(operation)) else {
+            return Ok(Outcome::Done);
+        };
+        let now = Timestamp::now();
+        let (error, observed) = match self.look(&member, tenant).await? {
+            Seen::Joined { location } => (None, Some(json!({"location": location}))),
+            Seen::NotYet { error, after } if now.duration_since(attempt.enqueued_at) < JOIN_LIMIT => {
+                tracing::info!(code = %error.code, "the cluster cannot be joined yet: {}", error.message);
+                return Ok(Outcome::AgainAfter { delay: after });
+            }
+            Seen::NotYet { error, .. } | Seen::Never(error) => (Some(error), None),
+        };
+        let mut tx = attempt.begin(&self.pool).await?;
+        resources::settle(&mut tx, id, operation, error.as_ref(), observed.as_ref()).await?;
+        if error.is_some() {
+            // Another fleet may have the cluster; joining again takes it again.
+            memberships::release(&mut tx, id).await?;
+        }
+        operations::end(&mut tx, operation, error.as_ref(), now).await?;
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+
+    async fn look(&self, member: &Resource, tenant: Uuid) -> Result<Seen, JobError> {
+        let properties: MemberProperties = serde_json::from_value(member.properties.clone())?;
+        let Some(cluster) = properties.cluster() else {
+            return Err(JobError::Unexpected(format!("'{}' is no cluster", properties.cluster_resource_id)));
+        };
+        let seen = match self.clusters.get(&cluster).await {
+            Ok(seen) => seen.cluster,
+            Err(error) => return Ok(unreached(&error)),
+        };
+        if seen.tenant_id.as_deref().is_some_and(|of| !of.eq_ignore_ascii_case(&tenant.to_string())) {
+            return Ok(Seen::Never(ErrorDetail::new(
+                "ClusterInAnotherTenant",
+                format!("The cluster '{cluster}' belongs to another Microsoft Entra tenant than the fleet. Only clusters of the fleet's tenant can join."),
+            )));
+        }
+        if seen.provisioning_state.as_str() == "Deleting" {
+            return Ok(Seen::Never(ErrorDetail::new(
+                "ClusterNotFound",
+                format!("The cluster '{cluster}' is being deleted."),
+            )));
+        }
+        Ok(Seen::Joined { location: seen.location })
+    }
+}
+
+fn unreached(error: &UpstreamError) -> Seen {
+    match error.verdict() {
+        Verdict::Retry { after, detail } => {
+            Seen::NotYet { error: detail, after: after.unwrap_or(BUSY_AGAIN).max(Duration::from_secs(1)) }
+        }
+        Verdict::Wait(error) => Seen::NotYet { error, after: BUSY_AGAIN },
+        Verdict::LookAgain => Seen::NotYet {
+            error: ErrorDetail::new("ClusterChanged", "The cluster changed while it was looked at."),
+            after: Duration::from_secs(1),
+        },
+        Verdict::Fail(error) => Seen::Never(error),
+    }
+}
+
+/// Makes a member leave: runs in progress go on without it, the cluster is left alone.
+pub struct Leave {
+    /// The database.
+    pub pool: PgPool,
+}
+
+impl Handler for Leave {
+    fn kind(&self) -> &'static str {
+        LEAVE
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl Leave {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let Payload { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
+        let id = subject(attempt)?;
+        let now = Timestamp::now();
+        let mut tx = attempt.begin(&self.pool).await?;
+        if let Some(member) = resources::get_by_row(&mut tx, id).await? {
+            if let Some(fleet) = member.parent_id {
+                for run in runs::open_runs_of_member(&mut tx, fleet, &member.name).await? {
+                    rollout::member_left(&mut tx, run, &member.name, now, attempt.trace.as_deref()).await?;
+                }
+            }
+            resources::delete(&mut tx, id).await?;
+        }
+        operations::end(&mut tx, operation, None, now).await?;
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}

@@ -1,0 +1,125 @@
+//! Gate resources: rows of `resources` whose parent is their run, so that they go with it.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{
+    StoreError,
+    resources::{Author, Resource},
+};
+use crate::{
+    arm::{ResourceId, page::Page},
+    model::types,
+};
+
+/// Creates a gate resource; one that exists stays as it is.
+///
+/// # Errors
+/// When the database fails.
+pub async fn open(
+    conn: &mut PgConnection,
+    id: &ResourceId,
+    run: Uuid,
+    properties: &Value,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO resources (id, key, arm_id, type, name, parent_id, subscription, resource_group, properties,
+             provisioning_state, etag, created_at, created_by, created_by_type, modified_at, modified_by,
+             modified_by_type)
+         VALUES ($1, $2, $3, $4, $5, $6, lower($7), lower($8), $9, 'Succeeded', $10, $11, '', '', $11, '', '')
+         ON CONFLICT (key) DO NOTHING",
+    )
+    .bind(Uuid::now_v7())
+    .bind(id.key())
+    .bind(id.to_string())
+    .bind(types::GATES)
+    .bind(id.name())
+    .bind(run)
+    .bind(id.subscription())
+    .bind(id.resource_group().unwrap_or_default())
+    .bind(properties)
+    .bind(Uuid::new_v4())
+    .bind(now.to_sqlx())
+    .execute(conn)
+    .await
+    .map_err(StoreError::while_("opening a gate"))?;
+    Ok(())
+}
+
+/// Sets a pending gate to `Skipped`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn skip(conn: &mut PgConnection, id: &ResourceId, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query(
+        "UPDATE resources SET properties = jsonb_set(properties, '{state}', '\"Skipped\"'), etag = $2, modified_at = $3
+         WHERE key = $1 AND properties ->> 'state' = 'Pending'",
+    )
+    .bind(id.key())
+    .bind(Uuid::new_v4())
+    .bind(now.to_sqlx())
+    .execute(conn)
+    .await
+    .map_err(StoreError::while_("skipping a gate"))?;
+    Ok(())
+}
+
+/// Sets a pending gate to `Completed` and records who did.
+///
+/// # Errors
+/// When the database fails.
+pub async fn complete(
+    conn: &mut PgConnection,
+    id: Uuid,
+    author: Author<'_>,
+    now: Timestamp,
+) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as(
+        "UPDATE resources SET properties = jsonb_set(properties, '{state}', '\"Completed\"'), etag = $2,
+             created_at = $3, created_by = $4, created_by_type = $5, modified_at = $3, modified_by = $4,
+             modified_by_type = $5
+         WHERE id = $1 AND properties ->> 'state' = 'Pending' RETURNING *",
+    )
+    .bind(id)
+    .bind(Uuid::new_v4())
+    .bind(now.to_sqlx())
+    .bind(author.name)
+    .bind(author.kind)
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("completing a gate"))
+}
+
+/// A page of a fleet's gates, and whether there are more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(
+    conn: &mut PgConnection,
+    fleet: &ResourceId,
+    state: Option<&str>,
+    gate_type: Option<&str>,
+    page: &Page,
+) -> Result<(Vec<Resource>, bool), StoreError> {
+    // Keys between the collection's first and the first that is not in it: '0' follows '/'.
+    let (from, to) = (format!("{}/gates/", fleet.key()), format!("{}/gates0", fleet.key()));
+    let rows = sqlx::query_as(
+        "SELECT * FROM resources WHERE key > $1 AND key < $2
+             AND ($3::text IS NULL OR lower(properties ->> 'state') = lower($3))
+             AND ($4::text IS NULL OR lower(properties ->> 'gateType') = lower($4))
+         ORDER BY key LIMIT $5",
+    )
+    .bind(page.after.as_deref().unwrap_or(&from))
+    .bind(to)
+    .bind(state)
+    .bind(gate_type)
+    .bind(i64::from(page.limit) + 1)
+    .fetch_all(conn)
+    .await
+    .map_err(StoreError::while_("listing gates"))?;
+    Ok(super::resources::cut(rows, page))
+}

@@ -1,4 +1,21 @@
 //! Update runs: plan (membership, order), advance (state machine), derive (status), and what to do next on one cluster.
 //! Pure: no I/O, no clock.
+//!
+//! A run may have ten thousand members, so a step never looks at all of them: a [`Group`] is a tally of its members'
+//! states and the head of its queue. [`advance`] takes such a snapshot and one [`Event`], and says how the snapshot and
+//! single members change ([`Step`]) and what is to be set in motion ([`Effect`]).
 
+mod advance;
+mod derive;
+mod event;
+mod plan;
+mod run;
+mod skip;
+#[cfg(test)]
+mod tests;
 pub mod upgrade;
+
+pub use advance::advance;
+pub use event::{Effect, Event, MemberChange, Outcome, Refused, SkipTarget, Step};
+pub use plan::{DEFAULT_NAME, FleetMember, Plan, PlannedGroup, PlannedStage, plan};
+pub use run::{Gate, Group, Member, Run, Stage, Tally, Wait, is_finished, not_started};

@@ -1,0 +1,317 @@
+//! The state machine of a run.
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+
+use super::{
+    derive,
+    event::{Effect, Event, MemberChange, Outcome, Refused, Step},
+    run::{Gate, Group, Member, Run, Stage, is_finished},
+    skip,
+};
+use crate::{
+    arm::ErrorDetail,
+    model::update_run::{UpdateState, UpdateStatus},
+};
+
+/// What an event leads to. The same three arguments give the same step.
+///
+/// # Errors
+/// When the event is a person's action that the run's state does not allow, or that names what is not there.
+pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused> {
+    let mut run = run.clone();
+    let mut out = Out { now, members: Vec::new(), effects: Vec::new(), more: false };
+    match event {
+        Event::Start => start(&mut run, &mut out)?,
+        Event::Stop => stop(&mut run)?,
+        Event::Skip { targets, members } => skip::skip(&mut run, targets, members, &mut out)?,
+        Event::MemberEnded { member, attempt, outcome } => member_ended(&mut run, member, *attempt, outcome, &mut out),
+        Event::MemberBlocked { member, attempt, error, message } => {
+            member_blocked(&mut run, member, *attempt, error, message.as_deref(), &mut out);
+        }
+        Event::MemberUnblocked { member, attempt } => member_unblocked(&mut run, member, *attempt, &mut out),
+        Event::MemberLeft { member } => skip::member_left(&mut run, member, &mut out),
+        Event::WaitElapsed { stage } => wait_elapsed(&mut run, *stage, &mut out),
+        Event::GateCompleted { gate } => {
+            if let Some(gate) = run.gate_mut(*gate) {
+                complete_gate(gate, now)?;
+            }
+        }
+        Event::Continue => {}
+    }
+    skip::finish_unreached(&mut run, &mut out);
+    if run.in_progress() {
+        drive(&mut run, &mut out);
+    }
+    derive::derive(&mut run, now);
+    Ok(Step { run, members: out.members, effects: out.effects, more: out.more })
+}
+
+/// What a step collects besides the snapshot.
+pub(super) struct Out {
+    pub(super) now: Timestamp,
+    pub(super) members: Vec<MemberChange>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) more: bool,
+}
+
+impl Out {
+    /// Moves all members of a group that are in one state, if there are any.
+    pub(super) fn move_all(&mut self, group: &mut Group, from: UpdateState, to: UpdateState, message: Option<&str>) {
+        let count = group.tally.count(from);
+        if count > 0 {
+            group.tally.shift(from, to, count);
+            self.members.push(MemberChange::All {
+                group: group.index,
+                from,
+                to,
+                message: message.map(str::to_owned),
+            });
+        }
+    }
+
+    /// Moves one member.
+    pub(super) fn move_one(
+        &mut self,
+        group: &mut Group,
+        member: &Member,
+        to: UpdateState,
+        error: Option<ErrorDetail>,
+        message: Option<String>,
+    ) {
+        group.tally.shift(member.state, to, 1);
+        self.members.push(MemberChange::One { member: member.index, to, error, message });
+    }
+}
+
+/// Marks a node as begun, once.
+pub(super) fn begin(status: &mut UpdateStatus, now: Timestamp) {
+    status.start_time.get_or_insert(now);
+}
+
+/// Ends a node.
+pub(super) fn finish(status: &mut UpdateStatus, state: UpdateState, now: Timestamp) {
+    status.state = state;
+    status.completed_time = Some(now);
+}
+
+fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
+    match run.status.state {
+        UpdateState::NotStarted | UpdateState::Stopped | UpdateState::Failed => {}
+        UpdateState::Running | UpdateState::Pending => return Ok(()),
+        UpdateState::Stopping => {
+            return Err(conflict("UpdateRunStopping", "The update run is stopping. Start it again once it has stopped."));
+        }
+        UpdateState::Completed | UpdateState::Skipped => {
+            return Err(conflict(
+                "UpdateRunFinished",
+                "The update run is finished. Create another one to update its members again.",
+            ));
+        }
+    }
+    run.stop_requested = false;
+    run.status.state = UpdateState::Running;
+    run.status.completed_time = None;
+    begin(&mut run.status, out.now);
+    let Some(stage) = run.current_mut() else { return Ok(()) };
+    for group in &mut stage.groups {
+        if group.tally.failed + group.tally.stopped > 0 {
+            // They come before those that the queue holds.
+            group.queue.clear();
+            out.move_all(group, UpdateState::Failed, UpdateState::NotStarted, None);
+            out.move_all(group, UpdateState::Stopped, UpdateState::NotStarted, None);
+        }
+    }
+    if let Some(wait) = stage.wait.as_ref().filter(|wait| wait.status.state == UpdateState::Running) {
+        out.effects.extend(wait.due().map(|at| Effect::Timer { stage: stage.index, at }));
+    }
+    Ok(())
+}
+
+fn stop(run: &mut Run) -> Result<(), Refused> {
+    match run.status.state {
+        UpdateState::Running | UpdateState::Pending => run.stop_requested = true,
+        UpdateState::Stopping | UpdateState::Stopped | UpdateState::Skipped => {}
+        UpdateState::NotStarted => return Err(conflict("UpdateRunNotStarted", "The update run has not been started.")),
+        UpdateState::Failed | UpdateState::Completed => {
+            return Err(conflict("UpdateRunFinished", "The update run has ended. There is nothing to stop."));
+        }
+    }
+    Ok(())
+}
+
+/// The member's group, if a job's report about this attempt is still of interest in this state.
+fn reported<'a>(run: &'a mut Run, member: &Member, attempt: u32, state: UpdateState) -> Option<&'a mut Group> {
+    (member.state == state && member.attempt == attempt).then(|| run.group_mut(member.group)).flatten()
+}
+
+fn member_ended(run: &mut Run, member: &Member, attempt: u32, outcome: &Outcome, out: &mut Out) {
+    let Some(group) = reported(run, member, attempt, UpdateState::Running) else { return };
+    let (to, error, message) = match outcome.clone() {
+        Outcome::Completed { message } => (UpdateState::Completed, None, message),
+        Outcome::Skipped { message } => (UpdateState::Skipped, None, Some(message)),
+        Outcome::Failed { error, message } => (UpdateState::Failed, Some(error), message),
+    };
+    out.move_one(group, member, to, error, message);
+}
+
+fn member_blocked(
+    run: &mut Run,
+    member: &Member,
+    attempt: u32,
+    error: &ErrorDetail,
+    message: Option<&str>,
+    out: &mut Out,
+) {
+    // Of a run that winds down, nothing waits: it is left for the next start.
+    let to = if run.is_winding_down() { UpdateState::Stopped } else { UpdateState::Pending };
+    let group = match member.state {
+        UpdateState::Running | UpdateState::Pending => reported(run, member, attempt, member.state),
+        UpdateState::NotStarted
+        | UpdateState::Stopping
+        | UpdateState::Stopped
+        | UpdateState::Skipped
+        | UpdateState::Failed
+        | UpdateState::Completed => None,
+    };
+    if let Some(group) = group {
+        out.move_one(group, member, to, Some(error.clone()), message.map(str::to_owned));
+    }
+}
+
+fn member_unblocked(run: &mut Run, member: &Member, attempt: u32, out: &mut Out) {
+    let Some(group) = reported(run, member, attempt, UpdateState::Pending) else { return };
+    let whole = group.queue.len() as u64 >= u64::from(group.tally.not_started);
+    out.move_one(group, member, UpdateState::NotStarted, None, None);
+    let at = group.queue.partition_point(|queued| queued.index < member.index);
+    // Behind the last of a part of the queue there may be others before it.
+    if whole || at < group.queue.len() {
+        group.queue.insert(at, Member { state: UpdateState::NotStarted, ..member.clone() });
+    }
+}
+
+fn wait_elapsed(run: &mut Run, stage: u32, out: &mut Out) {
+    let Some(stage) = run.stages.iter_mut().find(|s| s.index == stage) else { return };
+    let Some(wait) = stage.wait.as_mut().filter(|wait| wait.status.state == UpdateState::Running) else { return };
+    match wait.due() {
+        Some(at) if at > out.now => out.effects.push(Effect::Timer { stage: stage.index, at }),
+        _ => finish(&mut wait.status, UpdateState::Completed, out.now),
+    }
+}
+
+fn complete_gate(gate: &mut Gate, now: Timestamp) -> Result<(), Refused> {
+    match gate.status.state {
+        UpdateState::Pending => finish(&mut gate.status, UpdateState::Completed, now),
+        UpdateState::Skipped => {
+            return Err(conflict("GateSkipped", "The gate was skipped with its stage or group and cannot be completed."));
+        }
+        UpdateState::NotStarted
+        | UpdateState::Running
+        | UpdateState::Stopping
+        | UpdateState::Stopped
+        | UpdateState::Failed
+        | UpdateState::Completed => {}
+    }
+    Ok(())
+}
+
+/// Moves the stage whose turn it is, and the next when it is finished with that.
+fn drive(run: &mut Run, out: &mut Out) {
+    loop {
+        let winding_down = run.is_winding_down();
+        let Some(stage) = run.current_mut() else { break };
+        if winding_down {
+            for group in &mut stage.groups {
+                out.move_all(group, UpdateState::Pending, UpdateState::Stopped, None);
+            }
+            break;
+        }
+        move_stage(stage, out);
+        derive::stage(stage, true, out.now);
+        if !is_finished(stage.status.state) {
+            break;
+        }
+    }
+}
+
+fn move_stage(stage: &mut Stage, out: &mut Out) {
+    if skip::finish_idle_stage(stage, out) {
+        return;
+    }
+    begin(&mut stage.status, out.now);
+    if !pass(&mut stage.before, out) {
+        return;
+    }
+    for group in &mut stage.groups {
+        move_group(group, out);
+    }
+    admit(stage, out);
+    let done = |group: &Group| is_finished(derive::group_state(group, true));
+    if !stage.groups.iter().all(done) {
+        return;
+    }
+    pass(&mut stage.after, out);
+    if let Some(wait) = stage.wait.as_mut().filter(|wait| wait.status.state == UpdateState::NotStarted) {
+        begin(&mut wait.status, out.now);
+        wait.status.state = UpdateState::Running;
+        out.effects.extend(wait.due().map(|at| Effect::Timer { stage: stage.index, at }));
+    }
+}
+
+fn move_group(group: &mut Group, out: &mut Out) {
+    if is_finished(group.status.state) && group.tally.open() == 0 {
+        return;
+    }
+    if group.tally.total() == 0 {
+        skip::finish_empty_group(group, out);
+        return;
+    }
+    if !group.before.is_empty() {
+        begin(&mut group.status, out.now);
+    }
+    if pass(&mut group.before, out) && group.tally.open() == 0 {
+        begin(&mut group.status, out.now);
+        pass(&mut group.after, out);
+    }
+}
+
+/// Opens gates that are reached for the first time. Whether all are passed.
+fn pass(gates: &mut [Gate], out: &mut Out) -> bool {
+    for gate in gates.iter_mut().filter(|gate| gate.status.state == UpdateState::NotStarted) {
+        begin(&mut gate.status, out.now);
+        gate.status.state = UpdateState::Pending;
+        out.effects.push(Effect::OpenGate { gate: gate.id });
+    }
+    gates.iter().all(Gate::is_passed)
+}
+
+/// Gives free slots to members, each to the group that has fewest in flight.
+fn admit(stage: &mut Stage, out: &mut Out) {
+    let may_start = |group: &Group| {
+        group.tally.not_started > 0
+            && group.tally.running < group.max_concurrency
+            && group.before.iter().all(Gate::is_passed)
+    };
+    while stage.running() < stage.max_concurrency {
+        let next = stage.groups.iter_mut().filter(|group| may_start(group)).min_by_key(|group| group.tally.running);
+        let Some(group) = next else { return };
+        let Some(member) = group.queue.pop_front() else {
+            // The others' turn comes when this group's queue is known, so that no group is favoured.
+            out.more = true;
+            return;
+        };
+        begin(&mut group.status, out.now);
+        out.move_one(group, &member, UpdateState::Running, None, None);
+        out.effects.push(Effect::Upgrade { member: member.index, name: member.name, attempt: member.attempt + 1 });
+    }
+}
+
+/// Takes members out of a queue.
+pub(super) fn unqueue(queue: &mut VecDeque<Member>, member: u32) {
+    queue.retain(|queued| queued.index != member);
+}
+
+pub(super) fn conflict(code: &'static str, message: &str) -> Refused {
+    Refused::Conflict(ErrorDetail::new(code, message))
+}

@@ -1,0 +1,178 @@
+//! What holds after every step, whatever happened: DESIGN §7.
+
+use super::sim::{Row, Sim};
+use crate::{
+    model::update_run::{UpdateState, UpdateStatus},
+    rollout::*,
+};
+
+/// Of one step, seen from outside.
+pub(super) fn of_step(before: &Run, event: &Event, step: &Step) {
+    // 4. Stop, and too many failures, start nothing new.
+    let starts = step.effects.iter().any(|e| matches!(e, Effect::Upgrade { .. } | Effect::OpenGate { .. }));
+    let started = *event == Event::Start && !before.in_progress();
+    assert!(!starts || before.in_progress() || started, "something starts in a run at rest");
+    assert!(!starts || !step.run.stop_requested, "something starts after stop");
+    // A repeated or late look changes nothing; the same arguments give the same step.
+    assert_eq!(advance(before, event, "2026-01-01T00:00:00Z".parse().unwrap()).map(|s| s.more).ok(), Some(step.more));
+}
+
+/// Of the members' rows, before and after an event.
+pub(super) fn of_change(before: &[Row], after: &[Row], event: &Event) {
+    for (was, is) in before.iter().zip(after) {
+        let (from, to) = (was.status.state, is.status.state);
+        if from == to && was == is {
+            continue;
+        }
+        // 5. Nothing is undone, and what is in flight ends by its own job only.
+        assert!(!matches!(from, UpdateState::Completed | UpdateState::Skipped), "{was:?} → {is:?}");
+        let own = match event {
+            Event::MemberEnded { member, .. } | Event::MemberBlocked { member, .. } => member.name == is.name,
+            _ => false,
+        };
+        assert!(from != UpdateState::Running || own, "{was:?} → {is:?}");
+        assert!(from != UpdateState::Failed || matches!(event, Event::Start | Event::Skip { .. }), "{was:?} → {is:?}");
+        assert!(is.attempt >= was.attempt);
+    }
+}
+
+/// Of a run between events.
+pub(super) fn at_rest(sim: &Sim) {
+    let run = &sim.run;
+    tallies(sim);
+    order(sim);
+    limits(sim);
+    times(sim);
+    states(run);
+    stops(run);
+    let again = advance(run, &Event::Continue, sim.now).unwrap();
+    let fresh = Run { stages: again.run.stages.clone(), ..run.clone() };
+    assert_eq!(&fresh, run, "not at rest");
+    assert_eq!((again.members, again.effects), (vec![], vec![]), "not at rest");
+}
+
+fn tallies(sim: &Sim) {
+    for group in sim.run.stages.iter().flat_map(|s| &s.groups) {
+        let count = |state| sim.rows.iter().filter(|r| r.group == group.index && r.status.state == state).count() as u32;
+        let real = Tally {
+            not_started: count(UpdateState::NotStarted),
+            running: count(UpdateState::Running),
+            pending: count(UpdateState::Pending),
+            stopped: count(UpdateState::Stopped),
+            skipped: count(UpdateState::Skipped),
+            failed: count(UpdateState::Failed),
+            completed: count(UpdateState::Completed),
+        };
+        assert_eq!(group.tally, real, "tally of {}", group.name);
+    }
+}
+
+/// 1. No member of a stage is attempted before the stage before it is finished, with its wait and gates.
+fn order(sim: &Sim) {
+    let mut finished = true;
+    for stage in &sim.run.stages {
+        let attempted = |g: &Group| sim.rows.iter().any(|r| r.group == g.index && r.attempt > 0);
+        for group in &stage.groups {
+            let open = stage.before.iter().chain(&group.before).all(Gate::is_passed);
+            assert!(!attempted(group) || (finished && open), "{} was attempted too early", group.name);
+        }
+        let groups_done = stage.groups.iter().all(|g| g.tally.open() == 0 && is_finished(g.status.state));
+        let gates = stage.before.iter().chain(&stage.after).all(Gate::is_passed);
+        let waited = stage.wait.as_ref().is_none_or(|w| is_finished(w.status.state));
+        if is_finished(stage.status.state) {
+            assert!(groups_done && gates && waited && finished || stage.status.state == UpdateState::Skipped, "{stage:?}");
+        }
+        finished &= is_finished(stage.status.state);
+    }
+}
+
+/// 2. Never more in flight than allowed; and never fewer without a reason.
+fn limits(sim: &Sim) {
+    for stage in &sim.run.stages {
+        assert!(stage.running() <= stage.max_concurrency);
+        for group in &stage.groups {
+            assert!(group.tally.running <= group.max_concurrency);
+        }
+    }
+    let run = &sim.run;
+    if let Some(stage) = run.current().filter(|_| run.in_progress() && !run.is_winding_down()) {
+        for group in &stage.groups {
+            let open = stage.before.iter().chain(&group.before).all(Gate::is_passed);
+            let full = group.tally.running == group.max_concurrency || stage.running() == stage.max_concurrency;
+            assert!(group.tally.not_started == 0 || !open || full, "{} leaves slots empty", group.name);
+        }
+    }
+}
+
+/// 6. Every state has its times, and its reason when somebody should act.
+fn times(sim: &Sim) {
+    let nodes = |s: &Stage| -> Vec<UpdateStatus> { [s.status.clone()].into_iter().chain(s.groups.iter().map(|g| g.status.clone())).collect() };
+    let all = sim.run.stages.iter().flat_map(nodes).chain([sim.run.status.clone()]);
+    let gates = sim.gates().into_iter().map(|g| g.status.clone()).collect::<Vec<_>>();
+    for status in all.chain(gates).chain(sim.rows.iter().map(|r| r.status.clone())) {
+        let ended = is_finished(status.state) || status.state == UpdateState::Failed;
+        assert_eq!(status.completed_time.is_some(), ended, "{status:?}");
+        match status.state {
+            UpdateState::NotStarted => assert_eq!(status, not_started()),
+            UpdateState::Skipped => {}
+            _ => assert!(status.start_time.is_some(), "{status:?}"),
+        }
+        assert!(status.state != UpdateState::Failed || status.error.is_some(), "{status:?}");
+        assert!(status.state != UpdateState::Completed || status.error.is_none(), "{status:?}");
+    }
+    for row in &sim.rows {
+        assert!(row.status.state != UpdateState::Pending || row.status.error.is_some());
+        assert!(row.status.state != UpdateState::Skipped || row.message.is_some());
+    }
+}
+
+/// 6. States are functions of the children's.
+fn states(run: &Run) {
+    for stage in &run.stages {
+        for group in stage.groups.iter().filter(|g| g.tally.total() > 0) {
+            let t = group.tally;
+            match group.status.state {
+                UpdateState::NotStarted => assert_eq!(t.not_started + t.skipped, t.total()),
+                UpdateState::Running => assert!(t.running > 0 || t.not_started > 0 && t.pending == 0),
+                UpdateState::Stopping => assert!(t.running > 0 && run.is_winding_down()),
+                UpdateState::Pending => assert!(t.running == 0),
+                UpdateState::Stopped => assert!(t.running == 0 && (run.is_winding_down() || !run.in_progress())),
+                UpdateState::Failed => assert!(t.running == 0 && group.exceeds_failures()),
+                UpdateState::Skipped => assert!(t.skipped == t.total()),
+                UpdateState::Completed => assert!(t.open() == 0 && t.skipped < t.total() && !group.exceeds_failures()),
+            }
+        }
+        let all = |f: fn(&Group) -> bool| stage.groups.iter().all(f);
+        match stage.status.state {
+            UpdateState::Skipped => assert!(all(|g| g.status.state == UpdateState::Skipped)),
+            UpdateState::Completed => assert!(all(|g| is_finished(g.status.state))),
+            UpdateState::Failed => assert!(stage.exceeds_failures() && stage.running() == 0),
+            UpdateState::Running | UpdateState::Pending => assert!(run.in_progress() && !run.is_winding_down()),
+            UpdateState::Stopping => assert!(stage.running() > 0 && run.is_winding_down()),
+            UpdateState::NotStarted | UpdateState::Stopped => assert_eq!(stage.running(), 0),
+        }
+    }
+    let current = run.current();
+    match run.status.state {
+        UpdateState::NotStarted => assert!(run.stages.iter().all(|s| matches!(s.status.state, UpdateState::NotStarted | UpdateState::Skipped))),
+        UpdateState::Running | UpdateState::Pending => assert_eq!(current.map(|s| s.status.state), Some(run.status.state)),
+        UpdateState::Completed | UpdateState::Skipped => assert!(current.is_none()),
+        UpdateState::Stopping | UpdateState::Stopped | UpdateState::Failed => {}
+    }
+}
+
+/// 4 and 7. A run that winds down is over when nothing is in flight; a run in progress waits for something.
+fn stops(run: &Run) {
+    if !run.in_progress() {
+        assert_eq!(run.running(), 0);
+        assert!(run.stages.iter().flat_map(|s| &s.groups).all(|g| g.tally.pending == 0));
+        return;
+    }
+    assert_eq!(run.status.state == UpdateState::Stopping, run.is_winding_down());
+    let stage = run.current().expect("a run in progress has a stage whose turn it is");
+    let gate = |g: &Gate| g.status.state == UpdateState::Pending;
+    let waits = stage.wait.as_ref().is_some_and(|w| w.status.state == UpdateState::Running)
+        || stage.before.iter().chain(&stage.after).any(gate)
+        || stage.groups.iter().any(|g| g.tally.pending > 0 || g.before.iter().chain(&g.after).any(gate));
+    assert!(run.running() > 0 || waits && !run.is_winding_down(), "nothing will ever happen: {run:#?}");
+}

@@ -1,0 +1,4 @@
+mod examples;
+mod invariants;
+mod properties;
+mod sim;

@@ -1,1 +1,208 @@
-//! (room under construction)
+//! Wiring of pool, clock, clients and limits; the order of start and stop.
+//!
+//! Start: database, migrations, keys, listener, workers, HTTP. Stop: no new requests and jobs, those in progress to their
+//! end within the grace period, then the database.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::ServiceExt;
+use axum::extract::Request;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::{
+    ConnectOptions, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api,
+    arm::page::TokenSealer,
+    azure::{ArmClient, CatalogueCache, Observer, StaticToken},
+    config::{ArmCredential, Settings},
+    identity::Verifier,
+    jobs,
+    local::{
+        keys::{self, LocalKey},
+        postgres::{PostgresSettings, PrivatePostgres},
+    },
+    store,
+    work::{self, Workers},
+};
+
+/// What every request handler shares.
+#[derive(Clone)]
+pub struct App {
+    /// The database.
+    pub pool: PgPool,
+    /// Judges bearer tokens.
+    pub verifier: Arc<Verifier>,
+    /// Seals the tokens of pages.
+    pub sealer: TokenSealer,
+    /// Of the URLs that the service hands out: `http` or `https`.
+    pub scheme: &'static str,
+    /// Largest request body, in bytes.
+    pub max_body_bytes: usize,
+}
+
+/// What a process that serves does beside serving.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeOptions {
+    /// Work on jobs, too.
+    pub worker: bool,
+}
+
+/// Serves the API until told to stop.
+///
+/// # Errors
+/// When something that it needs cannot be had.
+pub async fn serve(settings: Settings, options: ServeOptions, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (FLEET_LISTEN)", settings.listen))?;
+    let database = Database::open(&settings).await?;
+    let outcome = serve_on(listener, &database.pool, &settings, options, stop).await;
+    database.close().await?;
+    outcome
+}
+
+/// Works on jobs until told to stop.
+///
+/// # Errors
+/// When something that it needs cannot be had.
+pub async fn work(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let database = Database::open(&settings).await?;
+    let outcome = match workers(&database.pool, &settings) {
+        Ok(workers) => {
+            tracing::info!("working on jobs");
+            workers.run(stop).await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    database.close().await?;
+    outcome
+}
+
+/// Applies migrations.
+///
+/// # Errors
+/// When the database cannot be reached, or a migration fails.
+pub async fn migrate(settings: Settings) -> anyhow::Result<()> {
+    Database::open(&settings).await?.close().await
+}
+
+async fn serve_on(
+    listener: TcpListener,
+    pool: &PgPool,
+    settings: &Settings,
+    options: ServeOptions,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let key = LocalKey::load_or_create(&settings.data_dir)?;
+    let issuer = keys::issuer(settings.tenant_id);
+    let verifier = Verifier::new(vec![key.verification_key()], issuer, settings.audiences(), settings.tenant_id);
+    let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
+    let app = App {
+        pool: pool.clone(),
+        verifier: Arc::new(verifier),
+        sealer: TokenSealer::new(secret),
+        scheme: "http",
+        max_body_bytes: usize::try_from(settings.max_body_bytes)?,
+    };
+    let working = match options.worker {
+        true => Some(tokio::spawn(workers(pool, settings)?.run(stop.clone()))),
+        false => None,
+    };
+    tracing::info!(address = %listener.local_addr()?, worker = options.worker, "serving");
+    let service = ServiceExt::<Request>::into_make_service(api::router(app));
+    let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let deadline = async {
+        stop.cancelled().await;
+        tokio::time::sleep(settings.shutdown_grace()).await;
+    };
+    tokio::select! {
+        served = serving.into_future() => served.context("serving HTTP")?,
+        () = deadline => tracing::warn!("requests did not end within the grace period; their connections are closed"),
+    }
+    // The listener may have ended by itself.
+    stop.cancel();
+    if let Some(working) = working {
+        working.await.context("the workers ended abnormally")?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
+    let token = match settings.arm_credential {
+        ArmCredential::Emulator => SecretString::from("fleet-manager"),
+        ArmCredential::Static => settings.arm_token.clone().context("FLEET_ARM_TOKEN is not set")?,
+    };
+    let emulated = settings.arm_credential == ArmCredential::Emulator;
+    let client = Arc::new(ArmClient::new(
+        azure_settings(settings, emulated)?,
+        Arc::new(StaticToken::new(token)),
+    )?);
+    let upstream = jobs::Upstream {
+        observer: Arc::new(Observer::new(Arc::clone(&client))),
+        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client))),
+        clusters: client,
+    };
+    let mut engine = work::Settings::new(owner());
+    engine.concurrency = usize::try_from(settings.worker_concurrency)?;
+    engine.drain = settings.shutdown_grace();
+    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, settings.stopped_clusters))?)
+}
+
+/// Names this process in leases: unique among all that ever were.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}/{}/{}", host.trim(), std::process::id(), uuid::Uuid::new_v4())
+}
+
+/// The database of a process: the one that is configured, or a private one that lives as long as the process.
+struct Database {
+    pool: PgPool,
+    private: Option<PrivatePostgres>,
+}
+
+impl Database {
+    async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let (options, private) = match &settings.database_url {
+            Some(url) => (PgConnectOptions::from_str(url.expose_secret()).context("DATABASE_URL")?, None),
+            None => {
+                let wish = PostgresSettings { binaries: settings.pg_bin.clone(), ..PostgresSettings::default() };
+                let private = PrivatePostgres::start_with(&settings.data_dir, &wish).await?;
+                (private.options(), Some(private))
+            }
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.database_connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_lazy_with(
+                options.application_name("fleet-manager").log_slow_statements(tracing::log::LevelFilter::Warn, SLOW),
+            );
+        let database = Self { pool, private };
+        match store::schema::migrate(&database.pool).await {
+            Ok(()) => Ok(database),
+            Err(error) => {
+                let error = anyhow::Error::from(error).context("cannot apply migrations to the database");
+                database.close().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        self.pool.close().await;
+        if let Some(private) = self.private {
+            private.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Statements slower than this are logged.
+const SLOW: Duration = Duration::from_secs(1);

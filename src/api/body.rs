@@ -143,3 +143,12 @@ fn is_json(media: &str) -> bool {
     let essence = media.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
 }
+
+/// Reads a whole body into its type.
+///
+/// # Errors
+/// As [`part`].
+pub(crate) fn whole<T: DeserializeOwned>(body: &Value) -> Result<T, ArmError> {
+    serde_path_to_error::deserialize(strip_nulls(body.clone()))
+        .map_err(|error| invalid(&format!("{}: {}", error.path(), error.inner())).at(error.path().to_string()))
+}

@@ -8,6 +8,7 @@ use http::{HeaderValue, header};
 
 use crate::{
     arm::{ArmError, ErrorResponse},
+    jobs::rollout::DriveError,
     rollout::Refused,
     store::StoreError,
 };
@@ -45,6 +46,15 @@ impl From<sqlx::Error> for ApiError {
 impl From<serde_json::Error> for ApiError {
     fn from(error: serde_json::Error) -> Self {
         Self::Internal(error.into())
+    }
+}
+
+impl From<DriveError> for ApiError {
+    fn from(error: DriveError) -> Self {
+        match error {
+            DriveError::Refused(refused) => refused.into(),
+            other => Self::Internal(other.into()),
+        }
     }
 }
 

@@ -1,0 +1,173 @@
+//! Events of a run, from wherever they come: load the snapshot, ask [`rollout::advance`], store what follows. All in the
+//! caller's transaction, so that an event and its consequences are one.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{outcome::JobError, runs as run_jobs, upgrade};
+use crate::{
+    arm::ResourceId,
+    model::types,
+    rollout::{self, Effect, Event, Gate, Refused, Run, Step},
+    store::{
+        StoreError, gates,
+        resources::{self, Resource},
+        runs,
+    },
+    work,
+};
+
+/// Why an event was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    /// The run's state does not allow it, or it names what is not there.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The database, while enqueuing jobs.
+    #[error("the database failed while enqueuing jobs")]
+    Queue(#[from] sqlx::Error),
+}
+
+impl From<DriveError> for JobError {
+    fn from(error: DriveError) -> Self {
+        match error {
+            DriveError::Refused(refused) => Self::Unexpected(refused.to_string()),
+            DriveError::Store(error) => Self::Store(error),
+            DriveError::Queue(error) => Self::Database(error),
+        }
+    }
+}
+
+/// Carries out an event, and answers the run after it; `None` when there is no such run.
+///
+/// # Errors
+/// [`DriveError`]; the caller then rolls back.
+pub async fn drive(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    event: impl FnOnce(&Run) -> Event,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<Option<Run>, DriveError> {
+    let Some(mut run) = runs::load_for_update(tx, run_id).await? else { return Ok(None) };
+    let mut event = event(&run);
+    loop {
+        let step = rollout::advance(&run, &event, now)?;
+        runs::apply(tx, run_id, &run, &step, now).await?;
+        set_in_motion(tx, run_id, &step, now, trace).await?;
+        if !step.more {
+            return Ok(Some(step.run));
+        }
+        match runs::load_for_update(tx, run_id).await? {
+            Some(again) => run = again,
+            None => return Ok(None),
+        }
+        event = Event::Continue;
+    }
+}
+
+/// Tells a run that a member left the fleet.
+///
+/// # Errors
+/// [`DriveError`].
+pub async fn member_left(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    name: &str,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<(), DriveError> {
+    let members = runs::members_by_name(tx, run_id, &[name]).await?;
+    for member in members {
+        drive(tx, run_id, |_| Event::MemberLeft { member }, now, trace).await?;
+    }
+    Ok(())
+}
+
+async fn set_in_motion(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    step: &Step,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<(), DriveError> {
+    let mut queued = Vec::new();
+    let mut resource = None;
+    for effect in &step.effects {
+        match effect {
+            Effect::Upgrade { member, .. } => queued.push(upgrade::job(run_id, *member, trace)),
+            Effect::Timer { stage, at } => queued.push(run_jobs::wait(run_id, *stage, *at, trace)),
+            Effect::OpenGate { gate } => {
+                if let Some((id, properties)) = gate_resource(&step.run, *gate, owner(tx, run_id, &mut resource).await?) {
+                    gates::open(tx, &id, run_id, &properties, now).await?;
+                }
+            }
+            Effect::CloseGate { gate } => {
+                if let Some(run) = owner(tx, run_id, &mut resource).await?
+                    && let Some(id) = gate_id(run, *gate)
+                {
+                    gates::skip(tx, &id, now).await?;
+                }
+            }
+        }
+    }
+    work::enqueue_all(tx, &queued).await?;
+    Ok(())
+}
+
+/// The run's resource, read at most once a step.
+async fn owner<'a>(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    known: &'a mut Option<Resource>,
+) -> Result<Option<&'a Resource>, StoreError> {
+    if known.is_none() {
+        *known = resources::get_by_row(tx, run_id).await?;
+    }
+    Ok(known.as_ref())
+}
+
+/// The resource ID of a gate of this run: a child of the run's fleet.
+#[must_use]
+pub fn gate_id(run: &Resource, gate: Uuid) -> Option<ResourceId> {
+    Some(run.arm_id.parse::<ResourceId>().ok()?.parent()?.child("gates", &gate.to_string()))
+}
+
+fn gate_resource(run: &Run, gate: Uuid, owner: Option<&Resource>) -> Option<(ResourceId, Value)> {
+    let owner = owner?;
+    let (found, stage, group, timing) = find_gate(run, gate)?;
+    let mut target = json!({"name": owner.name, "stage": stage, "timing": timing});
+    if let (Some(group), Value::Object(target)) = (group, &mut target) {
+        target.insert("group".to_owned(), Value::from(group));
+    }
+    let mut properties = json!({
+        "gateType": found.gate_type,
+        "state": "Pending",
+        "target": {"id": owner.arm_id, "updateRunProperties": target},
+    });
+    if let (Some(name), Value::Object(properties)) = (&found.display_name, &mut properties) {
+        properties.insert("displayName".to_owned(), Value::from(name.clone()));
+    }
+    Some((gate_id(owner, gate)?, properties))
+}
+
+fn find_gate(run: &Run, id: Uuid) -> Option<(&Gate, &str, Option<&str>, &'static str)> {
+    let among = |gates: &'_ [Gate]| gates.iter().position(|gate| gate.id == id);
+    for stage in &run.stages {
+        let groups = stage.groups.iter().map(|group| (Some(group.name.as_str()), &group.before, &group.after));
+        for (group, before, after) in std::iter::once((None, &stage.before, &stage.after)).chain(groups) {
+            if let Some(gate) = among(before).and_then(|at| before.get(at)) {
+                return Some((gate, &stage.name, group, "Before"));
+            }
+            if let Some(gate) = among(after).and_then(|at| after.get(at)) {
+                return Some((gate, &stage.name, group, "After"));
+            }
+        }
+    }
+    None
+}

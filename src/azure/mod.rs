@@ -5,12 +5,21 @@
 //! `Retry-After` is data. [`Observer`] follows many operations within AKS's limits, [`CatalogueCache`] knows what each
 //! region offers.
 
+mod catalogue;
+mod client;
 mod error;
+mod observer;
+pub mod pace;
+mod shared;
 mod token;
+mod wire;
 
 use std::time::Duration;
 
+pub use catalogue::CatalogueCache;
+pub use client::{API_VERSION, ArmClient, ClientError, Settings};
 pub use error::{UpstreamError, Verdict};
+pub use observer::{Followed, Observation, Observer};
 pub use token::{StaticToken, TokenSource};
 
 use crate::{
@@ -104,4 +113,8 @@ pub trait ManagedClusters: Send + Sync + 'static {
         subscription: &str,
         location: &str,
     ) -> impl Future<Output = Result<Vec<OfferedVersion>, UpstreamError>> + Send;
+
+    /// What is left of AKS's limit for this kind of call, as a part of its burst: 0–1. `key` is a subscription, or a
+    /// lower-cased resource ID, as [`pace::Class`] says.
+    fn left(&self, class: pace::Class, key: &str) -> f64;
 }

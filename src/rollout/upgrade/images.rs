@@ -71,7 +71,7 @@ pub(super) fn wanted(
         current.is_at_least(target) && !(current == target && ended_badly(&pool.provisioning_state))
     };
     let target = match goal {
-        ImageGoal::Latest if pool.from_snapshot => return Ok(Wanted::Leave("it is bound to a node pool snapshot")),
+        ImageGoal::Latest if pool.from_snapshot => return Ok(Wanted::Leave("is bound to a node pool snapshot")),
         ImageGoal::Latest => {
             return Ok(match latest {
                 None => Wanted::Unknown,
@@ -85,7 +85,7 @@ pub(super) fn wanted(
         },
         ImageGoal::Custom(images) => match in_family(images) {
             Some(image) => image,
-            None => return Ok(Wanted::Leave("its node image family is not listed")),
+            None => return Ok(Wanted::Leave("has a node image family that is not listed")),
         },
     };
     let is_newest = latest.is_some_and(|latest| target.is_at_least(latest));

@@ -131,20 +131,21 @@ fn act(
     if let Some(pool) = in_the_way {
         return busy(&format!("Agent pool '{}' is {}", pool.name, pool.provisioning_state.as_str()));
     }
-    let touched = |note: &&String| {
-        !upgrade.steps.iter().any(|step| match step.action.pool() {
-            None => note.starts_with("control plane"),
-            Some(pool) => note.starts_with(&format!("agent pool '{pool}'")),
+    let notes: Vec<String> = plan
+        .left
+        .iter()
+        .filter(|(part, _)| !upgrade.steps.iter().any(|step| step.action.pool() == part.as_deref()))
+        .map(|(part, why)| match part {
+            None => format!("control plane {why}"),
+            Some(pool) => format!("agent pool '{pool}' {why}"),
         })
-    };
-    let notes: Vec<&str> = plan.notes.iter().filter(touched).map(String::as_str).collect();
-    Next::Done(if begun {
-        let message = (!notes.is_empty()).then(|| format!("Left as it was: {}.", notes.join("; ")));
-        Outcome::Completed { message }
-    } else if notes.is_empty() {
-        Outcome::Skipped { message: "The cluster has no agent pools.".to_owned() }
-    } else {
-        Outcome::Skipped { message: format!("Nothing to upgrade: {}.", notes.join("; ")) }
+        .collect();
+    let notes = notes.join("; ");
+    Next::Done(match (begun, notes.as_str()) {
+        (true, "") => Outcome::Completed { message: None },
+        (true, _) => Outcome::Completed { message: Some(format!("Left as it was: {notes}.")) },
+        (false, "") => Outcome::Skipped { message: "The cluster has no agent pools.".to_owned() },
+        (false, _) => Outcome::Skipped { message: format!("Nothing to upgrade: {notes}.") },
     })
 }
 

@@ -34,8 +34,8 @@ pub(super) struct Plan {
     pub(super) control_plane: Option<UpgradeAction>,
     /// Then, side by side.
     pub(super) pools: Vec<UpgradeAction>,
-    /// What is left alone, and why.
-    pub(super) notes: Vec<String>,
+    /// What is left alone, and why: the control plane (`None`) and pools.
+    pub(super) left: Vec<(Option<String>, String)>,
 }
 
 /// The Kubernetes version to move to: frozen, or resolved now. `None` when the goal has none.
@@ -80,14 +80,14 @@ pub(super) fn plan(
     if let Some(target) = target {
         plan.control_plane = control_plane(target, done, cluster, catalogue)?;
         if plan.control_plane.is_none() {
-            plan.notes.push(format!("control plane at Kubernetes {}", shown(cluster.version())));
+            plan.left.push((None, format!("is at Kubernetes {}", shown(cluster.version()))));
         }
     }
     if goal.moves_pools() {
         for pool in &cluster.pools {
             match pool_actions(target, done, pool, goal, catalogue, now)? {
                 Part::Act(action) => plan.pools.push(action),
-                Part::Leave(why) => plan.notes.push(format!("agent pool '{}': {why}", pool.name)),
+                Part::Leave(why) => plan.left.push((Some(pool.name.clone()), why)),
                 Part::NoneForFamily(family) if upgrade.steps.is_empty() => {
                     return Err(Stop::Skipped(format!(
                         "The run has no consistent node image of family {family}, which agent pool '{}' needs.",
@@ -95,7 +95,8 @@ pub(super) fn plan(
                     )));
                 }
                 Part::NoneForFamily(family) => {
-                    plan.notes.push(format!("agent pool '{}': no consistent node image of family {family}", pool.name));
+                    let why = format!("has node image family {family}, for which the run has no consistent image");
+                    plan.left.push((Some(pool.name.clone()), why));
                 }
             }
         }
@@ -176,7 +177,7 @@ fn pool_actions(
     now: Timestamp,
 ) -> Result<Part, Stop> {
     if pool.stopped {
-        return Ok(Part::Leave("stopped".to_owned()));
+        return Ok(Part::Leave("is stopped".to_owned()));
     }
     let wanted = match wanted(&goal.images, pool, catalogue, now)? {
         Wanted::Leave(why) => return Ok(Part::Leave(why.to_owned())),
@@ -207,16 +208,16 @@ fn pool_actions(
         let image = shown(pool.image.as_ref());
         match target {
             Some(_) => {
-                format!("at or ahead of the target with Kubernetes {} and node image {image}", shown(pool.version()))
+                format!("is at or ahead of the target with Kubernetes {} and node image {image}", shown(pool.version()))
             }
-            None => format!("at or ahead of the target with node image {image}"),
+            None => format!("is at or ahead of the target with node image {image}"),
         }
     };
     Ok(match wanted {
         _ if begun(Subject::PoolImage(&pool.name)) => Part::Leave(at()),
         Wanted::Newest(image) => Part::Act(UpgradeAction::NewestImage { pool: name, image }),
         Wanted::Chosen(image) => Part::Act(UpgradeAction::ChosenImage { pool: name, image }),
-        Wanted::Unknown if target.is_none() => Part::Leave("AKS names no newest node image for it".to_owned()),
+        Wanted::Unknown if target.is_none() => Part::Leave("has no newest node image that AKS names".to_owned()),
         _ => Part::Leave(at()),
     })
 }

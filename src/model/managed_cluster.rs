@@ -1,1 +1,221 @@
-//! What a fleet manager reads of an AKS cluster.
+//! What a fleet manager reads of an AKS cluster, and what it tells one to do.
+//!
+//! The view is tolerant: unknown fields are ignored, missing and `null` ones are `None`, and a provisioning state that
+//! nobody has heard of means that an operation is under way. What is written back to AKS is never this view, but the
+//! JSON that was read.
+
+mod action;
+mod catalogue;
+mod node_image;
+mod wire;
+
+use serde::Deserialize;
+
+pub use action::{Subject, UpgradeAction};
+pub use catalogue::{Catalogue, OfferedVersion};
+pub use node_image::{ImageVersion, NodeImage};
+pub(crate) use wire::LenientError;
+
+use super::version::{KubernetesVersion, VersionWish};
+use crate::arm::ErrorDetail;
+
+/// How far the latest operation on a cluster or an agent pool is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProvisioningState {
+    /// It went well.
+    Succeeded,
+    /// It ended badly; versions may nevertheless read as if it had not.
+    Failed,
+    /// It was aborted.
+    Canceled,
+    /// Anything else, such as `Upgrading`, is under way; empty when AKS did not say.
+    Busy(String),
+}
+
+impl ProvisioningState {
+    /// Whether an operation is under way.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy(_))
+    }
+
+    /// As AKS spells it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Canceled => "Canceled",
+            Self::Busy(other) if other.is_empty() => "unknown",
+            Self::Busy(other) => other,
+        }
+    }
+}
+
+impl From<String> for ProvisioningState {
+    fn from(text: String) -> Self {
+        match text.as_str() {
+            "Succeeded" => Self::Succeeded,
+            "Failed" => Self::Failed,
+            "Canceled" => Self::Canceled,
+            _ => Self::Busy(text),
+        }
+    }
+}
+
+/// An AKS cluster (`Microsoft.ContainerService/managedClusters`).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "wire::Cluster")]
+pub struct ManagedCluster {
+    /// Resource ID as AKS writes it (often with `resourcegroups` in lower case).
+    pub id: String,
+    /// Region, lower case without spaces.
+    pub location: String,
+    /// ETag, where the API version has one.
+    pub etag: Option<String>,
+    /// Tenant of the cluster's identity.
+    pub tenant_id: Option<String>,
+    /// State of the latest cluster-level operation.
+    pub provisioning_state: ProvisioningState,
+    /// Why it failed.
+    pub provisioning_error: Option<ErrorDetail>,
+    /// `powerState.code` is `Stopped`. A stopped cluster's provisioning state is `Succeeded`.
+    pub stopped: bool,
+    /// The version wished for, `x.y.z` or `x.y`.
+    pub kubernetes_version: Option<String>,
+    /// The version that the wish resolves to. Shows the target already while the upgrade is under way.
+    pub current_kubernetes_version: Option<String>,
+    /// `supportPlan` is `AKSLongTermSupport`.
+    pub long_term_support: bool,
+    /// Nodes are provisioned automatically (`nodeProvisioningProfile.mode` is `Auto`).
+    pub node_auto_provisioning: bool,
+    /// Agent pools, in AKS's order.
+    pub pools: Vec<AgentPool>,
+}
+
+impl ManagedCluster {
+    /// Whether a cluster-level operation is under way. Operations on single pools show on these only.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.provisioning_state.is_busy()
+    }
+
+    /// Version of the control plane, or of what it is moving to.
+    #[must_use]
+    pub fn version(&self) -> Option<KubernetesVersion> {
+        resolved(&self.current_kubernetes_version, &self.kubernetes_version)
+    }
+
+    /// The pool of this name.
+    #[must_use]
+    pub fn pool(&self, name: &str) -> Option<&AgentPool> {
+        self.pools.iter().find(|pool| pool.name.eq_ignore_ascii_case(name))
+    }
+}
+
+/// An agent pool of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "wire::Pool")]
+pub struct AgentPool {
+    /// Name, unique in the cluster.
+    pub name: String,
+    /// ETag, where the API version has one.
+    pub etag: Option<String>,
+    /// `Linux` or `Windows`.
+    pub os_type: String,
+    /// Image of its nodes.
+    pub image: Option<NodeImage>,
+    /// The version wished for, `x.y.z` or `x.y`.
+    pub orchestrator_version: Option<String>,
+    /// The version that the wish resolves to.
+    pub current_orchestrator_version: Option<String>,
+    /// State of the pool's latest operation.
+    pub provisioning_state: ProvisioningState,
+    /// Why it failed.
+    pub provisioning_error: Option<ErrorDetail>,
+    /// `powerState.code` is `Stopped`.
+    pub stopped: bool,
+    /// Created from a node pool snapshot (`creationData`), and still bound to it.
+    pub from_snapshot: bool,
+}
+
+impl AgentPool {
+    /// Version of the nodes, or of what they are moving to.
+    #[must_use]
+    pub fn version(&self) -> Option<KubernetesVersion> {
+        resolved(&self.current_orchestrator_version, &self.orchestrator_version)
+    }
+}
+
+fn resolved(current: &Option<String>, wish: &Option<String>) -> Option<KubernetesVersion> {
+    let exact = |text: &Option<String>| text.as_deref()?.parse().ok();
+    exact(current).or_else(|| exact(wish))
+}
+
+/// Whether a text such as `1.33` or `1.33.2` asks for this version.
+#[must_use]
+pub fn asks_for(wish: &str, version: KubernetesVersion) -> bool {
+    match wish.parse() {
+        Ok(VersionWish::Exact(exact)) => exact == version,
+        Ok(VersionWish::NewestPatch { major, minor }) => (major, minor) == (version.major, version.minor),
+        Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recorded() -> serde_json::Value {
+        serde_json::json!({
+            "id": "/subscriptions/s/resourcegroups/rg/providers/Microsoft.ContainerService/managedClusters/c",
+            "location": "westus2", "name": "c", "type": "Microsoft.ContainerService/ManagedClusters", "eTag": "e1",
+            "identity": {"type": "SystemAssigned", "tenantId": "t"}, "sku": {"name": "Base", "tier": "Free"},
+            "properties": {
+                "provisioningState": "Succeeded", "powerState": {"code": "Running"},
+                "kubernetesVersion": "1.27", "currentKubernetesVersion": "1.27.7", "supportPlan": "KubernetesOfficial",
+                "agentPoolProfiles": [{
+                    "name": "nodepool1", "count": 1, "osType": "Linux", "provisioningState": "UpgradingNodeImageVersion",
+                    "powerState": {"code": "Running"}, "orchestratorVersion": "1.27.7",
+                    "currentOrchestratorVersion": "1.27.7", "creationData": null, "eTag": "p1",
+                    "nodeImageVersion": "AKSUbuntu-2204gen2containerd-202310.31.0"
+                }],
+                "status": null
+            }
+        })
+    }
+
+    #[test]
+    fn reads_a_recorded_cluster() {
+        let cluster: ManagedCluster = serde_json::from_value(recorded()).unwrap();
+        assert_eq!((cluster.version(), cluster.is_busy(), cluster.stopped), ("1.27.7".parse().ok(), false, false));
+        assert_eq!((cluster.etag.as_deref(), cluster.tenant_id.as_deref()), (Some("e1"), Some("t")));
+        let pool = cluster.pool("nodepool1").unwrap();
+        assert!(pool.provisioning_state.is_busy() && !pool.from_snapshot);
+        assert_eq!(pool.image.as_ref().unwrap().family(), "AKSUbuntu-2204gen2containerd");
+        assert!(asks_for(cluster.kubernetes_version.as_deref().unwrap(), "1.27.9".parse().unwrap()));
+    }
+
+    #[test]
+    fn reads_next_to_nothing_and_takes_the_unknown_for_busy() {
+        let bare: ManagedCluster = serde_json::from_str("{}").unwrap();
+        assert!(bare.is_busy() && !bare.stopped && bare.version().is_none());
+        let mut odd = recorded();
+        odd["properties"]["provisioningState"] = "Reconfabulating".into();
+        odd["properties"]["powerState"] = serde_json::json!({"code": "Stopped"});
+        odd["properties"]["agentPoolProfiles"] = serde_json::Value::Null;
+        let odd: ManagedCluster = serde_json::from_value(odd).unwrap();
+        assert!(odd.is_busy() && odd.stopped && odd.pools.is_empty());
+    }
+
+    #[test]
+    fn keeps_the_cause_of_a_failure() {
+        let mut failed = recorded();
+        failed["properties"]["provisioningState"] = "Failed".into();
+        failed["properties"]["status"] = serde_json::json!({"provisioningError": {"code": "PodDrainFailure",
+            "details": [{"code": "UnsatisfiablePDB", "message": "pdb default/web"}]}});
+        let failed: ManagedCluster = serde_json::from_value(failed).unwrap();
+        let error = failed.provisioning_error.unwrap();
+        assert_eq!((error.code.as_ref(), error.details.len()), ("PodDrainFailure", 1));
+    }
+}

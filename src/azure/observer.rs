@@ -1,0 +1,203 @@
+//! Follows many operations within AKS's limits.
+//!
+//! While a subscription's budget for operation statuses is plentiful, each operation is asked about by itself. When it
+//! runs low, one list of the subscription's clusters, shared by all who wait, tells who is no longer busy; only these are
+//! asked for their result, or, with nothing left to ask with, are looked at.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{
+    ManagedClusters, Progress, UpstreamError,
+    pace::{Class, LONGEST, Typical, next_poll},
+    shared::Shared,
+};
+use crate::{
+    arm::{ErrorDetail, ResourceId},
+    model::managed_cluster::{ManagedCluster, Subject, UpgradeAction},
+};
+
+/// Part of the status budget below which a list is asked for instead.
+const LOW: f64 = 0.25;
+/// Oldest list that serves while lists are plentiful.
+const FRESH: Duration = Duration::from_millis(200);
+/// Oldest list that serves when they run low: as many as come back.
+const SPARING: Duration = Duration::from_secs(1);
+
+/// An operation that is followed.
+#[derive(Debug, Clone, Copy)]
+pub struct Followed<'a> {
+    /// The member's cluster.
+    pub cluster: &'a ResourceId,
+    /// What it brings; `None` for an operation that somebody else began.
+    pub action: Option<&'a UpgradeAction>,
+    /// Where to ask; `None`: only the cluster tells.
+    pub operation_url: Option<&'a str>,
+    /// Since it began.
+    pub elapsed: Duration,
+}
+
+/// How far a followed operation is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Observation {
+    /// Under way; to be observed again after this time.
+    Running {
+        /// From now.
+        again_after: Duration,
+    },
+    /// Ended well.
+    Succeeded,
+    /// Ended badly, with AKS's own code and message.
+    Failed(ErrorDetail),
+    /// The operation cannot be asked about, or need not be: read the cluster, its provisioning state tells.
+    Look,
+}
+
+/// Follows operations. One for the whole process.
+pub struct Observer<C> {
+    client: Arc<C>,
+    lists: Shared<String, Arc<HashSet<String>>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    typical: HashMap<(String, Kind), Typical>,
+    /// By subscription and operation: last asked about.
+    in_flight: HashMap<String, HashMap<String, Instant>>,
+    swept: Option<Instant>,
+}
+
+/// Operations that take about as long as each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    ControlPlane,
+    PoolVersion,
+    PoolImage,
+    Foreign,
+}
+
+impl Followed<'_> {
+    fn kind(&self) -> Kind {
+        match self.action.map(UpgradeAction::subject) {
+            None => Kind::Foreign,
+            Some(Subject::ControlPlane) => Kind::ControlPlane,
+            Some(Subject::PoolVersion(_)) => Kind::PoolVersion,
+            Some(Subject::PoolImage(_)) => Kind::PoolImage,
+        }
+    }
+
+    /// The lower-cased ID of what the operation works on.
+    fn subject(&self) -> String {
+        match self.action.and_then(UpgradeAction::pool) {
+            None => self.cluster.key().to_owned(),
+            Some(pool) => self.cluster.child("agentPools", pool).key().to_owned(),
+        }
+    }
+}
+
+impl<C: ManagedClusters> Observer<C> {
+    /// An observer that asks through this client.
+    #[must_use]
+    pub fn new(client: Arc<C>) -> Self {
+        Self { client, lists: Shared::default(), known: Mutex::default() }
+    }
+
+    /// When to observe next, from now: after beginning, and for operations that only the cluster tells about.
+    #[must_use]
+    pub fn wait(&self, followed: &Followed<'_>, retry_after: Option<Duration>) -> Duration {
+        let subscription = followed.cluster.subscription();
+        let now = Instant::now();
+        let (typical, in_flight) = self.with_known(|known| {
+            known.sweep(now);
+            let flight = known.in_flight.entry(subscription.to_owned()).or_default();
+            flight.insert(followed.subject(), now);
+            let in_flight = flight.len();
+            (known.typical.get(&(subscription.to_owned(), followed.kind())).copied(), in_flight)
+        });
+        next_poll(followed.elapsed, typical.and_then(Typical::get), retry_after, in_flight)
+    }
+
+    /// Asks about an operation, or learns of it from what others asked.
+    ///
+    /// # Errors
+    /// As the client's.
+    pub async fn observe(&self, followed: &Followed<'_>) -> Result<Observation, UpstreamError> {
+        let Some(url) = followed.operation_url else { return Ok(Observation::Look) };
+        let subscription = followed.cluster.subscription();
+        let plentiful = self.client.left(Class::OperationStatus, subscription) >= LOW;
+        if !plentiful && self.busy(subscription, followed.elapsed).await?.contains(&followed.subject()) {
+            return Ok(Observation::Running { again_after: self.wait(followed, None) });
+        }
+        match self.client.poll(subscription, url).await {
+            Ok(Progress::Running { again_after }) => {
+                Ok(Observation::Running { again_after: self.wait(followed, again_after) })
+            }
+            Ok(Progress::Succeeded { took }) => {
+                self.ended(followed, took);
+                Ok(Observation::Succeeded)
+            }
+            Ok(Progress::Failed(error)) => {
+                self.ended(followed, None);
+                Ok(Observation::Failed(error))
+            }
+            Ok(Progress::Gone) => Ok(Observation::Look),
+            // No longer busy, and nothing left to ask for the result with: the cluster tells.
+            Err(UpstreamError::Transient { .. }) if !plentiful => Ok(Observation::Look),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The IDs of the subscription's busy clusters and pools, by a list younger than the operation.
+    async fn busy(&self, subscription: &str, elapsed: Duration) -> Result<Arc<HashSet<String>>, UpstreamError> {
+        let sparing = self.client.left(Class::List, subscription) < 0.5;
+        let max_age = (elapsed / 20).clamp(FRESH, LONGEST).max(if sparing { SPARING } else { FRESH }).min(elapsed);
+        self.lists
+            .get(subscription.to_owned(), max_age, || async {
+                Ok(Arc::new(self.client.list(subscription).await?.iter().flat_map(busy_parts).collect()))
+            })
+            .await
+    }
+
+    fn ended(&self, followed: &Followed<'_>, took: Option<Duration>) {
+        let subscription = followed.cluster.subscription();
+        self.with_known(|known| {
+            if let Some(flight) = known.in_flight.get_mut(subscription) {
+                flight.remove(&followed.subject());
+            }
+            if let Some(took) = took {
+                known.typical.entry((subscription.to_owned(), followed.kind())).or_default().learn(took);
+            }
+        });
+    }
+
+    fn with_known<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
+        work(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Known {
+    /// Forgets operations that nobody has asked about for a while: another replica follows them now.
+    fn sweep(&mut self, now: Instant) {
+        if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) > LONGEST) {
+            self.swept = Some(now);
+            for flight in self.in_flight.values_mut() {
+                flight.retain(|_, asked| now.saturating_duration_since(*asked) <= 2 * LONGEST);
+            }
+            self.in_flight.retain(|_, flight| !flight.is_empty());
+        }
+    }
+}
+
+fn busy_parts(cluster: &ManagedCluster) -> Vec<String> {
+    let id = cluster.id.to_lowercase();
+    let pools = cluster.pools.iter().filter(|pool| pool.provisioning_state.is_busy());
+    let mut parts: Vec<String> = pools.map(|pool| format!("{id}/agentpools/{}", pool.name.to_lowercase())).collect();
+    if cluster.is_busy() {
+        parts.push(id);
+    }
+    parts
+}

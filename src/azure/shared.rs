@@ -1,0 +1,87 @@
+//! Answers that many callers share: one call at a time for each key, and none while the last answer is fresh enough.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::UpstreamError;
+
+/// For how long an error is everybody's answer, so that callers who waited do not fail one after the other.
+const ERROR_AGE: Duration = Duration::from_secs(1);
+
+/// When the question was asked, and its answer.
+type Answer<V> = (Instant, Result<V, UpstreamError>);
+type Slot<V> = Arc<tokio::sync::Mutex<Option<Answer<V>>>>;
+
+pub(super) struct Shared<K, V> {
+    slots: Mutex<HashMap<K, Slot<V>>>,
+}
+
+impl<K, V> Default for Shared<K, V> {
+    fn default() -> Self {
+        Self { slots: Mutex::default() }
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Shared<K, V> {
+    /// An answer to a question asked at most `max_age` ago. Cancel-safe: whoever waits next asks anew.
+    pub(super) async fn get<F>(
+        &self,
+        key: K,
+        max_age: Duration,
+        ask: impl FnOnce() -> F + Send,
+    ) -> Result<V, UpstreamError>
+    where
+        F: Future<Output = Result<V, UpstreamError>> + Send,
+    {
+        let wanted = Instant::now();
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+        let mut slot = slot.lock().await;
+        if let Some((asked, answer)) = slot.as_ref() {
+            let age = if answer.is_ok() { max_age } else { max_age.min(ERROR_AGE) };
+            if *asked + age >= wanted {
+                return answer.clone();
+            }
+        }
+        let asked = Instant::now();
+        let answer = ask().await;
+        *slot = Some((asked, answer.clone()));
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_thousand_callers_make_one_call() {
+        let (shared, calls) = (Shared::<u8, u32>::default(), AtomicU32::new(0));
+        let ask = || async {
+            tokio::task::yield_now().await;
+            Ok(calls.fetch_add(1, Ordering::Relaxed))
+        };
+        let all = futures_util::future::join_all((0..1000).map(|_| shared.get(1, Duration::from_secs(60), ask))).await;
+        assert!(all.iter().all(|answer| *answer == Ok(0)));
+        assert_eq!(shared.get(2, Duration::from_secs(60), ask).await, Ok(1), "another key, another call");
+        assert_eq!(shared.get(1, Duration::ZERO, ask).await, Ok(2), "stale");
+    }
+
+    #[tokio::test]
+    async fn an_error_is_shared_and_soon_forgotten() {
+        let (shared, calls) = (Shared::<u8, u32>::default(), AtomicU32::new(0));
+        let fail = || async {
+            calls.fetch_add(1, Ordering::Relaxed);
+            Err(UpstreamError::Garbage(String::new()))
+        };
+        let all = futures_util::future::join_all((0..10).map(|_| shared.get(1, Duration::from_secs(60), fail))).await;
+        assert!(all.iter().all(Result::is_err));
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert_eq!(shared.get(1, Duration::ZERO, || async { Ok(7) }).await, Ok(7));
+    }
+}

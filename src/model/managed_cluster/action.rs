@@ -1,0 +1,92 @@
+//! What a fleet manager tells AKS to do.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::NodeImage;
+
+/// One call that begins an upgrade. AKS answers each with an operation of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+pub enum UpgradeAction {
+    /// Move the control plane, and nothing else: PUT of the cluster as read, with another `kubernetesVersion`.
+    ControlPlane {
+        /// The version, `x.y.z`.
+        kubernetes_version: String,
+    },
+    /// Move a pool's version: PUT of the pool as read. Node images move along to the newest unless one is given.
+    PoolVersion {
+        /// The pool.
+        pool: String,
+        /// The version, `x.y.z`.
+        kubernetes_version: String,
+        /// The image to end with, where that is not the newest.
+        image: Option<NodeImage>,
+    },
+    /// Move a pool to the newest image of its region: POST `upgradeNodeImageVersion`.
+    NewestImage {
+        /// The pool.
+        pool: String,
+        /// The newest image as it was known when this was decided.
+        image: NodeImage,
+    },
+    /// Move a pool to this image, which is not the newest: PUT of the pool as read, with `nodeImageVersion`.
+    ChosenImage {
+        /// The pool.
+        pool: String,
+        /// The image.
+        image: NodeImage,
+    },
+}
+
+/// What an action is about. One upgrade does each of these at most once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject<'a> {
+    /// The control plane's version.
+    ControlPlane,
+    /// A pool's version.
+    PoolVersion(&'a str),
+    /// A pool's image.
+    PoolImage(&'a str),
+}
+
+impl UpgradeAction {
+    /// What it is about.
+    #[must_use]
+    pub fn subject(&self) -> Subject<'_> {
+        match self {
+            Self::ControlPlane { .. } => Subject::ControlPlane,
+            Self::PoolVersion { pool, .. } => Subject::PoolVersion(pool),
+            Self::NewestImage { pool, .. } | Self::ChosenImage { pool, .. } => Subject::PoolImage(pool),
+        }
+    }
+
+    /// The pool that it moves; `None` for the control plane.
+    #[must_use]
+    pub fn pool(&self) -> Option<&str> {
+        match self {
+            Self::ControlPlane { .. } => None,
+            Self::PoolVersion { pool, .. } | Self::NewestImage { pool, .. } | Self::ChosenImage { pool, .. } => {
+                Some(pool)
+            }
+        }
+    }
+}
+
+impl fmt::Display for UpgradeAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ControlPlane { kubernetes_version } => write!(f, "control plane to Kubernetes {kubernetes_version}"),
+            Self::PoolVersion { pool, kubernetes_version, image: None } => {
+                write!(f, "agent pool '{pool}' to Kubernetes {kubernetes_version}")
+            }
+            Self::PoolVersion { pool, kubernetes_version, image: Some(image) } => {
+                write!(f, "agent pool '{pool}' to Kubernetes {kubernetes_version} with node image {image}")
+            }
+            Self::NewestImage { pool, image } | Self::ChosenImage { pool, image } => {
+                write!(f, "agent pool '{pool}' to node image {image}")
+            }
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What AKS offers in a cluster's region.
+
+use std::collections::BTreeMap;
+
+use super::{super::version::KubernetesVersion, NodeImage};
+
+/// A Kubernetes version that a region offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfferedVersion {
+    /// The version.
+    pub version: KubernetesVersion,
+    /// Not generally available.
+    pub preview: bool,
+    /// Offered under the support plan `AKSLongTermSupport` only.
+    pub long_term_only: bool,
+    /// What a cluster of this version may move to.
+    pub upgrades: Vec<KubernetesVersion>,
+}
+
+/// What a region offers to one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    /// Kubernetes versions, in any order.
+    pub versions: Vec<OfferedVersion>,
+    /// Newest image by family; families of which AKS names none are missing.
+    pub latest: BTreeMap<String, NodeImage>,
+    /// Images that each pool ran before, by the pool's name: what AKS takes in `nodeImageVersion`.
+    pub recently_used: BTreeMap<String, Vec<NodeImage>>,
+    /// The upstream takes any published image in `nodeImageVersion`. AKS does not; the emulator does.
+    pub accepts_any_image: bool,
+}
+
+impl Catalogue {
+    /// The offer of this version.
+    #[must_use]
+    pub fn offer(&self, version: KubernetesVersion) -> Option<&OfferedVersion> {
+        self.versions.iter().find(|offer| offer.version == version)
+    }
+
+    /// The newest generally available patch of a minor version, for a cluster with or without long-term support.
+    #[must_use]
+    pub fn newest_patch(&self, major: u32, minor: u32, long_term: bool) -> Option<KubernetesVersion> {
+        self.versions
+            .iter()
+            .filter(|offer| !offer.preview && (long_term || !offer.long_term_only))
+            .map(|offer| offer.version)
+            .filter(|version| (version.major, version.minor) == (major, minor))
+            .max()
+    }
+}

@@ -1,0 +1,252 @@
+//! What is left to do on an idle cluster, and whether AKS's rules allow it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::{
+    Goal, Upgrade,
+    images::{Wanted, wanted},
+};
+use crate::{
+    arm::ErrorDetail,
+    model::{
+        managed_cluster::{AgentPool, Catalogue, ManagedCluster, ProvisioningState, Subject, UpgradeAction},
+        version::{KubernetesVersion, VersionWish},
+    },
+};
+
+/// How many minor versions an agent pool may be behind its control plane (AKS, from 1.28 on).
+const POOL_SKEW: u32 = 3;
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stop {
+    Pending(ErrorDetail),
+    Failed(ErrorDetail),
+    Skipped(String),
+}
+
+/// What is left to do.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// First, alone.
+    pub(super) control_plane: Option<UpgradeAction>,
+    /// Then, side by side.
+    pub(super) pools: Vec<UpgradeAction>,
+    /// What is left alone, and why: the control plane (`None`) and pools.
+    pub(super) left: Vec<(Option<String>, String)>,
+}
+
+/// The Kubernetes version to move to: frozen, or resolved now. `None` when the goal has none.
+pub(super) fn target(
+    upgrade: &Upgrade,
+    cluster: &ManagedCluster,
+    goal: &Goal,
+    catalogue: &Catalogue,
+) -> Result<Option<KubernetesVersion>, Stop> {
+    if !goal.moves_version() {
+        return Ok(None);
+    }
+    if let Some(frozen) = upgrade.kubernetes_version.as_deref().and_then(|text| text.parse().ok()) {
+        return Ok(Some(frozen));
+    }
+    match goal.version {
+        None => Err(Stop::Failed(ErrorDetail::new("InvalidParameter", "The run names no Kubernetes version."))),
+        Some(VersionWish::Exact(version)) => Ok(Some(version)),
+        Some(VersionWish::NewestPatch { major, minor }) => {
+            let newest = catalogue.newest_patch(major, minor, cluster.long_term_support);
+            // A cluster that is at or past the minor version needs no offer of it to be done.
+            let present = cluster.version().filter(|current| (current.major, current.minor) >= (major, minor));
+            match (newest.max(present), catalogue.newest_patch(major, minor, true)) {
+                (Some(version), _) => Ok(Some(version)),
+                (None, Some(long_term)) => Err(long_term_support_needed(long_term)),
+                (None, None) => Err(not_offered(&format!("{major}.{minor}"), cluster)),
+            }
+        }
+    }
+}
+
+pub(super) fn plan(
+    upgrade: &Upgrade,
+    done: &BTreeSet<Subject<'_>>,
+    cluster: &ManagedCluster,
+    goal: &Goal,
+    catalogue: &Catalogue,
+    now: Timestamp,
+) -> Result<Plan, Stop> {
+    let target = target(upgrade, cluster, goal, catalogue)?;
+    let mut plan = Plan::default();
+    if let Some(target) = target {
+        plan.control_plane = control_plane(target, done, cluster, catalogue)?;
+        if plan.control_plane.is_none() {
+            plan.left.push((None, format!("is at Kubernetes {}", shown(cluster.version()))));
+        }
+    }
+    if goal.moves_pools() {
+        for pool in &cluster.pools {
+            match pool_actions(target, done, pool, goal, catalogue, now)? {
+                Part::Act(action) => plan.pools.push(action),
+                Part::Leave(why) => plan.left.push((Some(pool.name.clone()), why)),
+                Part::NoneForFamily(family) if upgrade.steps.is_empty() => {
+                    return Err(Stop::Skipped(format!(
+                        "The run has no consistent node image of family {family}, which agent pool '{}' needs.",
+                        pool.name
+                    )));
+                }
+                Part::NoneForFamily(family) => {
+                    let why = format!("has node image family {family}, for which the run has no consistent image");
+                    plan.left.push((Some(pool.name.clone()), why));
+                }
+            }
+        }
+    }
+    Ok(plan)
+}
+
+fn control_plane(
+    target: KubernetesVersion,
+    done: &BTreeSet<Subject<'_>>,
+    cluster: &ManagedCluster,
+    catalogue: &Catalogue,
+) -> Result<Option<UpgradeAction>, Stop> {
+    let Some(current) = cluster.version() else {
+        return Err(Stop::Failed(ErrorDetail::new(
+            "UpgradeFailed",
+            format!(
+                "The cluster's Kubernetes version '{}' cannot be read.",
+                shown(cluster.kubernetes_version.as_ref())
+            ),
+        )));
+    };
+    let begun = done.contains(&Subject::ControlPlane);
+    let action = UpgradeAction::ControlPlane { kubernetes_version: target.to_string() };
+    if current > target || (current == target && (begun || !ended_badly(&cluster.provisioning_state))) {
+        return Ok(None);
+    }
+    if current == target {
+        // The version reads as the target, but its operation failed: AKS reconciles when told the same again.
+        return Ok(Some(action));
+    }
+    if begun {
+        return Err(without_effect(&action, shown(Some(current))));
+    }
+    let Some(offer) = catalogue.offer(target) else { return Err(not_offered(&target.to_string(), cluster)) };
+    if offer.long_term_only && !cluster.long_term_support {
+        return Err(long_term_support_needed(target));
+    }
+    let next_minor = target.major == current.major && target.minor <= current.minor + 1;
+    let long_term_jump =
+        cluster.long_term_support && catalogue.offer(current).is_some_and(|present| present.upgrades.contains(&target));
+    if !next_minor && !long_term_jump {
+        return Err(Stop::Failed(ErrorDetail::new(
+            "KubernetesVersionSkipped",
+            format!(
+                "The control plane is at Kubernetes {current} and cannot skip minor versions to {target}; upgrade it to {}.{} first.",
+                current.major,
+                current.minor + 1
+            ),
+        )));
+    }
+    let old = cluster.pools.iter().find(|pool| pool.version().is_some_and(|v| v.minor + POOL_SKEW < target.minor));
+    if let Some(pool) = old {
+        return Err(Stop::Failed(ErrorDetail::new(
+            "AgentPoolVersionTooOld",
+            format!(
+                "Agent pool '{}' is at Kubernetes {} and may be at most {POOL_SKEW} minor versions behind a control plane at {target}; upgrade the pool first.",
+                pool.name,
+                shown(pool.version())
+            ),
+        )));
+    }
+    Ok(Some(action))
+}
+
+enum Part {
+    Act(UpgradeAction),
+    Leave(String),
+    NoneForFamily(String),
+}
+
+fn pool_actions(
+    target: Option<KubernetesVersion>,
+    done: &BTreeSet<Subject<'_>>,
+    pool: &AgentPool,
+    goal: &Goal,
+    catalogue: &Catalogue,
+    now: Timestamp,
+) -> Result<Part, Stop> {
+    if pool.stopped {
+        return Ok(Part::Leave("is stopped".to_owned()));
+    }
+    let wanted = match wanted(&goal.images, pool, catalogue, now)? {
+        Wanted::Leave(why) => return Ok(Part::Leave(why.to_owned())),
+        Wanted::NoneForFamily(family) => return Ok(Part::NoneForFamily(family)),
+        other => other,
+    };
+    let name = pool.name.clone();
+    let begun = |subject| done.contains(&subject);
+    let lags = |target: KubernetesVersion| {
+        pool.version().is_some_and(|version| {
+            let redo = version == target && ended_badly(&pool.provisioning_state);
+            version < target || (redo && !begun(Subject::PoolVersion(&pool.name)))
+        })
+    };
+    if let Some(target) = target.filter(|target| lags(*target)) {
+        let image = match wanted {
+            Wanted::Stay { pin } => pin,
+            Wanted::Chosen(image) => Some(image),
+            _ => None,
+        };
+        let action = UpgradeAction::PoolVersion { pool: name, kubernetes_version: target.to_string(), image };
+        if begun(action.subject()) {
+            return Err(without_effect(&action, shown(pool.version())));
+        }
+        return Ok(Part::Act(action));
+    }
+    let at = || {
+        let image = shown(pool.image.as_ref());
+        match target {
+            Some(_) => {
+                format!("is at or ahead of the target with Kubernetes {} and node image {image}", shown(pool.version()))
+            }
+            None => format!("is at or ahead of the target with node image {image}"),
+        }
+    };
+    Ok(match wanted {
+        _ if begun(Subject::PoolImage(&pool.name)) => Part::Leave(at()),
+        Wanted::Newest(image) => Part::Act(UpgradeAction::NewestImage { pool: name, image }),
+        Wanted::Chosen(image) => Part::Act(UpgradeAction::ChosenImage { pool: name, image }),
+        Wanted::Unknown if target.is_none() => Part::Leave("has no newest node image that AKS names".to_owned()),
+        _ => Part::Leave(at()),
+    })
+}
+
+pub(super) fn ended_badly(state: &ProvisioningState) -> bool {
+    matches!(state, ProvisioningState::Failed | ProvisioningState::Canceled)
+}
+
+fn shown(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "unknown".to_owned(), |value| value.to_string())
+}
+
+fn without_effect(action: &UpgradeAction, at: String) -> Stop {
+    Stop::Failed(ErrorDetail::new(
+        "UpgradeFailed",
+        format!("AKS reported success in moving the {action}, but it is at {at}."),
+    ))
+}
+
+fn not_offered(version: &str, cluster: &ManagedCluster) -> Stop {
+    Stop::Pending(ErrorDetail::new(
+        "KubernetesVersionNotAvailable",
+        format!("Kubernetes {version} is not available in region '{}'.", cluster.location),
+    ))
+}
+
+fn long_term_support_needed(version: KubernetesVersion) -> Stop {
+    Stop::Failed(ErrorDetail::new(
+        "LongTermSupportNotEnabled",
+        format!("Kubernetes {version} is offered under long-term support only, which the cluster has not enabled."),
+    ))
+}

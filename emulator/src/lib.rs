@@ -1,1 +1,85 @@
-//! An emulator of the AKS resource provider.
+//! An emulator of the AKS resource provider: seeded clusters, long-running operations, faults on request.
+//!
+//! The heart is a state machine without clock, network or tasks (`world`): a request and a time go in, an answer comes out. Around
+//! it are an HTTP edge and a control API under `/emulator/`. See the crate's README for what can be asked of it.
+
+mod arm;
+mod call;
+mod catalogue;
+mod cluster;
+mod config;
+mod control;
+mod errors;
+mod faults;
+mod http;
+mod log;
+mod operations;
+mod rules;
+mod seed;
+mod throttle;
+mod version;
+mod world;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use jiff::Timestamp;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub use config::Config;
+use world::World;
+
+/// How long requests under way may go on once the emulator is told to stop.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A running emulator. Clones share its state.
+#[derive(Clone)]
+pub struct Emulator {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    world: Mutex<World>,
+}
+
+impl Emulator {
+    /// An emulator with the clusters that `config` describes.
+    pub fn new(config: Config) -> Self {
+        let world = Mutex::new(World::new(&config, Timestamp::now()));
+        Self { shared: Arc::new(Shared { config, world }) }
+    }
+
+    /// The AKS API and, under `/emulator/`, the control API.
+    pub fn router(&self) -> Router {
+        http::router(self.clone())
+    }
+
+    /// Serves until `stop` is cancelled; requests under way then get a second to end.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let served = axum::serve(listener, self.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
+        let overdue = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::select! {
+            result = served.into_future() => result,
+            () = overdue => Ok(()),
+        }
+    }
+
+    /// The state. A panic elsewhere leaves it usable: every change to it is made by plain assignments.
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.shared.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reset(&self, now: Timestamp) {
+        let fresh = World::new(&self.shared.config, now);
+        *self.world() = fresh;
+    }
+}

@@ -1,0 +1,222 @@
+//! The emulated part of Azure: clusters, what is published, operations, faults, throttles and the log. A state machine: a request
+//! and a time go in, an answer comes out.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use axum::http::StatusCode;
+use jiff::Timestamp;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::arm;
+use crate::call::{Body, Call, Note, Reply};
+use crate::catalogue::Catalogue;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::errors::ArmError;
+use crate::faults::{Action, Cut, Faults};
+use crate::log::Log;
+use crate::operations::Operation;
+use crate::seed;
+use crate::throttle::Throttle;
+
+/// Rules that can be changed while the emulator runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) upgrade_seconds: f64,
+    pub(crate) enforce_throttles: bool,
+    pub(crate) require_token: bool,
+    pub(crate) accept_any_published_image: bool,
+    /// Sent as `Retry-After` with operations; AKS mostly sends none.
+    pub(crate) retry_after_seconds: Option<u64>,
+}
+
+pub(crate) struct World {
+    pub(crate) settings: Settings,
+    pub(crate) catalogue: Catalogue,
+    /// By lower-cased resource id, which groups them by subscription and resource group.
+    pub(crate) clusters: BTreeMap<String, Cluster>,
+    /// Subscription and lower-cased name of each resource group, and the name as first given.
+    pub(crate) groups: BTreeMap<(String, String), String>,
+    pub(crate) operations: HashMap<Uuid, Operation>,
+    /// Operations that end by themselves, soonest first.
+    pub(crate) due: BTreeSet<(Timestamp, Uuid)>,
+    pub(crate) faults: Faults,
+    pub(crate) log: Log,
+    throttle: Throttle,
+    fresh: StdRng,
+}
+
+/// What is to become of a request after its change, if any, was made.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Answer(Reply),
+    /// Answer after so many seconds.
+    Late(Reply, f64),
+    /// Close the connection after so many seconds, without an answer.
+    Cut(f64),
+}
+
+impl World {
+    /// `now` makes operation ids differ between two starts of the same configuration.
+    pub(crate) fn new(config: &Config, now: Timestamp) -> Self {
+        let mut world = Self {
+            settings: Settings {
+                upgrade_seconds: config.upgrade_seconds,
+                enforce_throttles: config.enforce_throttles,
+                require_token: config.require_token,
+                accept_any_published_image: config.accept_any_published_image,
+                retry_after_seconds: None,
+            },
+            catalogue: Catalogue::new(),
+            clusters: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            operations: HashMap::new(),
+            due: BTreeSet::new(),
+            faults: Faults::default(),
+            log: Log::default(),
+            throttle: Throttle::default(),
+            fresh: StdRng::seed_from_u64(config.seed ^ (now.as_nanosecond() as u64)),
+        };
+        for subscription in seed::SUBSCRIPTIONS {
+            for group in ["rg1", "rg2"] {
+                world.add_group(subscription, group);
+            }
+        }
+        for mut cluster in seed::clusters(config) {
+            cluster.json();
+            world.add(cluster);
+        }
+        world
+    }
+
+    pub(crate) fn add_group(&mut self, subscription: &str, group: &str) {
+        self.groups.entry((subscription.to_lowercase(), group.to_lowercase())).or_insert_with(|| group.to_owned());
+    }
+
+    pub(crate) fn add(&mut self, cluster: Cluster) {
+        self.add_group(&cluster.subscription, &cluster.group);
+        self.clusters.insert(cluster.key(), cluster);
+    }
+
+    pub(crate) fn fresh_id(&mut self) -> Uuid {
+        uuid::Builder::from_random_bytes(self.fresh.random()).into_uuid()
+    }
+
+    pub(crate) fn fresh_etag(&mut self) -> String {
+        self.fresh_id().to_string()
+    }
+
+    /// Takes a request through throttles and faults to the resource provider, and logs it.
+    pub(crate) fn apply(&mut self, call: &Call, now: Timestamp) -> Outcome {
+        self.settle(now);
+        let mut note = Note::of(call);
+        let outcome = self.outcome(call, &mut note, now);
+        if call.is_mutating() {
+            let status = match &outcome {
+                Outcome::Answer(reply) | Outcome::Late(reply, _) => Some(reply.status.as_u16()),
+                Outcome::Cut(_) => None,
+            };
+            self.log.add(call, note, status, now);
+        }
+        outcome
+    }
+
+    fn outcome(&mut self, call: &Call, note: &mut Note, now: Timestamp) -> Outcome {
+        if self.settings.require_token && !call.authenticated {
+            let error = ArmError::new(
+                StatusCode::UNAUTHORIZED,
+                "AuthenticationFailed",
+                "Authentication failed. The 'Authorization' header is missing.",
+            );
+            let challenge = format!(
+                "Bearer authorization_uri=\"{}/{}\", error=\"invalid_token\", error_description=\"The authentication failed because of \
+                 missing 'Authorization' header.\"",
+                call.base,
+                seed::TENANT
+            );
+            return Outcome::Answer(Reply::from(error).with("www-authenticate", challenge));
+        }
+        if self.settings.enforce_throttles
+            && let Err(error) = self.throttle.take(call, now)
+        {
+            return Outcome::Answer(error.into());
+        }
+        let about = note.cluster.clone().or_else(|| self.cluster_of_operation(call));
+        match self.faults.take_request(call, about.as_deref()) {
+            None | Some(Action::FailOperation { .. } | Action::HangOperation { .. }) => {
+                Outcome::Answer(self.carry_out(call, note, now))
+            }
+            Some(Action::Status { status, code, message, retry_after }) => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let code = code.unwrap_or_else(|| default_code(status).to_owned());
+                let mut error = ArmError::new(
+                    status,
+                    code,
+                    message.unwrap_or_else(|| "Injected by the emulator's control API.".into()),
+                );
+                error.retry_after = retry_after;
+                Outcome::Answer(error.into())
+            }
+            Some(Action::Timeout { timeout }) => Outcome::Cut(timeout),
+            Some(Action::Cut { cut: Cut::Before }) => Outcome::Cut(0.0),
+            Some(Action::Cut { cut: Cut::After }) => {
+                self.carry_out(call, note, now);
+                Outcome::Cut(0.0)
+            }
+            Some(Action::Delay { delay }) => Outcome::Late(self.carry_out(call, note, now), delay),
+            Some(Action::Garbage { .. }) => Outcome::Answer(Reply::new(StatusCode::OK, Body::Garbage)),
+        }
+    }
+
+    fn carry_out(&mut self, call: &Call, note: &mut Note, now: Timestamp) -> Reply {
+        let reply = arm::route(self, call, note, now).unwrap_or_else(Reply::from);
+        if let Some(id) = note.operation {
+            match self.faults.take_operation(call, note.cluster.as_deref()) {
+                Some(Action::FailOperation { fail_operation }) => {
+                    self.fail_operation(id, fail_operation.code, fail_operation.message)
+                }
+                Some(Action::HangOperation { .. }) => self.hang_operation(id),
+                _ => {}
+            }
+        }
+        reply
+    }
+
+    /// The cluster whose operation a request polls.
+    fn cluster_of_operation(&self, call: &Call) -> Option<String> {
+        let id = call.segments.last()?.parse().ok()?;
+        Some(self.operations.get(&id)?.cluster_name.clone())
+    }
+
+    /// Counts for `/emulator/state`.
+    pub(crate) fn counts(&self) -> serde_json::Value {
+        let running = self.operations.values().filter(|operation| operation.ended.is_none());
+        let mut states = BTreeMap::<&str, usize>::new();
+        for cluster in self.clusters.values() {
+            *states.entry(&cluster.state).or_default() += 1;
+        }
+        json!({
+            "clusters": self.clusters.len(), "clusterStates": states, "operations": self.operations.len(),
+            "operationsRunning": running.clone().count(), "operationsHanging": running.filter(|operation| operation.is_hanging()).count(),
+            "faults": self.faults.all().len(), "logEntries": self.log.len(),
+        })
+    }
+}
+
+fn default_code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "BadRequest",
+        401 => "InvalidAuthenticationToken",
+        403 => "AuthorizationFailed",
+        404 => "ResourceNotFound",
+        409 => "OperationNotAllowed",
+        412 => "EtagMismatch",
+        429 => "Throttled",
+        503 => "ServiceUnavailable",
+        504 => "GatewayTimeout",
+        _ => "InternalServerError",
+    }
+}

@@ -1,1 +1,311 @@
-//! (room under construction)
+//! Every setting: its flag, environment variable, default and check, in one table. `--help` prints it.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use clap::{Args, ValueEnum};
+use http::Uri;
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::PgConnectOptions;
+use tracing_subscriber::EnvFilter;
+use uuid::Uuid;
+
+use crate::identity::ARM_AUDIENCES;
+
+/// Settings of `serve`, `worker`, `migrate` and `demo`.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// PostgreSQL to use, `postgres://user:password@host/database`. Absent: a private one in the data directory, started
+    /// from the machine's own binaries
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_parser = secret, value_name = "URL")]
+    pub database_url: Option<SecretString>,
+
+    /// Most connections to PostgreSQL
+    #[arg(long, env = "FLEET_DATABASE_CONNECTIONS", default_value_t = 20, value_parser = between(2, 1000))]
+    pub database_connections: u32,
+
+    /// Directory of PostgreSQL's own binaries (initdb, postgres), for a private PostgreSQL. Absent: the newest under
+    /// /usr/lib/postgresql, then PATH
+    #[arg(long, env = "FLEET_PG_BIN", value_name = "DIR")]
+    pub pg_bin: Option<PathBuf>,
+
+    /// Where the local world keeps its keys and its private PostgreSQL
+    #[arg(long, env = "FLEET_DATA_DIR", default_value = ".fleet", value_name = "DIR")]
+    pub data_dir: PathBuf,
+
+    /// Address and port of the API
+    #[arg(long, env = "FLEET_LISTEN", default_value = "127.0.0.1:8443", value_name = "ADDRESS")]
+    pub listen: SocketAddr,
+
+    /// Largest request body, in bytes
+    #[arg(long, env = "FLEET_MAX_BODY_BYTES", default_value_t = 4 * 1024 * 1024, value_parser = between(1024, 64 * 1024 * 1024))]
+    pub max_body_bytes: u32,
+
+    /// Azure Resource Manager, where managed clusters are read and upgraded
+    #[arg(long, env = "FLEET_ARM_ENDPOINT", default_value = "http://127.0.0.1:8090", value_name = "URL")]
+    pub arm_endpoint: Uri,
+
+    /// How to authenticate there: `emulator` (the emulator takes any token) or `static` (the token of FLEET_ARM_TOKEN)
+    #[arg(long, env = "FLEET_ARM_CREDENTIAL", default_value = "emulator", value_name = "KIND")]
+    pub arm_credential: ArmCredential,
+
+    /// Bearer token for Azure Resource Manager, with FLEET_ARM_CREDENTIAL=static
+    #[arg(long, env = "FLEET_ARM_TOKEN", hide_env_values = true, value_parser = secret, value_name = "TOKEN")]
+    pub arm_token: Option<SecretString>,
+
+    /// Who issues callers' tokens: `local` (the key in the data directory)
+    #[arg(long, env = "FLEET_AUTH", default_value = "local", value_name = "ISSUER")]
+    pub auth: Auth,
+
+    /// Audiences to accept in callers' tokens, separated by commas. Absent: Azure Resource Manager's own, and this
+    /// service's address
+    #[arg(long, env = "FLEET_AUTH_AUDIENCE", value_delimiter = ',', value_name = "AUDIENCE")]
+    pub auth_audience: Vec<String>,
+
+    /// The tenant that callers must belong to
+    #[arg(long, env = "FLEET_TENANT_ID", default_value = "11111111-1111-1111-1111-111111111111", value_name = "GUID")]
+    pub tenant_id: Uuid,
+
+    /// Jobs that one process works on at the same time
+    #[arg(long, env = "FLEET_WORKER_CONCURRENCY", default_value_t = 64, value_parser = between(1, 10_000))]
+    pub worker_concurrency: u32,
+
+    /// What an update run does with a member whose cluster is stopped
+    #[arg(long, env = "FLEET_STOPPED_CLUSTERS", value_enum, default_value_t = StoppedClusters::Fail, ignore_case = true)]
+    pub stopped_clusters: StoppedClusters,
+
+    /// Seconds that requests and jobs in progress have to end when the process is told to
+    #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
+    pub shutdown_seconds: u32,
+
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: LogSettings,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub struct LogSettings {
+    /// Which events are logged, such as `info,fleet_manager=debug`
+    #[arg(long = "log", env = "FLEET_LOG", default_value = "info", value_name = "FILTER")]
+    pub filter: String,
+
+    /// How they are written
+    #[arg(long = "log-format", env = "FLEET_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What an update run does with a member whose cluster is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum StoppedClusters {
+    /// The member fails, as the product does.
+    Fail,
+    /// The member is skipped, with the reason.
+    Skip,
+}
+
+/// How the service authenticates to Azure Resource Manager.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArmCredential {
+    /// A bearer token from the settings.
+    Static,
+    /// A token that the emulator takes.
+    Emulator,
+}
+
+impl FromStr for ArmCredential {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "static" => Ok(Self::Static),
+            "emulator" => Ok(Self::Emulator),
+            "workload-identity" | "managed-identity" | "client-secret" | "azure-cli" => {
+                Err(format!("'{text}' comes with a later version; now there are 'static' and 'emulator'"))
+            }
+            _ => Err("expected 'static' or 'emulator'".to_owned()),
+        }
+    }
+}
+
+/// Who issues callers' tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// The key in the data directory.
+    Local,
+}
+
+impl FromStr for Auth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "local" => Ok(Self::Local),
+            _ if text.starts_with("https://") => {
+                Err("tokens of an OIDC issuer come with a later version; now there is 'local'".to_owned())
+            }
+            _ => Err("expected 'local'".to_owned()),
+        }
+    }
+}
+
+/// One thing wrong with the settings taken together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Problem(String);
+
+impl Settings {
+    /// Checks what no single setting can tell: contradictions, and values that need a parser of their own.
+    ///
+    /// # Errors
+    /// All problems found.
+    pub fn check(&self) -> Result<(), Vec<Problem>> {
+        let mut problems = Vec::new();
+        let mut report = |wrong: bool, message: &str| {
+            if wrong {
+                problems.push(Problem(message.to_owned()));
+            }
+        };
+        if let Some(url) = &self.database_url {
+            let url = url.expose_secret();
+            let postgres = url.starts_with("postgres://") || url.starts_with("postgresql://");
+            // The URL has a password in it: it is not repeated.
+            let sound = postgres && PgConnectOptions::from_str(url).is_ok();
+            report(!sound, "DATABASE_URL is not a URL like postgres://user:password@host:5432/database");
+            report(self.pg_bin.is_some(), "FLEET_PG_BIN is for a private PostgreSQL, but DATABASE_URL names another");
+        }
+        report(self.data_dir.as_os_str().is_empty(), "FLEET_DATA_DIR is empty");
+
+        let scheme = self.arm_endpoint.scheme_str();
+        let host = self.arm_endpoint.host().unwrap_or_default();
+        let complete = matches!(scheme, Some("http" | "https")) && !host.is_empty();
+        let bare = matches!(self.arm_endpoint.path(), "" | "/") && self.arm_endpoint.query().is_none();
+        report(!complete || !bare, "FLEET_ARM_ENDPOINT is not a URL like https://management.azure.com, without a path");
+        let azure = host.ends_with(".azure.com") || host.ends_with(".azure.cn") || host.ends_with(".usgovcloudapi.net");
+        let token = self.arm_token.as_ref().map(ExposeSecret::expose_secret);
+        match self.arm_credential {
+            ArmCredential::Emulator => {
+                report(azure, "FLEET_ARM_CREDENTIAL=emulator is for the emulator, but FLEET_ARM_ENDPOINT is Azure");
+                report(token.is_some(), "FLEET_ARM_TOKEN is used with FLEET_ARM_CREDENTIAL=static only");
+            }
+            ArmCredential::Static => {
+                let local = matches!(host, "127.0.0.1" | "[::1]" | "localhost");
+                report(
+                    scheme == Some("http") && !local,
+                    "FLEET_ARM_TOKEN would travel in the clear: FLEET_ARM_ENDPOINT must be https",
+                );
+                report(
+                    token.is_none_or(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())),
+                    "FLEET_ARM_CREDENTIAL=static needs a token in FLEET_ARM_TOKEN",
+                );
+            }
+        }
+
+        let blank = self.auth_audience.iter().any(|audience| audience.trim().is_empty());
+        report(blank, "FLEET_AUTH_AUDIENCE has an empty audience in it");
+        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
+            report(true, &format!("FLEET_LOG is not a log filter like 'info,fleet_manager=debug': {error}"));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    /// The audiences to accept in callers' tokens.
+    #[must_use]
+    pub fn audiences(&self) -> Vec<String> {
+        if !self.auth_audience.is_empty() {
+            return self.auth_audience.clone();
+        }
+        let own = ["http", "https"].into_iter().flat_map(|scheme| {
+            let url = format!("{scheme}://{}", self.listen);
+            [format!("{url}/"), url]
+        });
+        ARM_AUDIENCES.into_iter().map(String::from).chain(own).collect()
+    }
+
+    /// How long requests and jobs in progress have to end when the process is told to.
+    #[must_use]
+    pub fn shutdown_grace(&self) -> Duration {
+        Duration::from_secs(self.shutdown_seconds.into())
+    }
+}
+
+fn secret(text: &str) -> Result<SecretString, std::convert::Infallible> {
+    Ok(text.into())
+}
+
+fn between(least: u32, most: u32) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(least)..=i64::from(most))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Table {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    fn settings(args: &[&str]) -> Settings {
+        Table::try_parse_from(std::iter::once(&"test").chain(args)).unwrap().settings
+    }
+
+    fn problems(args: &[&str]) -> String {
+        let found = settings(args).check().unwrap_err();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn defaults_are_sound() {
+        let defaults = settings(&[]);
+        assert_eq!(defaults.check(), Ok(()));
+        assert_eq!(defaults.audiences().len(), 8);
+        assert!(defaults.audiences().contains(&"https://127.0.0.1:8443/".to_owned()));
+        assert_eq!(defaults.stopped_clusters, StoppedClusters::Fail);
+        assert_eq!(settings(&["--auth-audience", "a,b"]).audiences(), ["a", "b"]);
+    }
+
+    #[test]
+    fn finds_contradictions() {
+        for (args, told) in [
+            (&["--database-url", "mysql://u:hunter2@h/d"][..], "DATABASE_URL"),
+            (&["--database-url", ""], "DATABASE_URL"),
+            (&["--database-url", "postgres://h/d", "--pg-bin", "/x"], "FLEET_PG_BIN"),
+            (&["--arm-endpoint", "https://management.azure.com"], "is Azure"),
+            (&["--arm-endpoint", "127.0.0.1:8090"], "FLEET_ARM_ENDPOINT"),
+            (&["--arm-endpoint", "http://h/path"], "without a path"),
+            (&["--arm-token", "t"], "FLEET_ARM_CREDENTIAL=static only"),
+            (&["--arm-credential", "static"], "needs a token"),
+            (&["--arm-credential", "static", "--arm-token", "a b"], "needs a token"),
+            (&["--arm-credential", "static", "--arm-token", "t", "--arm-endpoint", "http://h"], "in the clear"),
+            (&["--auth-audience", "a,,b"], "FLEET_AUTH_AUDIENCE"),
+            (&["--log", "info,=,=="], "FLEET_LOG"),
+            (&["--data-dir", ""], "FLEET_DATA_DIR"),
+        ] {
+            let found = problems(args);
+            assert!(found.contains(told), "{args:?}: {found}");
+            assert!(!found.contains("hunter2"));
+        }
+        let both = problems(&["--arm-token", "t", "--auth-audience", ","]);
+        assert!(both.contains("FLEET_ARM_TOKEN") && both.contains("FLEET_AUTH_AUDIENCE"), "{both}");
+    }
+
+    #[test]
+    fn never_shows_secrets() {
+        let shown = format!("{:?}", settings(&["--database-url", "postgres://u:hunter2@h/d", "--arm-token", "hunter2"]));
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}

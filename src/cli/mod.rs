@@ -1,1 +1,172 @@
-//! (room under construction)
+//! The command line, one file a subcommand.
+//!
+//! Exit codes: 0 done, or stopped as told; 1 something failed; 2 the command line or a setting is wrong. What is wrong
+//! is said in one line on standard error.
+
+mod demo;
+mod emulator;
+mod migrate;
+mod progress;
+mod serve;
+mod signals;
+mod token;
+mod worker;
+
+use std::{
+    collections::BTreeSet,
+    ffi::{OsStr, OsString},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::{
+    config::{LogSettings, Settings},
+    telemetry,
+};
+
+/// Prefix of this program's environment variables: one that starts so and is no setting is a misspelt one.
+const PREFIX: &str = "FLEET_";
+
+/// An open, self-hosted fleet manager for AKS clusters, with the API of Azure Kubernetes Fleet Manager.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-manager", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Serve(serve::Serve),
+    Worker(worker::Worker),
+    Emulator(emulator::Emulator),
+    Migrate(migrate::Migrate),
+    Token(token::Token),
+}
+
+impl Command {
+    fn settings(&self) -> Option<&Settings> {
+        match self {
+            Self::Demo(demo) => Some(demo.settings()),
+            Self::Serve(serve) => Some(serve.settings()),
+            Self::Worker(worker) => Some(worker.settings()),
+            Self::Migrate(migrate) => Some(migrate.settings()),
+            Self::Emulator(_) | Self::Token(_) => None,
+        }
+    }
+
+    fn log(&self) -> Option<&LogSettings> {
+        match self {
+            Self::Emulator(emulator) => Some(emulator.log()),
+            _ => self.settings().map(|settings| &settings.log),
+        }
+    }
+
+    async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Demo(demo) => demo.run(signals::stop_on_signal()?).await,
+            Self::Serve(serve) => serve.run(signals::stop_on_signal()?).await,
+            Self::Worker(worker) => worker.run(signals::stop_on_signal()?).await,
+            Self::Emulator(emulator) => emulator.run(signals::stop_on_signal()?).await,
+            Self::Migrate(migrate) => migrate.run().await,
+            Self::Token(token) => token.run(),
+        }
+    }
+}
+
+/// Runs the program with this process's arguments and environment.
+#[must_use]
+pub fn main() -> ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => return usage(&error),
+    };
+    if let Err(line) = check(&command) {
+        return fail(2, line);
+    }
+    // One TLS implementation for the whole process. An error says that there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(1, format!("cannot start: {error}")),
+    };
+    match runtime.block_on(command.run()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, format!("{error:#}")),
+    }
+}
+
+/// What is wrong with environment and settings, in one line; sets up logs when nothing is.
+fn check(command: &Command) -> Result<(), String> {
+    let unknown = unknown_variables(std::env::vars_os().map(|(name, _)| name));
+    if !unknown.is_empty() {
+        return Err(format!("unknown environment variable {}: see fleet-manager serve --help", unknown.join(", ")));
+    }
+    if let Some(Err(problems)) = command.settings().map(Settings::check) {
+        return Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
+    }
+    match command.log() {
+        Some(log) => telemetry::init(&log.filter, log.format).map_err(|error| error.to_string()),
+        None => Ok(()),
+    }
+}
+
+fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let cli = Cli::command();
+    let known: BTreeSet<&OsStr> =
+        cli.get_subcommands().flat_map(|command| command.get_arguments().filter_map(|arg| arg.get_env())).collect();
+    let mut unknown: Vec<String> = names
+        .filter(|name| name.to_string_lossy().starts_with(PREFIX) && !known.contains(name.as_os_str()))
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// Help and version are what was asked for; anything else becomes one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            // Nobody is there to be told that standard output is closed.
+            let _ = error.print();
+            ExitCode::SUCCESS
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(2)
+        }
+        _ => {
+            let text = error.to_string();
+            let words: Vec<&str> = text
+                .lines()
+                .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+                .flat_map(str::split_whitespace)
+                .collect();
+            let line = words.join(" ");
+            fail(2, line.strip_prefix("error: ").unwrap_or(&line))
+        }
+    }
+}
+
+fn fail(code: u8, line: impl std::fmt::Display) -> ExitCode {
+    eprintln!("fleet-manager: {line}");
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn knows_its_own_variables_and_no_misspelt_ones() {
+        let names = ["FLEET_LISTEN", "FLEET_LISTN", "FLEET_DATA_DIR", "PATH", "DATABASE_URL", "FLEET_"];
+        assert_eq!(unknown_variables(names.into_iter().map(Into::into)), ["FLEET_", "FLEET_LISTN"]);
+    }
+}

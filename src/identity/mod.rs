@@ -1,1 +1,22 @@
-//! (room under construction)
+//! Identity: who calls (bearer tokens), and what the caller may do.
+//!
+//! Tokens are JWTs shaped like Microsoft Entra's, v1.0 or v2.0. Who issues them is configuration; this room only knows
+//! the issuer's keys. Errors carry the codes and messages that Azure Resource Manager answers with, as clients show
+//! them to people.
+
+pub mod authorize;
+pub mod caller;
+mod claims;
+pub mod verifier;
+
+pub use authorize::{Authorized, authorize};
+pub use caller::{Caller, CallerKind};
+pub use verifier::{VerificationKey, Verifier};
+
+/// The audiences that Azure Resource Manager accepts; tokens that public clients ask for by default carry one of them.
+pub const ARM_AUDIENCES: [&str; 4] = [
+    "https://management.core.windows.net/",
+    "https://management.core.windows.net",
+    "https://management.azure.com/",
+    "https://management.azure.com",
+];

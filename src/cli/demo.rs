@@ -1,0 +1,192 @@
+//! `fleet-manager demo`: everything in one process, and a sample fleet whose update run it shows.
+
+mod home;
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use azure_emulator::Config;
+use clap::Args;
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    emulator::{World, listen},
+    progress::Progress,
+};
+use crate::{
+    app::{self, ServeOptions},
+    config::{ArmCredential, Auth, Settings},
+    local::{
+        keys::{LocalKey, TokenClaims},
+        sample::{API_VERSION, SampleFleet, next_run, run_body},
+    },
+    model::update_run::UpdateState,
+};
+
+/// How long the demo's own token is valid: as long as somebody may look at one demo.
+const TOKEN_LIFETIME: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// Run everything in one process: private PostgreSQL, emulator, service, worker, and a sample fleet being upgraded
+#[derive(Debug, Args)]
+#[command(
+    mut_arg("data_dir", |arg| arg.default_value(".fleet/demo")),
+    mut_arg("filter", |arg| arg.default_value("warn")),
+)]
+pub(super) struct Demo {
+    /// Address and port of the emulator
+    #[arg(long, default_value = "127.0.0.1:8090", value_name = "ADDRESS")]
+    emulator_listen: SocketAddr,
+
+    #[command(flatten)]
+    world: World,
+
+    /// Start without a sample fleet
+    #[arg(long)]
+    no_sample: bool,
+
+    /// Start with empty data; so it does unless told to continue
+    #[arg(long, conflicts_with = "continue_")]
+    fresh: bool,
+
+    /// Keep the data of the last time: go on with its run, or start the next one
+    #[arg(long = "continue", id = "continue_")]
+    keep: bool,
+
+    #[command(flatten)]
+    settings: Settings,
+}
+
+impl Demo {
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let arm = format!("http://{}", self.emulator_listen);
+        let mut settings = self.settings;
+        // The demo's world is its own: nothing of it may end up in somebody's database or subscription.
+        settings.database_url = None;
+        settings.arm_endpoint = arm.parse().context("the emulator's address makes no URL")?;
+        (settings.arm_credential, settings.arm_token, settings.auth) = (ArmCredential::Emulator, None, Auth::Local);
+
+        // Ports first: whoever has them may be a demo that uses the same directory.
+        let emulator_listener = listen(self.emulator_listen).await?;
+        drop(listen(settings.listen).await?);
+        home::prepare(&settings.data_dir, self.keep)?;
+
+        let claims = TokenClaims::local_user(settings.tenant_id, TOKEN_LIFETIME);
+        let token: SecretString = LocalKey::load_or_create(&settings.data_dir)?.mint(&claims, Timestamp::now())?.into();
+        let service = format!("http://{}", settings.listen);
+        println!("Starting: PostgreSQL in {}, emulator of AKS on {arm}, service on {service}", settings.data_dir.display());
+
+        let config = Config {
+            clusters: self.world.clusters,
+            upgrade_seconds: self.world.upgrade_seconds,
+            ..Config::default()
+        };
+        // The service ends first: it uses the emulator.
+        let (emulator_stop, service_stop) = (CancellationToken::new(), stop.child_token());
+        let emulator = tokio::spawn(azure_emulator::Emulator::new(config).serve(emulator_listener, emulator_stop.clone()));
+        let mut serving = tokio::spawn(app::serve(settings, ServeOptions { worker: true }, service_stop.clone()));
+
+        let sample = SampleFleet::new(&service, &arm, token.clone());
+        let shown = async {
+            sample.ready().await?;
+            let next = if self.no_sample { None } else { Some(show(&sample).await?) };
+            look_around(&sample, &service, &token, next);
+            // Stays up until something below ends it.
+            std::future::pending::<anyhow::Result<()>>().await
+        };
+        let outcome = tokio::select! {
+            biased;
+            () = stop.cancelled() => Ok(()),
+            ended = &mut serving => return Err(ended_early(ended)),
+            failed = shown => failed,
+        };
+        println!("Stopping");
+        service_stop.cancel();
+        let ended = join(serving).await;
+        emulator_stop.cancel();
+        let emulator_ended = emulator.await.context("the emulator panicked")?.context("the emulator failed");
+        outcome.and(ended).and(emulator_ended)
+    }
+}
+
+async fn join(task: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    task.await.context("the service panicked")?
+}
+
+fn ended_early(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("the service ended by itself"),
+        Ok(Err(error)) => error,
+        Err(panic) => anyhow::Error::new(panic).context("the service panicked"),
+    }
+}
+
+/// The run after the one that was shown, and its update.
+struct Next {
+    shown: String,
+    run: String,
+    update: Value,
+}
+
+/// Makes the sample fleet where there is none, starts or continues a run, and shows it until it ends.
+async fn show(sample: &SampleFleet) -> anyhow::Result<Next> {
+    let plan = sample.plan().await?;
+    let newest = sample.newest_run().await?;
+    let state = match &newest {
+        Some(run) => Some(sample.status(run).await?.status.state),
+        None => None,
+    };
+    let run = match (newest, state) {
+        (Some(run), Some(UpdateState::NotStarted | UpdateState::Stopped | UpdateState::Failed)) => {
+            println!("Continuing {run}");
+            sample.start_run(&run).await?;
+            run
+        }
+        (Some(run), Some(UpdateState::Running | UpdateState::Pending | UpdateState::Stopping)) => {
+            println!("{run} is going on");
+            run
+        }
+        (newest, _) => {
+            let run = next_run(newest.as_deref());
+            sample.make(&plan).await?;
+            let version = plan.first["upgrade"]["kubernetesVersion"].as_str().unwrap_or_default();
+            println!("{run}: {} members to Kubernetes {version}", plan.members.len());
+            sample.make_run(&run, &plan.first).await?;
+            run
+        }
+    };
+    let mut progress = Progress::new();
+    let ended = sample.watch(&run, |status| progress.show(status)).await;
+    progress.finish();
+    let ended = ended?;
+    println!("{run}: {ended:?}");
+    Ok(Next { run: next_run(Some(&run)), shown: run, update: plan.second })
+}
+
+/// Prints what to type next.
+fn look_around(sample: &SampleFleet, service: &str, token: &SecretString, next: Option<Next>) {
+    let query = format!("?api-version={API_VERSION}");
+    let get = "curl -s -H \"Authorization: Bearer $TOKEN\"";
+    println!("\nThe service is up on {service} until Ctrl-C. To look around, in another terminal:\n");
+    println!("export TOKEN={}", token.expose_secret());
+    println!("export FLEET={}", sample.url());
+    let Some(next) = next else {
+        println!("{get} \"${{FLEET%/*}}{query}\"");
+        return;
+    };
+    println!("{get} \"$FLEET{query}\"");
+    println!("{get} \"$FLEET/members{query}\"");
+    println!("{get} \"$FLEET/updateRuns/{}{query}\"", next.shown);
+    println!("\nTo start the next run, and see how far it is:\n");
+    let run = format!("$FLEET/updateRuns/{}", next.run);
+    println!("{get} -X PUT -H 'Content-Type: application/json' \"{run}{query}\" -d '{}'", run_body(&next.update));
+    println!("{get} -X POST \"{run}/start{query}\"");
+    println!("{get} \"{run}{query}\"");
+}

@@ -1,0 +1,219 @@
+//! A run's progress in the terminal: bars per stage and group where there is one, else a line for each change.
+
+use std::{
+    collections::HashMap,
+    io::{IsTerminal, stdout},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::model::update_run::{
+    MemberUpdateStatus, UpdateGroupStatus, UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus,
+};
+
+/// Shows statuses of one run, as they come.
+pub(super) enum Progress {
+    Bars(Bars),
+    Lines(Lines),
+}
+
+impl Progress {
+    /// Bars on a terminal, lines elsewhere.
+    pub(super) fn new() -> Self {
+        if stdout().is_terminal() { Self::Bars(Bars::new()) } else { Self::Lines(Lines::default()) }
+    }
+
+    pub(super) fn show(&mut self, run: &UpdateRunStatus) {
+        match self {
+            Self::Bars(bars) => bars.show(run),
+            Self::Lines(lines) => lines.changes(run).iter().for_each(|line| println!("{line}")),
+        }
+    }
+
+    /// Leaves what is shown on the screen.
+    pub(super) fn finish(self) {
+        if let Self::Bars(bars) = self {
+            bars.bars.values().for_each(ProgressBar::abandon);
+        }
+    }
+}
+
+/// A line for each node whose state or reason changed.
+#[derive(Default)]
+pub(super) struct Lines {
+    shown: HashMap<String, String>,
+}
+
+impl Lines {
+    fn changes(&mut self, run: &UpdateRunStatus) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut note = |what: String, status: &UpdateStatus, message: Option<&str>| {
+            let told = told(status, message);
+            let before = self.shown.insert(what.clone(), told.clone());
+            // What has not begun is no news.
+            let news = before.as_ref() != Some(&told) && (before.is_some() || status.state != UpdateState::NotStarted);
+            if news {
+                lines.push(format!("{what}: {told}"));
+            }
+        };
+        note("run".to_owned(), &run.status, None);
+        for stage in &run.stages {
+            let name = format!("stage {}", stage.name);
+            note(name.clone(), &stage.status, None);
+            for group in &stage.groups {
+                let name = format!("{name}, group {}", group.name);
+                note(name.clone(), &group.status, None);
+                for member in &group.members {
+                    note(format!("{name}, member {}", member.name), &member.status, member.message.as_deref());
+                }
+            }
+            if let Some(wait) = &stage.after_stage_wait_status {
+                note(format!("{name}, wait of {} s", wait.wait_duration_in_seconds), &wait.status, None);
+            }
+        }
+        lines
+    }
+}
+
+/// A bar per stage and group, by index.
+pub(super) struct Bars {
+    screen: MultiProgress,
+    bars: HashMap<(usize, Option<usize>), ProgressBar>,
+}
+
+impl Bars {
+    fn new() -> Self {
+        Self { screen: MultiProgress::with_draw_target(ProgressDrawTarget::stdout()), bars: HashMap::new() }
+    }
+
+    fn show(&mut self, run: &UpdateRunStatus) {
+        for (s, stage) in run.stages.iter().enumerate() {
+            let members = || stage.groups.iter().flat_map(|group| &group.members);
+            let bar = self.bar((s, None), stage.name.clone());
+            draw(&bar, members(), stage_message(stage));
+            for (g, group) in stage.groups.iter().enumerate() {
+                let bar = self.bar((s, Some(g)), format!("  {}", group.name));
+                draw(&bar, group.members.iter(), group_message(group));
+            }
+        }
+    }
+
+    fn bar(&mut self, at: (usize, Option<usize>), name: String) -> ProgressBar {
+        self.bars
+            .entry(at)
+            .or_insert_with(|| {
+                // The template is fixed; should it not parse, the library's own bar will do.
+                let style = ProgressStyle::with_template("{prefix:26} {bar:24} {pos:>3}/{len:3} {wide_msg}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+                self.screen.add(ProgressBar::new(0).with_style(style).with_prefix(name))
+            })
+            .clone()
+    }
+}
+
+fn draw<'a>(bar: &ProgressBar, members: impl Iterator<Item = &'a MemberUpdateStatus>, message: String) {
+    let (mut done, mut all) = (0, 0);
+    for member in members {
+        all += 1;
+        done += u64::from(matches!(member.status.state, UpdateState::Completed | UpdateState::Skipped));
+    }
+    bar.set_length(all);
+    bar.set_position(done);
+    bar.set_message(message);
+    bar.tick();
+}
+
+fn stage_message(stage: &UpdateStageStatus) -> String {
+    match &stage.after_stage_wait_status {
+        Some(wait) if matches!(wait.status.state, UpdateState::Running | UpdateState::Pending) => {
+            format!("waits {} s", wait.wait_duration_in_seconds)
+        }
+        _ => told(&stage.status, None),
+    }
+}
+
+/// The group's state, who is in flight, and why those that fail or wait do.
+fn group_message(group: &UpdateGroupStatus) -> String {
+    let mut parts = vec![told(&group.status, None)];
+    let busy: Vec<&str> = group
+        .members
+        .iter()
+        .filter(|member| member.status.state == UpdateState::Running)
+        .map(|member| member.name.as_str())
+        .collect();
+    if !busy.is_empty() {
+        parts.push(busy.join(" "));
+    }
+    let troubled =
+        group.members.iter().filter(|member| matches!(member.status.state, UpdateState::Failed | UpdateState::Pending));
+    parts.extend(
+        troubled.map(|member| format!("{}: {}", member.name, told(&member.status, member.message.as_deref()))),
+    );
+    parts.join(" · ")
+}
+
+/// State and reason.
+fn told(status: &UpdateStatus, message: Option<&str>) -> String {
+    let state = format!("{:?}", status.state);
+    match (&status.error, message) {
+        (Some(error), _) => format!("{state} ({}: {})", error.code, error.message),
+        (None, Some(message)) => format!("{state} ({message})"),
+        (None, None) => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(state: &str, member: serde_json::Value) -> UpdateRunStatus {
+        serde_json::from_value(json!({
+            "status": {"state": state},
+            "nodeImageSelection": {},
+            "stages": [{
+                "status": {"state": state}, "name": "canary",
+                "groups": [{"status": {"state": state}, "name": "g", "members": [
+                    {"status": member, "name": "aks-1", "clusterResourceId": "/subscriptions/s", "message": null},
+                ]}],
+                "afterStageWaitStatus": {"status": {"state": "NotStarted"}, "waitDurationInSeconds": 5},
+            }],
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_line_for_each_change_and_none_without() {
+        let mut lines = Lines::default();
+        assert!(lines.changes(&run("NotStarted", json!({"state": "NotStarted"}))).is_empty());
+        let started = run("Running", json!({"state": "Running"}));
+        assert_eq!(
+            lines.changes(&started),
+            [
+                "run: Running",
+                "stage canary: Running",
+                "stage canary, group g: Running",
+                "stage canary, group g, member aks-1: Running"
+            ]
+        );
+        assert!(lines.changes(&started).is_empty());
+        let pending = json!({"state": "Pending", "error": {"code": "ClusterStopped", "message": "start it"}});
+        assert_eq!(
+            lines.changes(&run("Running", pending.clone())),
+            ["stage canary, group g, member aks-1: Pending (ClusterStopped: start it)"]
+        );
+        let status = run("Running", pending);
+        assert_eq!(group_message(&status.stages[0].groups[0]), "Running · aks-1: Pending (ClusterStopped: start it)");
+    }
+
+    #[test]
+    fn bars_count_what_is_done() {
+        let mut bars = Bars::new();
+        bars.screen.set_draw_target(ProgressDrawTarget::hidden());
+        bars.show(&run("Running", json!({"state": "Running"})));
+        assert_eq!((bars.bars.len(), bars.bars[&(0, Some(0))].position()), (2, 0));
+        bars.show(&run("Completed", json!({"state": "Completed"})));
+        assert_eq!((bars.bars[&(0, None)].position(), bars.bars[&(0, None)].length()), (1, Some(1)));
+    }
+}

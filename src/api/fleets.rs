@@ -147,10 +147,10 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         return Ok(render::accepted(&request, StatusCode::ACCEPTED, shown, operation, &location, Pointers::Both));
     }
     settled(&fleet)?;
-    if let Some(run) = runs::fleet_active_run(&mut tx, fleet.id).await? {
+    if runs::fleet_has_running_member(&mut tx, fleet.id).await? {
         return Err(ArmError::conflict(
             "UpdateRunInProgress",
-            format!("The update run '{run}' of this fleet has members that are being upgraded. Stop it, wait until it is Stopped, then delete the fleet."),
+            "An update run of this fleet has members that are being upgraded. Stop the run, wait until it is Stopped or Failed, then delete the fleet.",
         )
         .into());
     }

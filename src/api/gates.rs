@@ -72,8 +72,7 @@ pub(crate) async fn patch(
     };
     let event = Event::GateCompleted { gate: name };
     let trace = Some(request.ids.correlation.as_str());
-    let step = jobs::rollout::drive(&mut tx, run, |_| event, request.now, trace);
-    step.await?.ok_or_else(|| not_found(&request.id))?;
+    jobs::rollout::drive(&mut tx, run, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
     let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(gate.etag))?;
     let gate = if gate.properties.get("state").and_then(Value::as_str) == Some("Pending") {

@@ -27,8 +27,9 @@ use crate::{
         types::{self, action},
         update_run::{NodeImageSelectionType, UpdateRunProperties, UpdateRunStatus, UpdateState},
     },
-    rollout::{self, Event, Run, SkipTarget},
+    rollout::{self, Event, SkipTarget},
     store::{
+        memberships,
         resources::{self, Draft, Resource},
         runs,
     },
@@ -57,7 +58,7 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
     let fleet = parent(&mut conn, &request).await?;
     let (rows, more) = resources::list_children(&mut conn, fleet.id, types::UPDATE_RUNS, &page).await?;
     let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
-    let mut statuses = runs::statuses(&mut conn, &ids).await?;
+    let mut statuses = runs::statuses(&mut conn, &ids, &request.fleet()).await?;
     let items = rows
         .iter()
         .map(|run| render_run(&request, run, statuses.remove(&run.id)))
@@ -105,7 +106,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         Some(run) if stored.as_ref() == Some(&new) => (run, StatusCode::OK),
         Some(run) => {
             let snapshot = runs::load_for_update(&mut tx, run.id).await?;
-            if snapshot.is_none_or(|run| run.status.state != UpdateState::NotStarted || run.was_started()) {
+            if snapshot.is_none_or(|run| run.status.state != UpdateState::NotStarted) {
                 return Err(ArmError::conflict(
                     "UpdateRunAlreadyStarted",
                     "The update run was started: its strategy and update can no longer be changed. Create another run.",
@@ -151,7 +152,7 @@ pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiRes
 /// Stops: nothing new starts, what is in flight ends by itself.
 pub(crate) async fn stop(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
     request.authorize(action::RUNS_STOP)?;
-    act(&app, &request, |_| Event::Stop).await
+    act(&app, &request, Event::Stop).await
 }
 
 #[derive(Deserialize)]
@@ -193,11 +194,6 @@ pub(crate) async fn skip(
     }
     let mut tx = app.pool.begin().await?;
     let run = locked(&mut tx, &request).await?;
-    let names: Vec<&str> =
-        targets.iter().filter(|t| matches!(t.kind, TargetType::Member)).map(|t| t.name.as_str()).collect();
-    // The run's row first, so that the members cannot change before the event.
-    runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
-    let members = runs::members_by_name(&mut tx, run.id, &names).await?;
     let targets = targets
         .into_iter()
         .map(|target| match target.kind {
@@ -207,7 +203,7 @@ pub(crate) async fn skip(
             TargetType::AfterStageWait => SkipTarget::AfterStageWait(target.name),
         })
         .collect();
-    finish(tx, &request, &run, |_| Event::Skip { targets, members }).await
+    finish(tx, &request, &run, Event::Skip { targets, members: Vec::new() }).await
 }
 
 /// Deletes a run that upgrades nothing at the moment, and its gates.
@@ -232,7 +228,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     Ok(StatusCode::OK)
 }
 
-async fn act(app: &App, request: &ArmRequest, event: impl FnOnce(&Run) -> Event) -> ApiResult<Json<Value>> {
+async fn act(app: &App, request: &ArmRequest, event: Event) -> ApiResult<Json<Value>> {
     let mut tx = app.pool.begin().await?;
     let run = locked(&mut tx, request).await?;
     finish(tx, request, &run, event).await
@@ -242,7 +238,7 @@ async fn finish(
     mut tx: sqlx::Transaction<'_, sqlx::Postgres>,
     request: &ArmRequest,
     run: &Resource,
-    event: impl FnOnce(&Run) -> Event,
+    event: Event,
 ) -> ApiResult<Json<Value>> {
     let trace = Some(request.ids.correlation.as_str());
     jobs::rollout::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
@@ -298,7 +294,7 @@ async fn with_strategy(
 }
 
 async fn plan(tx: &mut PgConnection, fleet: uuid::Uuid, run: &UpdateRunProperties) -> ApiResult<rollout::Plan> {
-    let members = runs::fleet_members(tx, fleet).await?;
+    let members = memberships::fleet_members(tx, fleet).await?;
     Ok(rollout::plan(run.strategy.as_ref(), &members))
 }
 
@@ -308,7 +304,7 @@ fn chooses_images(run: &UpdateRunProperties) -> bool {
 }
 
 async fn show(conn: &mut PgConnection, request: &ArmRequest, run: &Resource) -> ApiResult<Value> {
-    let status = runs::status(conn, run.id).await?;
+    let status = runs::status(conn, run.id, &request.fleet()).await?;
     render_run(request, run, status)
 }
 

@@ -18,6 +18,7 @@ use crate::{
     arm::ErrorDetail,
     azure::{ManagedClusters, UpstreamError, Verdict},
     model::member::MemberProperties,
+    rollout::Event,
     store::{
         memberships, operations,
         resources::{self, Resource},
@@ -175,8 +176,9 @@ impl Leave {
         let mut tx = attempt.begin(&self.pool).await?;
         if let Some(member) = resources::get_by_row(&mut tx, id).await? {
             if let Some(fleet) = member.parent_id {
-                for run in runs::open_runs_of_member(&mut tx, fleet, &member.name).await? {
-                    rollout::member_left(&mut tx, run, &member.name, now, attempt.trace.as_deref()).await?;
+                for (run, member) in runs::runs_of_member(&mut tx, fleet, &member.name).await? {
+                    let left = Event::MemberLeft { member };
+                    rollout::drive(&mut tx, run, left, now, attempt.trace.as_deref()).await?;
                 }
             }
             resources::delete(&mut tx, id).await?;

@@ -1,5 +1,56 @@
-//! One file a job kind: load, ask a pure room, store, at most one upstream call at a time.
+//! One file a job kind: load, ask a pure room, store, call upstream.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use crate::{
+    azure::{CatalogueCache, ManagedClusters, Observer},
+    config::StoppedClusters,
+    work::Handler,
+};
 
 pub mod fleets;
 pub mod members;
 pub mod outcome;
+pub mod rollout;
+pub mod runs;
+pub mod upgrade;
+
+/// AKS, as jobs use it. One for the whole process: what is learnt and remembered is shared.
+pub struct Upstream<C> {
+    /// Single calls.
+    pub clusters: Arc<C>,
+    /// Follows operations.
+    pub observer: Arc<Observer<C>>,
+    /// What regions offer.
+    pub catalogue: Arc<CatalogueCache<C>>,
+}
+
+impl<C> Clone for Upstream<C> {
+    fn clone(&self) -> Self {
+        Self {
+            clusters: Arc::clone(&self.clusters),
+            observer: Arc::clone(&self.observer),
+            catalogue: Arc::clone(&self.catalogue),
+        }
+    }
+}
+
+/// The handlers of all job kinds.
+#[must_use]
+pub fn handlers<C: ManagedClusters>(
+    pool: &PgPool,
+    upstream: &Upstream<C>,
+    stopped: StoppedClusters,
+) -> Vec<Arc<dyn Handler>> {
+    let mut handlers: Vec<Arc<dyn Handler>> = vec![
+        Arc::new(fleets::Provision { pool: pool.clone() }),
+        Arc::new(fleets::Delete { pool: pool.clone() }),
+        Arc::new(members::Join { pool: pool.clone(), clusters: Arc::clone(&upstream.clusters) }),
+        Arc::new(members::Leave { pool: pool.clone() }),
+        Arc::new(upgrade::UpgradeMember { pool: pool.clone(), upstream: upstream.clone(), stopped }),
+    ];
+    handlers.extend(runs::handlers(pool, upstream));
+    handlers
+}

@@ -1,4 +1,4 @@
-//! Events of a run, from wherever they come: load the snapshot, ask [`rollout::advance`], store what follows. All in the
+//! Events of a run, from wherever they come: load the snapshot, ask [`crate::rollout::advance`], store what follows. All in the
 //! caller's transaction, so that an event and its consequences are one.
 
 use jiff::Timestamp;
@@ -10,11 +10,11 @@ use super::{outcome::JobError, runs as run_jobs, upgrade};
 use crate::{
     arm::ResourceId,
     model::types,
-    rollout::{self, Effect, Event, Gate, Refused, Run, Step},
+    rollout::{Effect, Event, Gate, Refused, Run},
     store::{
         StoreError, gates,
         resources::{self, Resource},
-        runs,
+        runs::{self, Advanced},
     },
     work,
 };
@@ -50,60 +50,31 @@ impl From<DriveError> for JobError {
 pub async fn drive(
     tx: &mut PgConnection,
     run_id: Uuid,
-    event: impl FnOnce(&Run) -> Event,
+    event: Event,
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, DriveError> {
-    let Some(mut run) = runs::load_for_update(tx, run_id).await? else { return Ok(None) };
-    let mut event = event(&run);
-    loop {
-        let step = rollout::advance(&run, &event, now)?;
-        runs::apply(tx, run_id, &run, &step, now).await?;
-        set_in_motion(tx, run_id, &step, now, trace).await?;
-        if !step.more {
-            return Ok(Some(step.run));
-        }
-        match runs::load_for_update(tx, run_id).await? {
-            Some(again) => run = again,
-            None => return Ok(None),
-        }
-        event = Event::Continue;
-    }
-}
-
-/// Tells a run that a member left the fleet.
-///
-/// # Errors
-/// [`DriveError`].
-pub async fn member_left(
-    tx: &mut PgConnection,
-    run_id: Uuid,
-    name: &str,
-    now: Timestamp,
-    trace: Option<&str>,
-) -> Result<(), DriveError> {
-    let members = runs::members_by_name(tx, run_id, &[name]).await?;
-    for member in members {
-        drive(tx, run_id, |_| Event::MemberLeft { member }, now, trace).await?;
-    }
-    Ok(())
+    let Some(advanced) = runs::advance(tx, run_id, event, now).await? else { return Ok(None) };
+    let advanced = advanced?;
+    set_in_motion(tx, run_id, &advanced, now, trace).await?;
+    Ok(Some(advanced.after))
 }
 
 async fn set_in_motion(
     tx: &mut PgConnection,
     run_id: Uuid,
-    step: &Step,
+    advanced: &Advanced,
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<(), DriveError> {
     let mut queued = Vec::new();
     let mut resource = None;
-    for effect in &step.effects {
+    for effect in &advanced.effects {
         match effect {
             Effect::Upgrade { member, .. } => queued.push(upgrade::job(run_id, *member, trace)),
             Effect::Timer { stage, at } => queued.push(run_jobs::wait(run_id, *stage, *at, trace)),
             Effect::OpenGate { gate } => {
-                if let Some((id, properties)) = gate_resource(&step.run, *gate, owner(tx, run_id, &mut resource).await?) {
+                if let Some((id, properties)) = gate_resource(&advanced.after, *gate, owner(tx, run_id, &mut resource).await?) {
                     gates::open(tx, &id, run_id, &properties, now).await?;
                 }
             }

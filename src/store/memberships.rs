@@ -4,7 +4,7 @@ use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::arm::ResourceId;
+use crate::{arm::ResourceId, model::types, rollout::FleetMember};
 
 /// Who holds a cluster already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,4 +64,31 @@ pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreE
         .await
         .map_err(StoreError::while_("releasing a cluster"))?;
     Ok(())
+}
+
+/// The members of a fleet for a rollout, by name; those that are leaving are not.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fleet_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
+    let failed = "reading the members of a fleet";
+    let rows = sqlx::query(
+        "SELECT name, properties ->> 'clusterResourceId' AS cluster, properties ->> 'group' AS update_group
+         FROM resources WHERE parent_id = $1 AND type = $2 AND provisioning_state <> 'Leaving' ORDER BY key",
+    )
+    .bind(fleet)
+    .bind(types::MEMBERS)
+    .fetch_all(conn)
+    .await
+    .map_err(StoreError::while_(failed))?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(FleetMember {
+                name: row.try_get("name")?,
+                cluster_resource_id: row.try_get("cluster")?,
+                group: row.try_get("update_group")?,
+            })
+        })
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::while_(failed))
 }

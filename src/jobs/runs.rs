@@ -1,0 +1,285 @@
+//! Starting a run, choosing its node images, and the timers of its waits.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    Upstream,
+    fleets::subject,
+    outcome::{JobError, outcome},
+    rollout::{DriveError, drive},
+    upgrade,
+};
+use crate::{
+    arm::ResourceId,
+    azure::{ManagedClusters, UpstreamError, Verdict},
+    model::{
+        managed_cluster::{ManagedCluster, NodeImage},
+        update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
+    },
+    rollout::{self, Event},
+    store::{
+        memberships,
+        resources::{self, Resource},
+        runs,
+    },
+    work::{self, Attempt, Handler, NewJob, Outcome},
+};
+
+const START: &str = "run.start";
+const IMAGES: &str = "run.images";
+const WAIT: &str = "run.wait";
+
+/// The job that starts or restarts a run.
+#[must_use]
+pub fn start(run: Uuid, trace: Option<&str>) -> NewJob {
+    traced(NewJob::new(START, run.to_string()), trace)
+}
+
+/// The job that makes the node images of a `Consistent` run readable before it starts.
+#[must_use]
+pub fn images(run: Uuid, trace: Option<&str>) -> NewJob {
+    traced(NewJob::new(IMAGES, run.to_string()), trace)
+}
+
+/// The timer of the wait after a stage.
+#[must_use]
+pub fn wait(run: Uuid, stage: u32, at: Timestamp, trace: Option<&str>) -> NewJob {
+    traced(NewJob::new(WAIT, format!("{run}/{stage}")).run_at(at), trace)
+}
+
+/// Takes back all jobs of a run that is deleted.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cancel(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error> {
+    work::cancel(tx, START, &run.to_string()).await?;
+    work::cancel(tx, IMAGES, &run.to_string()).await?;
+    work::cancel_prefix(tx, WAIT, &format!("{run}/")).await?;
+    upgrade::cancel_all(tx, run).await
+}
+
+fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
+    match trace {
+        Some(trace) => job.trace(trace),
+        None => job,
+    }
+}
+
+/// Starts or restarts a run. At the first start the members are those that the fleet has now, and node images are chosen
+/// for good.
+pub struct Start<C> {
+    /// The database.
+    pub pool: PgPool,
+    /// AKS.
+    pub upstream: Upstream<C>,
+}
+
+impl<C: ManagedClusters> Handler for Start<C> {
+    fn kind(&self) -> &'static str {
+        START
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl<C: ManagedClusters> Start<C> {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let id = subject(attempt)?;
+        let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
+        let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
+        let chosen = match chosen_images(&self.pool, &self.upstream, fleet, &properties).await? {
+            Ok(chosen) => chosen,
+            Err(error) => return Ok(later(&error)),
+        };
+        let now = Timestamp::now();
+        let mut tx = attempt.begin(&self.pool).await?;
+        let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
+        let trace = attempt.trace.as_deref();
+        if snapshot.status.state == UpdateState::NotStarted {
+            let members = memberships::fleet_members(&mut tx, fleet).await?;
+            runs::replace_plan(&mut tx, id, &rollout::plan(properties.strategy.as_ref(), &members)).await?;
+            if let Some(images) = &chosen {
+                runs::select_images(&mut tx, id, images).await?;
+            }
+        }
+        match drive(&mut tx, id, Event::Start, now, trace).await {
+            Ok(_) => {}
+            // It was allowed when it was asked for; something else came first.
+            Err(DriveError::Refused(refused)) => {
+                tracing::warn!("the start has become pointless: {refused}");
+                return Ok(Outcome::Done);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+/// Chooses the node images of a `Consistent` run that was not started, for people to read.
+pub struct Images<C> {
+    /// The database.
+    pub pool: PgPool,
+    /// AKS.
+    pub upstream: Upstream<C>,
+}
+
+impl<C: ManagedClusters> Handler for Images<C> {
+    fn kind(&self) -> &'static str {
+        IMAGES
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl<C: ManagedClusters> Images<C> {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let id = subject(attempt)?;
+        let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
+        let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
+        let chosen = match chosen_images(&self.pool, &self.upstream, fleet, &properties).await? {
+            Ok(chosen) => chosen,
+            Err(error) => return Ok(later(&error)),
+        };
+        let mut tx = attempt.begin(&self.pool).await?;
+        let snapshot = runs::load_for_update(&mut tx, id).await?;
+        let open = snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted);
+        if let (true, Some(images)) = (open, &chosen) {
+            runs::select_images(&mut tx, id, images).await?;
+        }
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+/// Ends the wait after a stage.
+pub struct WaitElapsed {
+    /// The database.
+    pub pool: PgPool,
+}
+
+impl Handler for WaitElapsed {
+    fn kind(&self) -> &'static str {
+        WAIT
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl WaitElapsed {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let parsed = attempt.subject.split_once('/');
+        let (Some(run), Some(stage)) = (
+            parsed.and_then(|(run, _)| run.parse::<Uuid>().ok()),
+            parsed.and_then(|(_, stage)| stage.parse::<u32>().ok()),
+        ) else {
+            return Err(JobError::Unexpected(format!("'{}' is no stage of a run", attempt.subject)));
+        };
+        let mut tx = attempt.begin(&self.pool).await?;
+        let trace = attempt.trace.as_deref();
+        drive(&mut tx, run, Event::WaitElapsed { stage }, Timestamp::now(), trace).await?;
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
+    let mut conn = pool.acquire().await?;
+    let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
+    let properties = serde_json::from_value(run.properties.clone())?;
+    Ok(Some((run, properties)))
+}
+
+/// The images of a `Consistent` run over the fleet's members as they are now: the newest of each family that every region
+/// concerned offers. `None` for other selections.
+async fn chosen_images<C: ManagedClusters>(
+    pool: &PgPool,
+    upstream: &Upstream<C>,
+    fleet: Uuid,
+    properties: &UpdateRunProperties,
+) -> Result<Result<Option<Vec<NodeImageVersion>>, UpstreamError>, JobError> {
+    let selection = properties.managed_cluster_update.node_image_selection.as_ref();
+    match selection.map(|selection| selection.selection_type) {
+        Some(NodeImageSelectionType::Consistent) => {}
+        Some(NodeImageSelectionType::Custom) => {
+            return Ok(Ok(selection.map(|selection| selection.custom_node_image_versions.clone())));
+        }
+        Some(NodeImageSelectionType::Latest) | None => return Ok(Ok(None)),
+    }
+    let members = {
+        let mut conn = pool.acquire().await?;
+        memberships::fleet_members(&mut conn, fleet).await?
+    };
+    let plan = rollout::plan(properties.strategy.as_ref(), &members);
+    let clusters: BTreeSet<ResourceId> = plan
+        .stages
+        .iter()
+        .flat_map(|stage| &stage.groups)
+        .flat_map(|group| &group.members)
+        .filter_map(|member| member.cluster_resource_id.parse().ok())
+        .collect();
+    Ok(consistent(upstream, &clusters).await.map(Some))
+}
+
+/// One list a subscription, and one question for each family in each region.
+async fn consistent<C: ManagedClusters>(
+    upstream: &Upstream<C>,
+    clusters: &BTreeSet<ResourceId>,
+) -> Result<Vec<NodeImageVersion>, UpstreamError> {
+    let subscriptions: BTreeSet<&str> = clusters.iter().map(ResourceId::subscription).collect();
+    let mut seen: Vec<(ResourceId, ManagedCluster)> = Vec::new();
+    for subscription in subscriptions {
+        for cluster in upstream.clusters.list(subscription).await? {
+            if let Ok(id) = cluster.id.parse::<ResourceId>()
+                && clusters.contains(&id)
+            {
+                seen.push((id, cluster));
+            }
+        }
+    }
+    let mut latest: BTreeMap<(String, String), NodeImage> = BTreeMap::new();
+    let mut observed = BTreeSet::new();
+    for (id, cluster) in &seen {
+        for (family, image) in upstream.catalogue.latest_images(id, cluster).await? {
+            latest.insert((cluster.location.clone(), family), image);
+        }
+        let families = cluster.pools.iter().filter_map(|pool| Some(pool.image.as_ref()?.family().to_owned()));
+        observed.extend(families.map(|family| (cluster.location.clone(), family)));
+    }
+    Ok(rollout::upgrade::consistent_images(&observed, &latest))
+}
+
+fn later(error: &UpstreamError) -> Outcome {
+    let after = match error.verdict() {
+        Verdict::Retry { after, .. } => after,
+        _ => Some(Duration::from_secs(30)),
+    };
+    Outcome::Retry { error: error.to_string(), after }
+}
+
+/// The handlers of this file.
+pub(super) fn handlers<C: ManagedClusters>(pool: &PgPool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {
+    vec![
+        Arc::new(Start { pool: pool.clone(), upstream: upstream.clone() }),
+        Arc::new(Images { pool: pool.clone(), upstream: upstream.clone() }),
+        Arc::new(WaitElapsed { pool: pool.clone() }),
+    ]
+}

@@ -1,0 +1,449 @@
+//! The upgrade of one member's cluster: one job a member of a run, from its slot to its end.
+//!
+//! What to do is [`rollout::upgrade::next`]'s decision; here is what happens around it: read, record the intent, call,
+//! record the answer, report to the run. An attempt that is cut off anywhere is taken up by the next one, which looks
+//! before it acts.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::{
+    Upstream,
+    outcome::{JobError, outcome},
+    rollout::drive,
+};
+use crate::{
+    arm::{ErrorDetail, ResourceId},
+    azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict},
+    config::StoppedClusters,
+    model::update_run::UpdateState,
+    rollout::{
+        self, Event,
+        upgrade::{self, Begin, Goal, Next, StepState, Upgrade, Watch},
+    },
+    store::{
+        resources,
+        runs::{self, Holder, RunMember},
+    },
+    work::{Attempt, Handler, NewJob, Outcome},
+};
+
+const KIND: &str = "member.upgrade";
+
+/// Consecutive failures to reach AKS after which a member whose upgrade has not begun is given up. With the engine's
+/// back-off that is well over half an hour.
+const GIVE_UP_AFTER: u32 = 30;
+/// How often the kind may look and act in one attempt before the job makes room for others.
+const MOST_LOOKS: u32 = 8;
+
+/// The job of a member of a run.
+#[must_use]
+pub fn job(run: Uuid, member: u32, trace: Option<&str>) -> NewJob {
+    let job = NewJob::new(KIND, format!("{run}/{member}"));
+    match trace {
+        Some(trace) => job.trace(trace),
+        None => job,
+    }
+}
+
+/// Takes back all jobs of a run's members.
+///
+/// # Errors
+/// When the database fails.
+pub async fn cancel_all(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error> {
+    crate::work::cancel_prefix(tx, KIND, &format!("{run}/")).await.map(drop)
+}
+
+/// Upgrades members.
+pub struct UpgradeMember<C> {
+    /// The database.
+    pub pool: PgPool,
+    /// AKS.
+    pub upstream: Upstream<C>,
+    /// What to do with stopped clusters.
+    pub stopped: StoppedClusters,
+}
+
+impl<C: ManagedClusters> Handler for UpgradeMember<C> {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+/// One member in one attempt of the job.
+struct Task<'a> {
+    attempt: &'a Attempt,
+    run: Uuid,
+    row: RunMember,
+    cluster: ResourceId,
+    goal: Goal,
+    upgrade: Upgrade,
+}
+
+impl Task<'_> {
+    fn holder(&self) -> Holder {
+        Holder { run_id: self.run, member: self.row.member.index }
+    }
+}
+
+/// Where a look led.
+enum Then {
+    /// The job's attempt is over.
+    Return(Outcome),
+    /// Look at the cluster again at once.
+    Look,
+}
+
+impl<C: ManagedClusters> UpgradeMember<C> {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let Some(mut task) = self.load(attempt).await? else { return Ok(Outcome::Done) };
+        match task.row.member.state {
+            UpdateState::Running => {
+                if let Some(outcome) = self.take_cluster(&task).await? {
+                    return Ok(outcome);
+                }
+                if let Then::Return(outcome) = self.follow(&mut task).await? {
+                    return Ok(outcome);
+                }
+                for _ in 0..MOST_LOOKS {
+                    if let Then::Return(outcome) = self.look(&mut task).await? {
+                        return Ok(outcome);
+                    }
+                }
+                self.save(&task, Outcome::AgainAfter { delay: Duration::ZERO }).await
+            }
+            UpdateState::Pending => self.look_from_outside(&task).await,
+            // Skipped, stopped, left or ended meanwhile.
+            _ => Ok(Outcome::Done),
+        }
+    }
+
+    async fn load<'a>(&self, attempt: &'a Attempt) -> Result<Option<Task<'a>>, JobError> {
+        let unreadable = || JobError::Unexpected(format!("'{}' is no member of a run", attempt.subject));
+        let (run, index) = attempt.subject.split_once('/').ok_or_else(unreadable)?;
+        let (run, index) = (run.parse::<Uuid>(), index.parse::<u32>());
+        let (Ok(run), Ok(index)) = (run, index) else { return Err(unreadable()) };
+        let loaded = {
+            let mut conn = self.pool.acquire().await?;
+            runs::task(&mut conn, run, index).await?
+        };
+        let Some(loaded) = loaded else { return Ok(None) };
+        let row = loaded.member;
+        let cluster = row
+            .cluster_resource_id
+            .parse()
+            .map_err(|_| JobError::Unexpected(format!("'{}' is no cluster", row.cluster_resource_id)))?;
+        let goal = Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
+        let upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
+        Ok(Some(Task { attempt, run, row, cluster, goal, upgrade }))
+    }
+
+    /// Makes sure that no other run upgrades the same cluster.
+    async fn take_cluster(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
+        if !task.upgrade.steps.is_empty() {
+            return Ok(None);
+        }
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        let holder = runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), Timestamp::now()).await?;
+        let Some(other) = holder else {
+            tx.commit().await?;
+            return Ok(None);
+        };
+        let reason = other_run(&mut tx, other).await?;
+        tx.commit().await?;
+        self.blocked(task, reason, BUSY_AGAIN).await.map(Some)
+    }
+
+    /// Asks about the operations that are recorded as under way.
+    async fn follow(&self, task: &mut Task<'_>) -> Result<Then, JobError> {
+        let now = Timestamp::now();
+        let (mut next, mut look) = (None::<Duration>, task.upgrade.steps.is_empty());
+        for index in 0..task.upgrade.steps.len() {
+            let Some(step) = task.upgrade.steps.get(index) else { break };
+            let StepState::Started { operation_url, at, .. } = &step.state else {
+                look |= matches!(step.state, StepState::Intended);
+                continue;
+            };
+            let followed = Followed {
+                cluster: &task.cluster,
+                action: Some(&step.action),
+                operation_url: operation_url.as_deref(),
+                elapsed: span(*at, now),
+            };
+            match self.upstream.observer.observe(&followed).await {
+                Ok(Observation::Running { again_after }) => {
+                    next = Some(next.map_or(again_after, |next| next.min(again_after)));
+                }
+                Ok(Observation::Succeeded) => task.upgrade.ended(index, Ok(())),
+                Ok(Observation::Failed(error)) => task.upgrade.ended(index, Err(error)),
+                Ok(Observation::Look) => look = true,
+                Err(error) => return self.unreachable(task, &error).await.map(Then::Return),
+            }
+        }
+        match next {
+            // Others may have ended: what follows from them waits for a look only when all that run were asked.
+            Some(delay) if !look => self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return),
+            _ => Ok(Then::Look),
+        }
+    }
+
+    /// Looks at the cluster, decides, and acts.
+    async fn look(&self, task: &mut Task<'_>) -> Result<Then, JobError> {
+        let seen = match self.upstream.clusters.get(&task.cluster).await {
+            Ok(seen) => seen,
+            Err(error) => return self.not_read(task, &error).await,
+        };
+        let offer = self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.wants_image_history()).await;
+        let offer = match offer {
+            Ok(offer) => offer,
+            Err(error) => return self.not_read(task, &error).await,
+        };
+        let now = Timestamp::now();
+        match upgrade::next(&task.upgrade, &seen.cluster, &task.goal, &offer, now) {
+            Next::Begin(begin) => self.begin(task, &seen, &begin).await,
+            Next::Follow(watches) => {
+                let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_AGAIN);
+                self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return)
+            }
+            Next::Blocked { error, recheck_after } => {
+                self.blocked(task, error, recheck_after).await.map(Then::Return)
+            }
+            Next::Done(ended) => self.ended(task, ended).await.map(Then::Return),
+        }
+    }
+
+    /// Records the intent, calls, records the answers.
+    async fn begin(
+        &self,
+        task: &mut Task<'_>,
+        seen: &crate::azure::Seen,
+        begin: &Begin,
+    ) -> Result<Then, JobError> {
+        let steps = task.upgrade.intend(begin, &seen.cluster, Timestamp::now());
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        record(&mut tx, task).await?;
+        tx.commit().await?;
+
+        let (mut delay, mut again, mut failure, mut blocked) = (None::<Duration>, false, None, None);
+        let mut withdrawn = Vec::new();
+        for (step, action) in steps.into_iter().zip(&begin.actions) {
+            match self.upstream.clusters.begin(&task.cluster, seen, action).await {
+                Ok(accepted) => {
+                    let followed = Followed {
+                        cluster: &task.cluster,
+                        action: Some(action),
+                        operation_url: accepted.operation_url.as_deref(),
+                        elapsed: Duration::ZERO,
+                    };
+                    let wait = self.upstream.observer.wait(&followed, accepted.retry_after);
+                    delay = Some(delay.map_or(wait, |delay| delay.min(wait)));
+                    tracing::info!(cluster = %task.cluster, ?action, operation = accepted.operation_id, "upgrade begun");
+                    task.upgrade.started(step, accepted.operation_url, accepted.operation_id, Timestamp::now());
+                }
+                Err(error) => match error.verdict() {
+                    // It may have begun: the intent stays, and a look tells.
+                    Verdict::Retry { .. } => failure = Some(error),
+                    Verdict::Wait(reason) => {
+                        withdrawn.push(step);
+                        blocked = Some(reason);
+                    }
+                    Verdict::LookAgain => {
+                        withdrawn.push(step);
+                        again = true;
+                    }
+                    Verdict::Fail(reason) => {
+                        task.upgrade.ended(step, Err(reason));
+                        again = true;
+                    }
+                },
+            }
+        }
+        withdrawn.sort_unstable();
+        for step in withdrawn.into_iter().rev() {
+            task.upgrade.withdraw(step);
+        }
+        match (failure, delay, blocked) {
+            (Some(error), ..) => self.unreachable(task, &error).await.map(Then::Return),
+            (None, Some(delay), _) => self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return),
+            (None, None, Some(reason)) if task.upgrade.steps.is_empty() => {
+                self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return)
+            }
+            (None, None, Some(_)) => {
+                self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return)
+            }
+            (None, None, None) if again => Ok(Then::Look),
+            (None, None, None) => self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return),
+        }
+    }
+
+    /// A member that waits for something outside looks without a slot, and asks for one when it can go on.
+    async fn look_from_outside(&self, task: &Task<'_>) -> Result<Outcome, JobError> {
+        let holder = {
+            let mut conn = self.pool.acquire().await?;
+            match runs::cluster_holder(&mut conn, &task.cluster).await? {
+                Some(other) if other != task.holder() => Some(other_run(&mut conn, other).await?),
+                _ => None,
+            }
+        };
+        if let Some(reason) = holder {
+            return self.blocked(task, reason, BUSY_AGAIN).await;
+        }
+        let looked = async {
+            let seen = self.upstream.clusters.get(&task.cluster).await?;
+            let offer =
+                self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.wants_image_history()).await?;
+            Ok::<_, UpstreamError>(upgrade::next(
+                &Upgrade::default(),
+                &seen.cluster,
+                &task.goal,
+                &offer,
+                Timestamp::now(),
+            ))
+        };
+        match looked.await {
+            Ok(Next::Blocked { error, recheck_after }) => self.blocked(task, error, recheck_after).await,
+            Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => self.unreachable(task, &error).await,
+            // Whatever is to be done or told now, it is done with a slot.
+            Ok(_) | Err(_) => {
+                let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
+                self.report(task, Event::MemberUnblocked { member, attempt }, Outcome::Done).await
+            }
+        }
+    }
+
+    /// The cluster could not be read.
+    async fn not_read(&self, task: &mut Task<'_>, error: &UpstreamError) -> Result<Then, JobError> {
+        match error.verdict() {
+            Verdict::Retry { .. } => self.unreachable(task, error).await.map(Then::Return),
+            Verdict::LookAgain => Ok(Then::Look),
+            Verdict::Wait(reason) => self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return),
+            Verdict::Fail(error) => {
+                self.ended(task, upgrade::Outcome::Failed { error }).await.map(Then::Return)
+            }
+        }
+    }
+
+    /// AKS did not answer properly: the job tries again, without a change of the member's state but with the reason in
+    /// its message. What has not begun is given up in the end; what may be in flight never is.
+    async fn unreachable(&self, task: &Task<'_>, error: &UpstreamError) -> Result<Outcome, JobError> {
+        let (after, detail) = match error.verdict() {
+            Verdict::Retry { after, detail } => (after, detail),
+            Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
+            Verdict::LookAgain => (Some(Duration::ZERO), ErrorDetail::new("ClusterChanged", error.to_string())),
+        };
+        let failures = task.attempt.failures + 1;
+        if failures >= GIVE_UP_AFTER && task.upgrade.steps.is_empty() {
+            let error = ErrorDetail::new(
+                "UpstreamUnavailable",
+                format!("AKS did not answer properly {failures} times in a row. Nothing was begun on the cluster; start the run again when AKS can be reached."),
+            )
+            .with(detail);
+            return self.ended(task, upgrade::Outcome::Failed { error }).await;
+        }
+        let error = format!("{}: {}", detail.code, detail.message);
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        record(&mut tx, task).await?;
+        let message = format!("AKS cannot be asked at the moment and is tried again (failure {failures}): {error}");
+        runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
+        let retry = Outcome::Retry { error, after };
+        task.attempt.settle(&mut tx, retry).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+
+    async fn blocked(&self, task: &Task<'_>, error: ErrorDetail, after: Duration) -> Result<Outcome, JobError> {
+        let again = Outcome::AgainAfter { delay: after };
+        if task.row.member.state == UpdateState::Pending && task.row.error.as_ref() == Some(&error) {
+            return Ok(again);
+        }
+        let attempt = task.row.member.attempt;
+        tracing::info!(cluster = %task.cluster, code = %error.code, "member is pending: {}", error.message);
+        let message = Some(error.message.clone());
+        let member = task.row.member.clone();
+        self.report(task, Event::MemberBlocked { member, attempt, error, message }, again).await
+    }
+
+    async fn ended(&self, task: &Task<'_>, ended: upgrade::Outcome) -> Result<Outcome, JobError> {
+        let attempt = task.row.member.attempt;
+        let outcome = match ended {
+            upgrade::Outcome::Completed { message } => rollout::Outcome::Completed { message },
+            upgrade::Outcome::Skipped { message } => rollout::Outcome::Skipped { message },
+            upgrade::Outcome::Failed { error }
+                if error.code == "ClusterStopped" && self.stopped == StoppedClusters::Skip =>
+            {
+                rollout::Outcome::Skipped { message: error.message }
+            }
+            upgrade::Outcome::Failed { error } => rollout::Outcome::Failed { error, message: None },
+        };
+        tracing::info!(cluster = %task.cluster, ?outcome, "member ended");
+        let member = task.row.member.clone();
+        self.report(task, Event::MemberEnded { member, attempt, outcome }, Outcome::Done).await
+    }
+
+    /// Tells the run, gives the cluster free, and settles the job: one transaction.
+    async fn report(
+        &self,
+        task: &Task<'_>,
+        event: Event,
+        outcome: Outcome,
+    ) -> Result<Outcome, JobError> {
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        let trace = task.attempt.trace.as_deref();
+        // The record first: it is kept only while the member is in flight in this attempt.
+        record(&mut tx, task).await?;
+        drive(&mut tx, task.run, event, Timestamp::now(), trace).await?;
+        runs::unlock_cluster(&mut tx, &task.cluster, task.holder()).await?;
+        task.attempt.settle(&mut tx, outcome).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+
+    /// Stores the record, and settles the job: one transaction.
+    async fn save(&self, task: &Task<'_>, outcome: Outcome) -> Result<Outcome, JobError> {
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        record(&mut tx, task).await?;
+        task.attempt.settle(&mut tx, outcome).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+
+    fn wait(&self, task: &Task<'_>, watch: &Watch, now: Timestamp) -> Duration {
+        let step = watch.step.and_then(|index| task.upgrade.steps.get(index));
+        let followed = Followed {
+            cluster: &task.cluster,
+            action: step.map(|step| &step.action),
+            operation_url: watch.operation_url.as_deref(),
+            elapsed: span(watch.since, now),
+        };
+        self.upstream.observer.wait(&followed, None)
+    }
+}
+
+/// How soon a busy cluster is looked at again.
+const BUSY_AGAIN: Duration = Duration::from_secs(5);
+
+async fn other_run(conn: &mut PgConnection, holder: Holder) -> Result<ErrorDetail, JobError> {
+    let run = resources::get_by_row(conn, holder.run_id).await?.map(|run| run.arm_id).unwrap_or_default();
+    Ok(ErrorDetail::new(
+        "ClusterOperationInProgress",
+        format!("The cluster is being upgraded by the update run '{run}'; this one goes on when that has ended."),
+    ))
+}
+
+fn span(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+async fn record(tx: &mut PgConnection, task: &Task<'_>) -> Result<(), JobError> {
+    let upgrade = serde_json::to_value(&task.upgrade)?;
+    runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, task.upgrade.operation_id()).await?;
+    Ok(())
+}

@@ -1,10 +1,18 @@
-//! The resource types: typed bodies, defaults, validation. Pure.
+//! The resource types: typed bodies, defaults, validation, and what each API version shows. Pure.
 //!
 //! Wire types keep patterned strings (`maxConcurrency`, versions) as text, so that validation can collect every finding
 //! with its path; [`limit`] and [`version`] parse them into what the rest of the house reasons with.
 
+pub mod fleet;
 pub mod limit;
 pub mod managed_cluster;
+pub mod member;
+pub mod name;
 pub mod strategy;
+pub mod types;
 pub mod update_run;
 pub mod version;
+pub mod versions;
+
+mod strategy_rules;
+mod update_run_rules;

@@ -3,7 +3,22 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::strategy::UpdateRunStrategy;
 use crate::arm::{ErrorDetail, ResourceId};
+
+/// `properties` of a run, as a client writes them and the service keeps them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateRunProperties {
+    /// The strategy that was copied into `strategy` when the run was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_strategy_id: Option<String>,
+    /// The order of the rollout. Neither this nor `updateStrategyId`: all members, one by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<UpdateRunStrategy>,
+    /// What is upgraded.
+    pub managed_cluster_update: ManagedClusterUpdate,
+}
 
 /// What is upgraded on each member's cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

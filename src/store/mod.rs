@@ -1,1 +1,13 @@
-//! (room under construction)
+//! PostgreSQL: one file an aggregate. All SQL about resources is here, constant and bound.
+//!
+//! Functions take a connection, so that the caller decides what belongs to one transaction.
+
+pub mod error;
+pub mod keys;
+pub mod memberships;
+pub mod operations;
+pub mod resources;
+
+pub mod schema;
+
+pub use error::StoreError;

@@ -1,0 +1,50 @@
+//! Asynchronous operations: the status monitor behind `Azure-AsyncOperation` (ARM RPC, common-types v5).
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::ErrorDetail;
+
+/// Version in operation URLs. Azure's own, and not one of the resource types': any is accepted there.
+pub const OPERATION_API_VERSION: &str = "2016-03-30";
+/// Seconds a client should wait between polls. Clients take 30 s when the header is missing or zero.
+pub const RETRY_AFTER_SECONDS: u64 = 1;
+
+/// State of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OperationState {
+    /// Not over.
+    InProgress,
+    /// Over, as wished.
+    Succeeded,
+    /// Over, with an error.
+    Failed,
+    /// Given up on request.
+    Canceled,
+}
+
+impl OperationState {
+    /// Whether it is over.
+    #[must_use]
+    pub fn is_terminal(self) -> bool {
+        self != Self::InProgress
+    }
+}
+
+/// Body of the status monitor.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OperationStatus {
+    /// The operation's GUID.
+    pub name: String,
+    /// Where it is.
+    pub status: OperationState,
+    /// When it was accepted.
+    pub start_time: Timestamp,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_time: Option<Timestamp>,
+    /// Why it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorDetail>,
+}

@@ -1,0 +1,196 @@
+//! Members of a fleet (`Microsoft.ContainerService/fleets/members`).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{name, types};
+use crate::arm::{Problems, ResourceId};
+
+/// Labels of a member.
+pub type Labels = BTreeMap<String, String>;
+
+/// Labels under this prefix are the service's own.
+pub const AUTOMATIC_PREFIX: &str = "fleet.azure.com/";
+/// Most labels that a user may set on a member. The product documents no bound.
+pub const MAX_LABELS: usize = 100;
+/// Most members of a fleet; the product allows 1,000.
+pub const MAX_MEMBERS: i64 = 10_000;
+
+/// `properties` of a member, as a client writes them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberProperties {
+    /// The AKS cluster; its spelling is kept.
+    pub cluster_resource_id: String,
+    /// The update group, which strategies refer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// The user's labels, and on read the automatic ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+}
+
+impl MemberProperties {
+    /// The cluster's parsed ID; `None` where validation would say so.
+    #[must_use]
+    pub fn cluster(&self) -> Option<ResourceId> {
+        self.cluster_resource_id.parse().ok().filter(|id: &ResourceId| {
+            id.is_type(types::MANAGED_CLUSTERS)
+                && id.resource_group().is_some()
+                && uuid::Uuid::try_parse(id.subscription()).is_ok()
+        })
+    }
+
+    /// The labels that the service puts on a member by itself. The location is known once the cluster has been seen.
+    #[must_use]
+    pub fn automatic_labels(&self, member: &str, location: Option<&str>) -> Labels {
+        let mut labels = Labels::new();
+        let mut put = |name: &str, value: &str| labels.insert(format!("{AUTOMATIC_PREFIX}{name}"), value.to_owned());
+        put("member-name", member);
+        if let Some(cluster) = self.cluster() {
+            put("cluster-name", cluster.name());
+            put("resource-group", cluster.resource_group().unwrap_or_default());
+            put("subscription-id", cluster.subscription());
+        }
+        if let Some(location) = location {
+            put("location", location);
+        }
+        labels
+    }
+
+    /// Checks a body against the rules and against what is stored (`None`: a new member).
+    pub fn check(&self, member: &str, location: Option<&str>, stored: Option<&Self>, problems: &mut Problems) {
+        let at = "properties.clusterResourceId";
+        match (self.cluster(), stored.map(Self::cluster)) {
+            (None, _) => problems.add(
+                at,
+                format!(
+                    "'{}' is not the resource ID of an AKS cluster: /subscriptions/{{GUID}}/resourceGroups/{{group}}/providers/{}/{{cluster}}.",
+                    self.cluster_resource_id.chars().take(300).collect::<String>(),
+                    types::MANAGED_CLUSTERS
+                ),
+            ),
+            (new, Some(old)) if new != old => problems.add_coded(
+                "PropertyChangeNotAllowed",
+                at,
+                "A member's cluster cannot be changed: delete the member and create another for the other cluster.",
+            ),
+            _ => {}
+        }
+        if let Some(group) = self.group.as_deref().filter(|group| !group.is_empty())
+            && !name::is_valid(group, name::MAX_PROXY)
+        {
+            problems.add("properties.group", format!("A group's name has {}.", name::rule(name::MAX_PROXY)));
+        }
+        self.check_labels(&self.automatic_labels(member, location), problems);
+    }
+
+    /// The body to keep: without empty values and without the automatic labels, which are made on read.
+    #[must_use]
+    pub fn to_stored(&self) -> Self {
+        let mut stored = self.clone();
+        stored.group = stored.group.filter(|group| !group.is_empty());
+        stored.labels = stored
+            .labels
+            .map(|labels| labels.into_iter().filter(|(key, _)| !key.starts_with(AUTOMATIC_PREFIX)).collect::<Labels>())
+            .filter(|labels| !labels.is_empty());
+        stored
+    }
+
+    fn check_labels(&self, automatic: &Labels, problems: &mut Problems) {
+        let Some(labels) = &self.labels else { return };
+        let own = labels.keys().filter(|key| !key.starts_with(AUTOMATIC_PREFIX)).count();
+        if own > MAX_LABELS {
+            problems.add("properties.labels", format!("A member has at most {MAX_LABELS} labels; {own} were given."));
+        }
+        for (key, value) in labels {
+            let at = format!("properties.labels.{key}");
+            if key.starts_with(AUTOMATIC_PREFIX) {
+                // Sent back as it was read is fine; an unknown location can be sent back by nobody but a guesser.
+                if automatic.get(key).is_some_and(|truth| truth != value)
+                    || (!automatic.contains_key(key) && key != "fleet.azure.com/location")
+                {
+                    problems.add(
+                        &at,
+                        format!("Labels under '{AUTOMATIC_PREFIX}' are made by the service: leave '{key}' out."),
+                    );
+                }
+            } else if !is_label_key(key) {
+                problems.add(&at, format!("'{key}' is not a Kubernetes label key: an optional DNS prefix and '/', then up to 63 letters, digits, '-', '_', '.'."));
+            } else if !is_label_value(value) {
+                problems.add(&at, format!("'{value}' is not a Kubernetes label value: up to 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit."));
+            }
+        }
+    }
+}
+
+fn is_label_key(key: &str) -> bool {
+    match key.split_once('/') {
+        None => !key.is_empty() && is_label_value(key),
+        Some((prefix, name)) => {
+            let label = |part: &str| name::is_valid(part, 63);
+            prefix.len() <= 253 && prefix.split('.').all(label) && !name.is_empty() && is_label_value(name)
+        }
+    }
+}
+
+fn is_label_value(value: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric();
+    let bytes = value.as_bytes();
+    bytes.is_empty()
+        || (bytes.len() <= 63
+            && bytes.first().is_some_and(|b| plain(*b))
+            && bytes.last().is_some_and(|b| plain(*b))
+            && bytes.iter().all(|b| plain(*b) || matches!(b, b'-' | b'_' | b'.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLUSTER: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourcegroups/rg1/providers/Microsoft.ContainerService/managedClusters/aks-1";
+
+    fn findings(member: &MemberProperties, stored: Option<&MemberProperties>) -> Vec<String> {
+        let mut problems = Problems::default();
+        member.check("m", Some("eastus"), stored, &mut problems);
+        let Err(error) = problems.into_result() else { return Vec::new() };
+        let detail = error.detail();
+        let all = if detail.details.is_empty() { std::slice::from_ref(detail) } else { &detail.details };
+        all.iter().filter_map(|detail| detail.target.clone()).collect()
+    }
+
+    fn member(labels: &[(&str, &str)]) -> MemberProperties {
+        let labels = labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        MemberProperties { cluster_resource_id: CLUSTER.to_owned(), group: None, labels: Some(labels) }
+    }
+
+    #[test]
+    fn automatic_labels_may_come_back_but_not_lie() {
+        let mut echoed = member(&[("team", "a")]);
+        echoed.labels = Some(echoed.automatic_labels("m", Some("eastus")));
+        assert!(findings(&echoed, None).is_empty());
+        assert_eq!(echoed.to_stored().labels, None);
+        assert_eq!(
+            findings(&member(&[("fleet.azure.com/location", "westus"), ("fleet.azure.com/own", "x")]), None).len(),
+            2
+        );
+    }
+
+    #[test]
+    fn labels_follow_kubernetes() {
+        assert!(findings(&member(&[("a.b/c_d", "x.y"), ("e", "")]), None).is_empty());
+        assert_eq!(findings(&member(&[("a b", "x"), ("-a", "x"), ("a", "-"), ("/x", "y")]), None).len(), 4);
+    }
+
+    #[test]
+    fn the_cluster_stays() {
+        let mut other = member(&[]);
+        other.cluster_resource_id = CLUSTER.replace("aks-1", "aks-2");
+        assert_eq!(findings(&other, Some(&member(&[]))), ["properties.clusterResourceId"]);
+        other.cluster_resource_id = CLUSTER.replace("resourcegroups", "resourceGroups");
+        assert!(findings(&other, Some(&member(&[]))).is_empty());
+        other.cluster_resource_id = "/subscriptions/x/y".to_owned();
+        assert_eq!(findings(&other, None), ["properties.clusterResourceId"]);
+    }
+}

@@ -1,0 +1,88 @@
+//! What an update run must be like.
+
+use std::collections::HashSet;
+
+use super::{
+    types,
+    update_run::{ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, UpdateRunProperties},
+    version::VersionWish,
+};
+use crate::arm::{Problems, ResourceId};
+
+impl UpdateRunProperties {
+    /// Checks a body against the rules; `fleet` is the run's own fleet. `strategy_is_copy`: the strategy that stands
+    /// beside an `updateStrategyId` is the one copied from it, sent back as it was read.
+    pub fn check(&self, fleet: &ResourceId, strategy_is_copy: bool, problems: &mut Problems) {
+        if let Some(id) = &self.update_strategy_id {
+            let at = "properties.updateStrategyId";
+            if self.strategy.is_some() && !strategy_is_copy {
+                problems.add(at, "Give either strategy or updateStrategyId, not both.");
+            }
+            match id.parse::<ResourceId>() {
+                Ok(id) if id.is_type(types::UPDATE_STRATEGIES) => {
+                    if id.parent().as_ref() != Some(fleet) {
+                        problems.add(at, "The update strategy must belong to the run's own fleet.");
+                    }
+                }
+                _ => problems.add(at, format!("'{id}' is not the resource ID of a {}.", types::UPDATE_STRATEGIES)),
+            }
+        }
+        if let Some(strategy) = &self.strategy {
+            strategy.check("properties.strategy", problems);
+        }
+        self.managed_cluster_update.check("properties.managedClusterUpdate", problems);
+    }
+}
+
+impl ManagedClusterUpdate {
+    fn check(&self, at: &str, problems: &mut Problems) {
+        let version_at = format!("{at}.upgrade.kubernetesVersion");
+        match (self.upgrade.upgrade_type, self.upgrade.kubernetes_version.as_deref().filter(|v| !v.is_empty())) {
+            (ManagedClusterUpgradeType::NodeImageOnly, Some(_)) => {
+                problems
+                    .add(&version_at, "An upgrade of the type NodeImageOnly has no kubernetesVersion: leave it out.");
+            }
+            (ManagedClusterUpgradeType::NodeImageOnly, None) => {}
+            (kind, None) => {
+                problems.add(&version_at, format!("An upgrade of the type {kind:?} needs a kubernetesVersion."));
+            }
+            (_, Some(text)) => {
+                if let Err(error) = text.parse::<VersionWish>() {
+                    problems.add(&version_at, error.to_string());
+                }
+            }
+        }
+        let Some(selection) = &self.node_image_selection else { return };
+        let at = format!("{at}.nodeImageSelection.customNodeImageVersions");
+        let custom = &selection.custom_node_image_versions;
+        match (selection.selection_type, custom.is_empty()) {
+            (NodeImageSelectionType::Custom, true) => {
+                problems.add(&at, "The selection type Custom needs at least one node image version.");
+            }
+            (NodeImageSelectionType::Latest | NodeImageSelectionType::Consistent, false) => {
+                problems.add(&at, "Node image versions are listed for the selection type Custom only.");
+            }
+            _ => {}
+        }
+        let mut families = HashSet::new();
+        for (index, image) in custom.iter().enumerate() {
+            match image.version.rsplit_once('-') {
+                Some((family, version)) if !family.is_empty() && !version.is_empty() => {
+                    if !families.insert(family) {
+                        problems.add(
+                            &format!("{at}[{index}].version"),
+                            format!("There is more than one version of the image family '{family}'."),
+                        );
+                    }
+                }
+                _ => problems.add(
+                    &format!("{at}[{index}].version"),
+                    format!(
+                        "'{}' is not a node image version such as 'AKSUbuntu-2204gen2containerd-202508.20.1'.",
+                        image.version
+                    ),
+                ),
+            }
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! API versions and what each of them shows: one model, one table, no copies of types.
+//!
+//! The newest stable version is the model. A property that an API version does not have is removed from what its
+//! clients send and from what they see.
+
+use serde_json::Value;
+
+use super::types;
+use crate::arm::{ApiVersion, property_path};
+
+const V2023_10_15: ApiVersion = ApiVersion::stable(2023, 10, 15);
+const V2024_04_01: ApiVersion = ApiVersion::stable(2024, 4, 1);
+const V2025_03_01: ApiVersion = ApiVersion::stable(2025, 3, 1);
+const P2025_04_01: ApiVersion = ApiVersion::preview(2025, 4, 1);
+const P2025_08_01: ApiVersion = ApiVersion::preview(2025, 8, 1);
+const P2026_02_01: ApiVersion = ApiVersion::preview(2026, 2, 1);
+const P2026_03_02: ApiVersion = ApiVersion::preview(2026, 3, 2);
+const P2026_05_01: ApiVersion = ApiVersion::preview(2026, 5, 1);
+const V2026_06_01: ApiVersion = ApiVersion::stable(2026, 6, 1);
+const P2026_06_02: ApiVersion = ApiVersion::preview(2026, 6, 2);
+
+/// Versions served, newest first.
+pub const ALL: &[ApiVersion] = &[
+    P2026_06_02,
+    V2026_06_01,
+    P2026_05_01,
+    P2026_03_02,
+    P2026_02_01,
+    P2025_08_01,
+    P2025_04_01,
+    V2025_03_01,
+    V2024_04_01,
+    V2023_10_15,
+];
+/// Versions in which gates exist, newest first.
+pub const WITH_GATES: &[ApiVersion] =
+    &[P2026_06_02, V2026_06_01, P2026_05_01, P2026_03_02, P2026_02_01, P2025_08_01, P2025_04_01];
+
+/// The newest stable version: the model.
+pub const NEWEST: ApiVersion = V2026_06_01;
+
+/// Versions that know a resource type, newest first.
+#[must_use]
+pub fn of_type(resource_type: &str) -> &'static [ApiVersion] {
+    if resource_type.eq_ignore_ascii_case(types::GATES) { WITH_GATES } else { ALL }
+}
+
+/// From which versions on something exists.
+struct Since {
+    stable: Option<ApiVersion>,
+    preview: ApiVersion,
+}
+
+impl Since {
+    fn includes(&self, version: ApiVersion) -> bool {
+        if version.is_preview() { version >= self.preview } else { self.stable.is_some_and(|stable| version >= stable) }
+    }
+}
+
+const fn since(stable: ApiVersion, preview: ApiVersion) -> Since {
+    Since { stable: Some(stable), preview }
+}
+
+const fn preview(from: ApiVersion) -> Since {
+    Since { stable: None, preview: from }
+}
+
+/// (resource type, path, since): all that is not in every version served.
+const INTRODUCED: &[(&str, &str, Since)] = &[
+    (types::FLEETS, "properties.hubProfile", since(V2024_04_01, P2025_04_01)),
+    (
+        types::FLEETS,
+        "properties.hubProfile.apiServerAccessProfile.enableVnetIntegration",
+        since(V2025_03_01, P2025_04_01),
+    ),
+    (types::FLEETS, "properties.hubProfile.apiServerAccessProfile.subnetId", since(V2025_03_01, P2025_04_01)),
+    (types::FLEETS, "properties.status", since(V2025_03_01, P2025_04_01)),
+    (types::MEMBERS, "properties.labels", since(V2026_06_01, P2025_04_01)),
+    (types::MEMBERS, "properties.status", since(V2025_03_01, P2025_04_01)),
+    (types::UPDATE_RUNS, "properties.autoUpgradeProfileId", since(V2025_03_01, P2025_04_01)),
+    (
+        types::UPDATE_RUNS,
+        "properties.managedClusterUpdate.nodeImageSelection.customNodeImageVersions",
+        since(V2025_03_01, P2025_04_01),
+    ),
+    (types::UPDATE_RUNS, "properties.status.failureCount", preview(P2026_05_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].failureCount", preview(P2026_05_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].maxAllowedFailures", preview(P2026_05_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].maxConcurrency", since(V2026_06_01, P2026_02_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].beforeGates", since(V2026_06_01, P2025_04_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].afterGates", since(V2026_06_01, P2025_04_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].groups[].failureCount", preview(P2026_05_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].groups[].maxAllowedFailures", preview(P2026_05_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].groups[].maxConcurrency", since(V2026_06_01, P2026_02_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].groups[].beforeGates", since(V2026_06_01, P2025_04_01)),
+    (types::UPDATE_RUNS, "properties.status.stages[].groups[].afterGates", since(V2026_06_01, P2025_04_01)),
+    (types::UPDATE_RUNS, STRATEGY_PREFIX, since(V2023_10_15, P2025_04_01)),
+    (types::UPDATE_STRATEGIES, STRATEGY_PREFIX, since(V2023_10_15, P2025_04_01)),
+];
+
+const STRATEGY_PREFIX: &str = "properties.strategy.stages[]";
+
+/// Inside a strategy, wherever it stands.
+const INTRODUCED_IN_STAGES: &[(&str, Since)] = &[
+    ("maxConcurrency", since(V2026_06_01, P2026_02_01)),
+    ("maxAllowedFailures", preview(P2026_05_01)),
+    ("memberSelector", preview(P2026_05_01)),
+    ("beforeGates", since(V2026_06_01, P2025_04_01)),
+    ("afterGates", since(V2026_06_01, P2025_04_01)),
+    ("groups[].maxConcurrency", since(V2026_06_01, P2026_02_01)),
+    ("groups[].maxAllowedFailures", preview(P2026_05_01)),
+    ("groups[].memberSelector", preview(P2026_05_01)),
+    ("groups[].beforeGates", since(V2026_06_01, P2025_04_01)),
+    ("groups[].afterGates", since(V2026_06_01, P2025_04_01)),
+];
+
+/// Removes from a body (of a request or an answer) what `version` does not have.
+pub fn hide(body: &mut Value, resource_type: &str, version: ApiVersion) {
+    for (_, path, since) in INTRODUCED.iter().filter(|(of, ..)| *of == resource_type) {
+        if *path == STRATEGY_PREFIX {
+            for (path, _) in INTRODUCED_IN_STAGES.iter().filter(|(_, since)| !since.includes(version)) {
+                property_path::remove(body, &format!("{STRATEGY_PREFIX}.{path}"));
+            }
+        } else if !since.includes(version) {
+            property_path::remove(body, path);
+        }
+    }
+}
+
+/// Carries over to a replacing body what `version` cannot say, so that a client of an older version does not reset
+/// what it does not know: the plain properties of the stored body that are hidden from it.
+pub fn keep_unseen(replacement: &mut Value, stored: &Value, resource_type: &str, version: ApiVersion) {
+    for (_, path, since) in INTRODUCED.iter().filter(|(of, ..)| *of == resource_type) {
+        let plain = path.strip_prefix("properties.").filter(|name| !name.contains(['.', '[']));
+        if let (Some(name), false) = (plain, since.includes(version))
+            && let (Some(value), Value::Object(properties)) = (stored.get(name), &mut *replacement)
+        {
+            properties.insert(name.to_owned(), value.clone());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn stable_versions_hide_previews_and_older_ones_hide_more() {
+        let full = json!({"properties": {"strategy": {"stages": [{
+            "name": "s", "maxConcurrency": "2", "maxAllowedFailures": "1", "beforeGates": [],
+            "groups": [{"name": "g", "maxConcurrency": "1", "maxAllowedFailures": "1"}]}]}}});
+        let at = |version| {
+            let mut body = full.clone();
+            hide(&mut body, types::UPDATE_STRATEGIES, version);
+            body["properties"]["strategy"]["stages"][0].clone()
+        };
+        assert_eq!(at(P2026_06_02), full["properties"]["strategy"]["stages"][0]);
+        assert_eq!(
+            at(V2026_06_01),
+            json!({"name": "s", "maxConcurrency": "2", "beforeGates": [], "groups": [{"name": "g", "maxConcurrency": "1"}]})
+        );
+        assert_eq!(at(V2025_03_01), json!({"name": "s", "groups": [{"name": "g"}]}));
+        assert_eq!(at(P2025_04_01), json!({"name": "s", "beforeGates": [], "groups": [{"name": "g"}]}));
+    }
+
+    #[test]
+    fn an_old_client_does_not_reset_what_it_cannot_see() {
+        let mut replacement = json!({"clusterResourceId": "x"});
+        let stored = json!({"clusterResourceId": "x", "group": "g", "labels": {"a": "b"}});
+        keep_unseen(&mut replacement, &stored, types::MEMBERS, V2025_03_01);
+        assert_eq!(replacement, json!({"clusterResourceId": "x", "labels": {"a": "b"}}));
+    }
+
+    #[test]
+    fn newest_first() {
+        assert!(ALL.is_sorted_by(|a, b| a > b));
+    }
+}

@@ -1,0 +1,67 @@
+//! Which cluster belongs to which fleet: at most one, once.
+
+use sqlx::{PgConnection, Row};
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::arm::ResourceId;
+
+/// Who holds a cluster already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The fleet's row.
+    pub fleet: Uuid,
+    /// The member's resource ID.
+    pub member_arm_id: String,
+}
+
+/// Takes a cluster for a member. `Some` names the other member that has it, and then nothing changed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn take(
+    conn: &mut PgConnection,
+    cluster: &ResourceId,
+    fleet: Uuid,
+    member: Uuid,
+) -> Result<Option<Holder>, StoreError> {
+    let failed = "taking a cluster for a member";
+    let taken = sqlx::query(
+        "INSERT INTO memberships (cluster_key, fleet_id, member_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    )
+    .bind(cluster.key())
+    .bind(fleet)
+    .bind(member)
+    .execute(&mut *conn)
+    .await
+    .map_err(StoreError::while_(failed))?;
+    if taken.rows_affected() == 1 {
+        return Ok(None);
+    }
+    // A statement of its own: its snapshot sees the row that was in the way.
+    let row = sqlx::query(
+        "SELECT m.fleet_id, r.arm_id FROM memberships m JOIN resources r ON r.id = m.member_id
+         WHERE m.cluster_key = $1 AND m.member_id <> $2",
+    )
+    .bind(cluster.key())
+    .bind(member)
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_(failed))?;
+    row.map(|row| Ok(Holder { fleet: row.try_get("fleet_id")?, member_arm_id: row.try_get("arm_id")? }))
+        .transpose()
+        .map_err(StoreError::while_(failed))
+}
+
+/// Gives a member's cluster free, for a join that failed.
+///
+/// # Errors
+/// When the database fails.
+pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM memberships WHERE member_id = $1")
+        .bind(member)
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("releasing a cluster"))?;
+    Ok(())
+}

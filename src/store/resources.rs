@@ -1,0 +1,411 @@
+//! The `resources` table: the ARM envelope of every type.
+
+use jiff::Timestamp;
+use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::arm::{
+    ErrorDetail, Etag, Precondition, ResourceId,
+    envelope::{SystemData, Tags},
+    page::Page,
+};
+
+/// A resource as stored.
+#[derive(Debug, Clone)]
+pub struct Resource {
+    /// Row ID; never shown.
+    pub id: Uuid,
+    /// The resource ID in the spelling of its creation.
+    pub arm_id: String,
+    /// Full type in canonical case.
+    pub resource_type: String,
+    /// The last segment.
+    pub name: String,
+    /// The containing resource's row.
+    pub parent_id: Option<Uuid>,
+    /// Of tracked types.
+    pub location: Option<String>,
+    /// Of tracked types.
+    pub tags: Option<Tags>,
+    /// Managed identity, where the type has one.
+    pub identity: Option<Value>,
+    /// The body's `properties`, without what is computed on read.
+    pub properties: Value,
+    /// Facts the service keeps for itself.
+    pub observed: Value,
+    /// Succeeded, Failed, Canceled, or what is going on.
+    pub provisioning_state: String,
+    /// Version.
+    pub etag: Etag,
+    /// Of the latest asynchronous operation.
+    pub last_operation_id: Option<Uuid>,
+    /// Why that one failed.
+    pub last_operation_error: Option<ErrorDetail>,
+    /// Who and when.
+    pub system_data: SystemData,
+}
+
+impl Resource {
+    /// Whether no operation is under way on it.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self.provisioning_state.as_str(), "Succeeded" | "Failed" | "Canceled")
+    }
+
+    /// The parsed resource ID.
+    ///
+    /// # Errors
+    /// When the row was damaged by hand.
+    pub fn resource_id(&self) -> Result<ResourceId, StoreError> {
+        self.arm_id.parse().map_err(|e: crate::arm::ResourceIdError| StoreError {
+            doing: "reading a stored resource ID",
+            source: sqlx::Error::Decode(Box::new(e)),
+        })
+    }
+}
+
+impl FromRow<'_, PgRow> for Resource {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        fn json<T: serde::de::DeserializeOwned>(row: &PgRow, column: &str) -> Result<Option<T>, sqlx::Error> {
+            let value: Option<Value> = row.try_get(column)?;
+            value.map(serde_json::from_value).transpose().map_err(|e| sqlx::Error::Decode(Box::new(e)))
+        }
+        let time = |column| row.try_get::<SqlTimestamp, _>(column).map(|t| t.to_jiff());
+        Ok(Self {
+            id: row.try_get("id")?,
+            arm_id: row.try_get("arm_id")?,
+            resource_type: row.try_get("type")?,
+            name: row.try_get("name")?,
+            parent_id: row.try_get("parent_id")?,
+            location: row.try_get("location")?,
+            tags: json(row, "tags")?,
+            identity: row.try_get("identity")?,
+            properties: row.try_get("properties")?,
+            observed: row.try_get("observed")?,
+            provisioning_state: row.try_get("provisioning_state")?,
+            etag: Etag(row.try_get("etag")?),
+            last_operation_id: row.try_get("last_operation_id")?,
+            last_operation_error: json(row, "last_operation_error")?,
+            system_data: SystemData {
+                created_by: row.try_get("created_by")?,
+                created_by_type: row.try_get("created_by_type")?,
+                created_at: time("created_at")?,
+                last_modified_by: row.try_get("modified_by")?,
+                last_modified_by_type: row.try_get("modified_by_type")?,
+                last_modified_at: time("modified_at")?,
+            },
+        })
+    }
+}
+
+/// Who changes a resource, for `systemData`.
+#[derive(Debug, Clone, Copy)]
+pub struct Author<'a> {
+    /// Name.
+    pub name: &'a str,
+    /// Kind of identity.
+    pub kind: &'a str,
+}
+
+/// What a write sets.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Of tracked types.
+    pub location: Option<String>,
+    /// Of tracked types.
+    pub tags: Option<Tags>,
+    /// Managed identity.
+    pub identity: Option<Value>,
+    /// Body.
+    pub properties: Value,
+    /// State after the write.
+    pub provisioning_state: &'static str,
+    /// The operation that the write begins, where it begins one.
+    pub operation: Option<Uuid>,
+}
+
+/// How a conditional write went.
+#[derive(Debug)]
+pub enum Written {
+    /// As wished.
+    Done(Box<Resource>),
+    /// The condition did not hold; the version that is there, if any.
+    Refused(Option<Etag>),
+}
+
+/// The resource with this ID.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as("SELECT * FROM resources WHERE key = $1")
+        .bind(id.key())
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("reading a resource"))
+}
+
+/// The resource in this row.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get_by_row(conn: &mut PgConnection, id: Uuid) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as("SELECT * FROM resources WHERE id = $1")
+        .bind(id)
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("reading a resource"))
+}
+
+/// The resource with this ID, its row locked until the transaction ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get_for_update(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR UPDATE")
+        .bind(id.key())
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("locking a resource"))
+}
+
+/// The row of a parent, held against deletion until the transaction ends.
+///
+/// # Errors
+/// When the database fails.
+pub async fn get_for_share(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR SHARE")
+        .bind(id.key())
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("reading a parent resource"))
+}
+
+/// Inserts a resource; `None` when one with this ID exists.
+///
+/// # Errors
+/// When the database fails.
+pub async fn insert(
+    conn: &mut PgConnection,
+    id: &ResourceId,
+    resource_type: &str,
+    parent: Option<Uuid>,
+    draft: &Draft,
+    author: Author<'_>,
+    now: Timestamp,
+) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as(
+        "INSERT INTO resources (id, key, arm_id, type, name, parent_id, subscription, resource_group, location, tags,
+             identity, properties, provisioning_state, etag, last_operation_id, created_at, created_by,
+             created_by_type, modified_at, modified_by, modified_by_type)
+         VALUES ($1, $2, $3, $4, $5, $6, lower($7), lower($8), $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $16,
+             $17, $18)
+         ON CONFLICT (key) DO NOTHING RETURNING *",
+    )
+    .bind(Uuid::now_v7())
+    .bind(id.key())
+    .bind(id.to_string())
+    .bind(resource_type)
+    .bind(id.name())
+    .bind(parent)
+    .bind(id.subscription())
+    .bind(id.resource_group().unwrap_or_default())
+    .bind(&draft.location)
+    .bind(draft.tags.as_ref().map(sqlx::types::Json))
+    .bind(&draft.identity)
+    .bind(&draft.properties)
+    .bind(draft.provisioning_state)
+    .bind(Uuid::new_v4())
+    .bind(draft.operation)
+    .bind(now.to_sqlx())
+    .bind(author.name)
+    .bind(author.kind)
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("creating a resource"))
+}
+
+/// Replaces body, tags and identity when the condition holds. The condition is part of the statement.
+///
+/// # Errors
+/// When the database fails.
+pub async fn update(
+    conn: &mut PgConnection,
+    id: &ResourceId,
+    precondition: Precondition,
+    draft: &Draft,
+    author: Author<'_>,
+    now: Timestamp,
+) -> Result<Written, StoreError> {
+    let wanted = match precondition {
+        Precondition::Absent | Precondition::Is(None) => Some(Uuid::nil()),
+        Precondition::Is(Some(Etag(etag))) => Some(etag),
+        Precondition::None | Precondition::Exists => None,
+    };
+    let done: Option<Resource> = sqlx::query_as(
+        "UPDATE resources SET tags = $3, identity = $4, properties = $5, provisioning_state = $6, etag = $7,
+             last_operation_id = coalesce($8, last_operation_id),
+             last_operation_error = CASE WHEN $8 IS NULL THEN last_operation_error END,
+             modified_at = $9, modified_by = $10, modified_by_type = $11
+         WHERE key = $1 AND ($2::uuid IS NULL OR etag = $2) RETURNING *",
+    )
+    .bind(id.key())
+    .bind(wanted)
+    .bind(draft.tags.as_ref().map(sqlx::types::Json))
+    .bind(&draft.identity)
+    .bind(&draft.properties)
+    .bind(draft.provisioning_state)
+    .bind(Uuid::new_v4())
+    .bind(draft.operation)
+    .bind(now.to_sqlx())
+    .bind(author.name)
+    .bind(author.kind)
+    .fetch_optional(&mut *conn)
+    .await
+    .map_err(StoreError::while_("changing a resource"))?;
+    match done {
+        Some(resource) => Ok(Written::Done(Box::new(resource))),
+        None => Ok(Written::Refused(get(conn, id).await?.map(|resource| resource.etag))),
+    }
+}
+
+/// Sets the state at the beginning of an operation that changes no body, such as a deletion.
+///
+/// # Errors
+/// When the database fails.
+pub async fn begin_operation(
+    conn: &mut PgConnection,
+    id: Uuid,
+    state: &'static str,
+    operation: Uuid,
+) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as(
+        "UPDATE resources SET provisioning_state = $2, last_operation_id = $3, last_operation_error = NULL, etag = $4
+         WHERE id = $1 RETURNING *",
+    )
+    .bind(id)
+    .bind(state)
+    .bind(operation)
+    .bind(Uuid::new_v4())
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("beginning an operation"))
+}
+
+/// Sets the state in which the operation `operation` leaves the resource, unless another has begun since.
+///
+/// # Errors
+/// When the database fails.
+pub async fn settle(
+    conn: &mut PgConnection,
+    id: Uuid,
+    operation: Uuid,
+    error: Option<&ErrorDetail>,
+    observed: Option<&Value>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "UPDATE resources SET provisioning_state = $3, last_operation_error = $4, etag = $5,
+             observed = coalesce($6, observed)
+         WHERE id = $1 AND last_operation_id = $2",
+    )
+    .bind(id)
+    .bind(operation)
+    .bind(if error.is_some() { "Failed" } else { "Succeeded" })
+    .bind(error.map(sqlx::types::Json))
+    .bind(Uuid::new_v4())
+    .bind(observed)
+    .execute(conn)
+    .await
+    .map_err(StoreError::while_("settling a resource"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Deletes a resource and everything in it.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete(conn: &mut PgConnection, id: Uuid) -> Result<bool, StoreError> {
+    let done = sqlx::query("DELETE FROM resources WHERE id = $1")
+        .bind(id)
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("deleting a resource"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// A page of the children of a resource, and whether there are more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_children(
+    conn: &mut PgConnection,
+    parent: Uuid,
+    resource_type: &str,
+    page: &Page,
+) -> Result<(Vec<Resource>, bool), StoreError> {
+    let rows =
+        sqlx::query_as("SELECT * FROM resources WHERE parent_id = $1 AND type = $2 AND key > $3 ORDER BY key LIMIT $4")
+            .bind(parent)
+            .bind(resource_type)
+            .bind(page.after.as_deref().unwrap_or_default())
+            .bind(i64::from(page.limit) + 1)
+            .fetch_all(conn)
+            .await
+            .map_err(StoreError::while_("listing resources"))?;
+    Ok(cut(rows, page))
+}
+
+/// A page of the resources of a type in a subscription, or in one of its resource groups, and whether there are more.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_in_scope(
+    conn: &mut PgConnection,
+    subscription: &str,
+    group: Option<&str>,
+    resource_type: &str,
+    page: &Page,
+) -> Result<(Vec<Resource>, bool), StoreError> {
+    let query = match group {
+        Some(_) => sqlx::query_as(
+            "SELECT * FROM resources WHERE subscription = lower($1) AND resource_group = lower($5) AND type = $2
+                 AND key > $3 ORDER BY key LIMIT $4",
+        ),
+        None => sqlx::query_as(
+            "SELECT * FROM resources WHERE subscription = lower($1) AND type = $2 AND key > $3 ORDER BY key LIMIT $4",
+        ),
+    };
+    let mut query = query
+        .bind(subscription)
+        .bind(resource_type)
+        .bind(page.after.as_deref().unwrap_or_default())
+        .bind(i64::from(page.limit) + 1);
+    if let Some(group) = group {
+        query = query.bind(group);
+    }
+    let rows = query.fetch_all(conn).await.map_err(StoreError::while_("listing resources"))?;
+    Ok(cut(rows, page))
+}
+
+/// How many children of a type a resource has.
+///
+/// # Errors
+/// When the database fails.
+pub async fn count_children(conn: &mut PgConnection, parent: Uuid, resource_type: &str) -> Result<i64, StoreError> {
+    sqlx::query_scalar("SELECT count(*) FROM resources WHERE parent_id = $1 AND type = $2")
+        .bind(parent)
+        .bind(resource_type)
+        .fetch_one(conn)
+        .await
+        .map_err(StoreError::while_("counting resources"))
+}
+
+fn cut(mut rows: Vec<Resource>, page: &Page) -> (Vec<Resource>, bool) {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    (rows, more)
+}

@@ -76,6 +76,7 @@ mod worker;
 
 pub use attempt::{Attempt, FenceError};
 pub use backoff::Backoff;
+pub use claim::CLAIM;
 pub use limits::{LimitSettings, Limits, Permit, RetryAfter};
 pub use queue::{CHANNEL, NewJob, cancel, cancel_prefix, enqueue, enqueue_all};
 pub use settings::{Settings, SettingsError};

@@ -77,6 +77,35 @@ async fn dropping_the_handle_stops_the_server() {
     eventually("the server is down", || async { !alive(pid) }).await;
 }
 
+/// Not a test but the owner that the next one kills.
+#[tokio::test]
+#[ignore = "run by killing_the_owner_stops_the_server"]
+async fn owner() {
+    let Some(dir) = std::env::var_os(OWNED) else { return };
+    let _postgres = start(Path::new(&dir)).await.unwrap();
+    std::future::pending::<()>().await;
+}
+
+const OWNED: &str = "TEST_OWNED_DIRECTORY";
+
+#[tokio::test]
+async fn killing_the_owner_stops_the_server_and_the_next_one_goes_on() {
+    let dir = open_dir();
+    let mut owner = Command::new(std::env::current_exe().unwrap());
+    let mut owner =
+        owner.args(["--exact", "local_postgres::owner", "--ignored"]).env(OWNED, dir.path()).spawn().unwrap();
+    // The last line that the server writes into its pid file is its state.
+    let pid_file = dir.path().join("postgres/postmaster.pid");
+    let ready = async || std::fs::read_to_string(&pid_file).is_ok_and(|file| file.trim_end().ends_with("ready"));
+    eventually("the server is ready", ready).await;
+    let pid = server_pid(dir.path());
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    // Without waiting for the server: the next owner takes care of one that is still going down.
+    start(dir.path()).await.unwrap().stop().await.unwrap();
+    assert!(!alive(pid));
+}
+
 #[tokio::test]
 async fn a_server_whose_guard_was_killed_is_stopped_by_the_next_start() {
     let dir = open_dir();

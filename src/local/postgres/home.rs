@@ -36,7 +36,12 @@ impl Home {
             Err(_) => {
                 let base = Path::new(ELSEWHERE).join(uuid::Uuid::new_v4().simple().to_string());
                 let doing = format!("creating {}, since postgres cannot reach {}", base.display(), data_dir.display());
-                std::fs::create_dir_all(&base).map_err(LocalPostgresError::io(doing))?;
+                std::fs::create_dir_all(&base).map_err(LocalPostgresError::io(doing.clone()))?;
+                // Whatever the umask is.
+                for directory in [Path::new(ELSEWHERE), &base] {
+                    std::fs::set_permissions(directory, Permissions::from_mode(0o755))
+                        .map_err(LocalPostgresError::io(doing.clone()))?;
+                }
                 symlink(base.join("postgres"), &link)
                     .map_err(LocalPostgresError::io(format!("linking {}", link.display())))?;
                 base

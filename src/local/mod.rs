@@ -1,1 +1,3 @@
-//! (room under construction)
+//! What only a local world needs.
+
+pub mod postgres;

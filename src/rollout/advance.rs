@@ -62,12 +62,7 @@ impl Out {
         let count = group.tally.count(from);
         if count > 0 {
             group.tally.shift(from, to, count);
-            self.members.push(MemberChange::All {
-                group: group.index,
-                from,
-                to,
-                message: message.map(str::to_owned),
-            });
+            self.members.push(MemberChange::All { group: group.index, from, to, message: message.map(str::to_owned) });
         }
     }
 
@@ -81,6 +76,8 @@ impl Out {
         message: Option<String>,
     ) {
         group.tally.shift(member.state, to, 1);
+        // One change a member: unblocked and given a slot at once is just `Running`.
+        self.members.retain(|earlier| !matches!(earlier, MemberChange::One { member: m, .. } if *m == member.index));
         self.members.push(MemberChange::One { member: member.index, to, error, message });
     }
 }
@@ -101,7 +98,10 @@ fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
         UpdateState::NotStarted | UpdateState::Stopped | UpdateState::Failed => {}
         UpdateState::Running | UpdateState::Pending => return Ok(()),
         UpdateState::Stopping => {
-            return Err(conflict("UpdateRunStopping", "The update run is stopping. Start it again once it has stopped."));
+            return Err(conflict(
+                "UpdateRunStopping",
+                "The update run is stopping. Start it again once it has stopped.",
+            ));
         }
         UpdateState::Completed | UpdateState::Skipped => {
             return Err(conflict(
@@ -204,7 +204,10 @@ fn complete_gate(gate: &mut Gate, now: Timestamp) -> Result<(), Refused> {
     match gate.status.state {
         UpdateState::Pending => finish(&mut gate.status, UpdateState::Completed, now),
         UpdateState::Skipped => {
-            return Err(conflict("GateSkipped", "The gate was skipped with its stage or group and cannot be completed."));
+            return Err(conflict(
+                "GateSkipped",
+                "The gate was skipped with its stage or group and cannot be completed.",
+            ));
         }
         UpdateState::NotStarted
         | UpdateState::Running

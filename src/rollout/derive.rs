@@ -58,7 +58,12 @@ pub(super) fn stage(stage: &mut Stage, advancing: bool, now: Timestamp) {
     for group in &mut stage.groups {
         let state = group_state(group, advancing);
         let error = group.exceeds_failures().then(|| {
-            exceeded(&format!("group '{}'", group.name), group.tally.failed, group.tally.total(), group.max_allowed_failures)
+            exceeded(
+                &format!("group '{}'", group.name),
+                group.tally.failed,
+                group.tally.total(),
+                group.max_allowed_failures,
+            )
         });
         set(&mut group.status, state, error, now);
     }

@@ -181,7 +181,8 @@ impl Run {
         self.stages
             .iter_mut()
             .flat_map(|stage| {
-                let of_groups = stage.groups.iter_mut().flat_map(|group| group.before.iter_mut().chain(&mut group.after));
+                let of_groups =
+                    stage.groups.iter_mut().flat_map(|group| group.before.iter_mut().chain(&mut group.after));
                 stage.before.iter_mut().chain(&mut stage.after).chain(of_groups)
             })
             .find(|gate| gate.id == id)

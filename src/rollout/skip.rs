@@ -80,7 +80,8 @@ fn skip_member(run: &mut Run, member: &Member, out: &mut Out) -> Result<(), Refu
         UpdateState::Failed => retriable,
         UpdateState::Skipped | UpdateState::Completed => false,
         UpdateState::Running | UpdateState::Stopping => {
-            let message = format!("Member '{}' is being updated and cannot be skipped. Nothing was skipped.", member.name);
+            let message =
+                format!("Member '{}' is being updated and cannot be skipped. Nothing was skipped.", member.name);
             let detail = ErrorDetail::new("MemberUpdateInProgress", message).at(&member.name);
             return Err(Refused::Conflict(detail));
         }

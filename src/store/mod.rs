@@ -8,7 +8,7 @@ pub mod keys;
 pub mod memberships;
 pub mod operations;
 pub mod resources;
-
+pub mod runs;
 pub mod schema;
 
 pub use error::StoreError;

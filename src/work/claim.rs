@@ -51,9 +51,11 @@ pub(crate) async fn claim(
     Ok(claimed)
 }
 
+/// The statement that claims, public so that its plan can be checked.
+///
 /// Rows are locked and picked first, then updated by key: the plan does not depend on statistics of a table that is empty
 /// one moment and full the next.
-pub(crate) const CLAIM: &str = "
+pub const CLAIM: &str = "
     WITH due AS MATERIALIZED (
         SELECT id, due_at FROM jobs
          WHERE failed_at IS NULL AND due_at <= now() AND kind = ANY ($1)

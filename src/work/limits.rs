@@ -18,7 +18,7 @@ pub struct LimitSettings {
     pub concurrency: usize,
     /// Calls that may come together after a quiet time; at least 1.
     pub burst: u32,
-    /// Calls per second in the long run; above 0.
+    /// Calls per second, sustained; above 0.
     pub per_second: f64,
 }
 

@@ -31,8 +31,8 @@
 //!
 //! # Example
 //!
-//! ```no_run
-//! use fleet_manager::work::{Attempt, Handler, NewJob, Outcome, Settings, Workers, enqueue};
+//! ```ignore
+//! use work::{Attempt, Handler, NewJob, Outcome, Settings, Workers, enqueue};
 //! use futures_util::future::BoxFuture;
 //! use std::sync::Arc;
 //! use tokio_util::sync::CancellationToken;
@@ -52,15 +52,12 @@
 //!     }
 //! }
 //!
-//! # async fn example(pool: sqlx::PgPool, stop: CancellationToken) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut tx = pool.begin().await?;
 //! enqueue(&mut tx, NewJob::new("greet", "world")).await?;
 //! tx.commit().await?;
 //!
 //! let workers = Workers::new(pool, Settings::new("replica-1"), vec![Arc::new(Greet)])?;
 //! workers.run(stop).await;
-//! # Ok(())
-//! # }
 //! ```
 
 mod attempt;
@@ -76,6 +73,7 @@ mod worker;
 
 pub use attempt::{Attempt, FenceError};
 pub use backoff::Backoff;
+pub use claim::CLAIM;
 pub use limits::{LimitSettings, Limits, Permit, RetryAfter};
 pub use queue::{CHANNEL, NewJob, cancel, cancel_prefix, enqueue, enqueue_all};
 pub use settings::{Settings, SettingsError};

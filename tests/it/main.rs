@@ -1,1 +1,8 @@
 //! The one integration binary: modules share one link step and one harness.
+
+// `pub` here is for the other modules of this binary, and what its helpers cannot do fails the test.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+mod local_postgres;
+mod work;

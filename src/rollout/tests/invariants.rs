@@ -1,5 +1,9 @@
 //! What holds after every step, whatever happened: DESIGN §7.
 
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+
 use super::sim::{Row, Sim};
 use crate::{
     model::update_run::{UpdateState, UpdateStatus},
@@ -7,14 +11,20 @@ use crate::{
 };
 
 /// Of one step, seen from outside.
-pub(super) fn of_step(before: &Run, event: &Event, step: &Step) {
+pub(super) fn of_step(before: &Run, event: &Event, step: &Step, now: Timestamp) {
     // 4. Stop, and too many failures, start nothing new.
     let starts = step.effects.iter().any(|e| matches!(e, Effect::Upgrade { .. } | Effect::OpenGate { .. }));
     let started = *event == Event::Start && !before.in_progress();
     assert!(!starts || before.in_progress() || started, "something starts in a run at rest");
     assert!(!starts || !step.run.stop_requested, "something starts after stop");
-    // A repeated or late look changes nothing; the same arguments give the same step.
-    assert_eq!(advance(before, event, "2026-01-01T00:00:00Z".parse().unwrap()).map(|s| s.more).ok(), Some(step.more));
+    assert_eq!(advance(before, event, now).as_ref(), Ok(step), "the same arguments, another step");
+    let mut members = HashSet::new();
+    for change in &step.members {
+        assert!(
+            !matches!(change, MemberChange::One { member, .. } if !members.insert(*member)),
+            "two changes of one member"
+        );
+    }
 }
 
 /// Of the members' rows, before and after an event.
@@ -53,7 +63,8 @@ pub(super) fn at_rest(sim: &Sim) {
 
 fn tallies(sim: &Sim) {
     for group in sim.run.stages.iter().flat_map(|s| &s.groups) {
-        let count = |state| sim.rows.iter().filter(|r| r.group == group.index && r.status.state == state).count() as u32;
+        let count =
+            |state| sim.rows.iter().filter(|r| r.group == group.index && r.status.state == state).count() as u32;
         let real = Tally {
             not_started: count(UpdateState::NotStarted),
             running: count(UpdateState::Running),
@@ -80,7 +91,10 @@ fn order(sim: &Sim) {
         let gates = stage.before.iter().chain(&stage.after).all(Gate::is_passed);
         let waited = stage.wait.as_ref().is_none_or(|w| is_finished(w.status.state));
         if is_finished(stage.status.state) {
-            assert!(groups_done && gates && waited && finished || stage.status.state == UpdateState::Skipped, "{stage:?}");
+            assert!(
+                groups_done && gates && waited && finished || stage.status.state == UpdateState::Skipped,
+                "{stage:?}"
+            );
         }
         finished &= is_finished(stage.status.state);
     }
@@ -106,7 +120,9 @@ fn limits(sim: &Sim) {
 
 /// 6. Every state has its times, and its reason when somebody should act.
 fn times(sim: &Sim) {
-    let nodes = |s: &Stage| -> Vec<UpdateStatus> { [s.status.clone()].into_iter().chain(s.groups.iter().map(|g| g.status.clone())).collect() };
+    let nodes = |s: &Stage| -> Vec<UpdateStatus> {
+        [s.status.clone()].into_iter().chain(s.groups.iter().map(|g| g.status.clone())).collect()
+    };
     let all = sim.run.stages.iter().flat_map(nodes).chain([sim.run.status.clone()]);
     let gates = sim.gates().into_iter().map(|g| g.status.clone()).collect::<Vec<_>>();
     for status in all.chain(gates).chain(sim.rows.iter().map(|r| r.status.clone())) {
@@ -154,8 +170,12 @@ fn states(run: &Run) {
     }
     let current = run.current();
     match run.status.state {
-        UpdateState::NotStarted => assert!(run.stages.iter().all(|s| matches!(s.status.state, UpdateState::NotStarted | UpdateState::Skipped))),
-        UpdateState::Running | UpdateState::Pending => assert_eq!(current.map(|s| s.status.state), Some(run.status.state)),
+        UpdateState::NotStarted => {
+            assert!(run.stages.iter().all(|s| matches!(s.status.state, UpdateState::NotStarted | UpdateState::Skipped)))
+        }
+        UpdateState::Running | UpdateState::Pending => {
+            assert_eq!(current.map(|s| s.status.state), Some(run.status.state))
+        }
         UpdateState::Completed | UpdateState::Skipped => assert!(current.is_none()),
         UpdateState::Stopping | UpdateState::Stopped | UpdateState::Failed => {}
     }

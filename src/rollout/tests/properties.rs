@@ -182,7 +182,20 @@ fn play(sim: &mut Sim, next: Move) {
         Move::SkipStage(n) => drop(sim.skip(vec![SkipTarget::Stage(stages[n % stages.len()].clone())])),
         Move::SkipWait(n) => drop(sim.skip(vec![SkipTarget::AfterStageWait(stages[n % stages.len()].clone())])),
         Move::Again(n) => {
-            let jobs = sim.past.iter().filter(|e| matches!(e, Event::MemberEnded { .. } | Event::GateCompleted { .. } | Event::WaitElapsed { .. } | Event::MemberUnblocked { .. })).cloned().collect::<Vec<_>>();
+            let jobs = sim
+                .past
+                .iter()
+                .filter(|e| {
+                    matches!(
+                        e,
+                        Event::MemberEnded { .. }
+                            | Event::GateCompleted { .. }
+                            | Event::WaitElapsed { .. }
+                            | Event::MemberUnblocked { .. }
+                    )
+                })
+                .cloned()
+                .collect::<Vec<_>>();
             if !jobs.is_empty() {
                 let changed = sim.raise(jobs[n % jobs.len()].clone()).unwrap_or(false);
                 assert!(!changed, "a repeated event changed something");

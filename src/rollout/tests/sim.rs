@@ -119,15 +119,12 @@ impl Sim {
     }
 
     pub(super) fn gates(&self) -> Vec<&Gate> {
-        let of = |s: &'_ Stage| -> Vec<Gate> {
-            let groups = s.groups.iter().flat_map(|g| g.before.iter().chain(&g.after));
-            s.before.iter().chain(groups).chain(&s.after).cloned().collect()
-        };
-        let _ = of;
         self.run
             .stages
             .iter()
-            .flat_map(|s| s.before.iter().chain(s.groups.iter().flat_map(|g| g.before.iter().chain(&g.after))).chain(&s.after))
+            .flat_map(|s| {
+                s.before.iter().chain(s.groups.iter().flat_map(|g| g.before.iter().chain(&g.after))).chain(&s.after)
+            })
             .collect()
     }
 
@@ -160,8 +157,9 @@ impl Sim {
         loop {
             let snapshot = self.load();
             let step = advance(&snapshot, &next, self.now)?;
-            invariants::of_step(&snapshot, &next, &step);
-            let silent = step.members.is_empty() && step.run.stages.iter().zip(&snapshot.stages).all(|(a, b)| a.status == b.status);
+            invariants::of_step(&snapshot, &next, &step, self.now);
+            let silent = step.members.is_empty()
+                && step.run.stages.iter().zip(&snapshot.stages).all(|(a, b)| a.status == b.status);
             assert!(!(step.more && silent && next == Event::Continue), "asks for more without using it");
             let more = step.more;
             self.apply(step);
@@ -216,7 +214,10 @@ impl Sim {
         for effect in step.effects {
             match effect {
                 Effect::Upgrade { member, attempt, name } => {
-                    assert_eq!((self.rows[member as usize].attempt, &self.rows[member as usize].name), (attempt, &name));
+                    assert_eq!(
+                        (self.rows[member as usize].attempt, &self.rows[member as usize].name),
+                        (attempt, &name)
+                    );
                     assert!(!self.upgrades.contains(&(member, attempt)), "told twice");
                     self.upgrades.push((member, attempt));
                 }
@@ -288,7 +289,10 @@ impl Sim {
             self.pass_time(1);
             if !self.run.in_progress() {
                 if is_finished(self.run.status.state) {
-                    assert!(self.rows.iter().all(|r| !matches!(r.status.state, UpdateState::NotStarted | UpdateState::Running | UpdateState::Pending | UpdateState::Stopped)));
+                    assert!(self.rows.iter().all(|r| !matches!(
+                        r.status.state,
+                        UpdateState::NotStarted | UpdateState::Running | UpdateState::Pending | UpdateState::Stopped
+                    )));
                     return;
                 }
                 self.raise(Event::Start).unwrap();
@@ -299,7 +303,8 @@ impl Sim {
             } else if let Some(gate) = self.pending_gates().first() {
                 self.raise(Event::GateCompleted { gate: *gate }).unwrap();
             } else {
-                let (_, at) = self.timers.iter().min_by_key(|(_, at)| *at).expect("a run in progress waits for something");
+                let (_, at) =
+                    self.timers.iter().min_by_key(|(_, at)| *at).expect("a run in progress waits for something");
                 self.now = self.now.max(*at);
                 self.elapse();
             }

@@ -1,0 +1,223 @@
+//! Writing steps.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use serde_json::{Value, json};
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use super::{
+    load::load_for_update,
+    members,
+    rows::{GroupRow, StageRow},
+};
+use crate::{
+    rollout::{self, Effect, Event, Gate, MemberChange, Refused, Run, SkipTarget, Step},
+    store::StoreError,
+};
+
+/// What an event led to, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Advanced {
+    /// The run before the event.
+    pub before: Run,
+    /// The run after it. Its queues are of no use to anybody.
+    pub after: Run,
+    /// To be set in motion in the same transaction.
+    pub effects: Vec<Effect>,
+}
+
+/// Raises an event: locks and loads the run, takes the steps that follow, stores them. `None` when there is no such run.
+///
+/// Members in the event are read again under the lock: of a member event only the index counts, of a skip only the targets.
+///
+/// # Errors
+/// When the database fails. Inside: when the event was refused, and then nothing changed.
+pub async fn advance(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    mut event: Event,
+    now: Timestamp,
+) -> Result<Option<Result<Advanced, Refused>>, StoreError> {
+    let Some(before) = load_for_update(conn, run_id).await? else { return Ok(None) };
+    refresh(conn, run_id, &mut event).await?;
+    let (mut current, mut effects) = (before.clone(), Vec::new());
+    loop {
+        let step = match rollout::advance(&current, &event, now) {
+            Ok(step) => step,
+            Err(refused) => return Ok(Some(Err(refused))),
+        };
+        apply(conn, run_id, &current, &step, now).await?;
+        effects.extend(step.effects);
+        if !step.more || (event == Event::Continue && step.members.is_empty()) {
+            return Ok(Some(Ok(Advanced { before, after: step.run, effects })));
+        }
+        let Some(loaded) = load_for_update(conn, run_id).await? else { return Ok(None) };
+        (current, event) = (loaded, Event::Continue);
+    }
+}
+
+/// Replaces the members in an event by what they are now.
+async fn refresh(conn: &mut PgConnection, run_id: Uuid, event: &mut Event) -> Result<(), StoreError> {
+    let gone = match event {
+        Event::MemberEnded { member, .. }
+        | Event::MemberBlocked { member, .. }
+        | Event::MemberUnblocked { member, .. }
+        | Event::MemberLeft { member } => match members::member(conn, run_id, member.index).await? {
+            Some(row) => {
+                *member = row.member;
+                false
+            }
+            None => true,
+        },
+        Event::Skip { targets, members } => {
+            let names: Vec<&str> = targets.iter().filter_map(member_name).collect();
+            *members = if names.is_empty() { Vec::new() } else { members::named(conn, run_id, &names).await? };
+            false
+        }
+        Event::Start | Event::Stop | Event::WaitElapsed { .. } | Event::GateCompleted { .. } | Event::Continue => false,
+    };
+    if gone {
+        *event = Event::Continue;
+    }
+    Ok(())
+}
+
+fn member_name(target: &SkipTarget) -> Option<&str> {
+    match target {
+        SkipTarget::Member(name) => Some(name),
+        SkipTarget::Group(_) | SkipTarget::Stage(_) | SkipTarget::AfterStageWait(_) => None,
+    }
+}
+
+/// Writes what a step changed: at most one statement a table, and one more for changes of whole groups.
+async fn apply(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    before: &Run,
+    step: &Step,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let after = &step.run;
+    if (&before.status, before.stop_requested) != (&after.status, after.stop_requested) {
+        let row = json!([{
+            "state": after.status.state,
+            "start_time": after.status.start_time,
+            "completed_time": after.status.completed_time,
+            "error": after.status.error,
+            "stop_requested": after.stop_requested,
+        }]);
+        write(conn, run_id, RUN, row, now).await?;
+    }
+    let (mut stages, mut groups, mut gates) = (Vec::new(), Vec::new(), Vec::new());
+    for (was, is) in before.stages.iter().zip(&after.stages) {
+        if (&was.status, &was.wait) != (&is.status, &is.wait) {
+            stages.push(json!(StageRow::of(is)));
+        }
+        changed_gates(&was.before, &is.before, &mut gates);
+        changed_gates(&was.after, &is.after, &mut gates);
+        for (was, of) in was.groups.iter().zip(&is.groups) {
+            if (&was.status, was.tally) != (&of.status, of.tally) {
+                groups.push(json!(GroupRow::of(of, is.index)));
+            }
+            changed_gates(&was.before, &of.before, &mut gates);
+            changed_gates(&was.after, &of.after, &mut gates);
+        }
+    }
+    let (mut all, mut one) = (Vec::new(), Vec::new());
+    for change in &step.members {
+        match change {
+            MemberChange::All { group, from, to, message } => {
+                all.push(json!({"group_index": group, "from_state": from, "to_state": to, "message": message}));
+            }
+            MemberChange::One { member, to, error, message } => {
+                one.push(json!({"member_index": member, "to_state": to, "error": error, "message": message}));
+            }
+        }
+    }
+    for (statement, rows) in [(STAGES, stages), (GROUPS, groups), (GATES, gates), (ALL, all), (ONE, one)] {
+        if !rows.is_empty() {
+            write(conn, run_id, statement, Value::Array(rows), now).await?;
+        }
+    }
+    Ok(())
+}
+
+fn changed_gates(before: &[Gate], after: &[Gate], changed: &mut Vec<Value>) {
+    let differing = before.iter().zip(after).filter(|(was, is)| was.status != is.status);
+    changed.extend(differing.map(|(_, is)| {
+        json!({
+            "gate_id": is.id,
+            "state": is.status.state,
+            "start_time": is.status.start_time,
+            "completed_time": is.status.completed_time,
+        })
+    }));
+}
+
+async fn write(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    statement: &'static str,
+    rows: Value,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(statement)
+        .bind(run_id)
+        .bind(Json(rows))
+        .bind(now.to_sqlx())
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("storing a step of an update run"))?;
+    Ok(())
+}
+
+// All statements take the run, the changed rows and the time, whether they need it or not.
+
+pub(super) const RUN: &str = "UPDATE update_runs r SET state = c.state, start_time = c.start_time,
+         completed_time = c.completed_time, error = c.error, stop_requested = c.stop_requested
+     FROM jsonb_to_recordset($2) AS c(state text, start_time timestamptz, completed_time timestamptz, error jsonb,
+         stop_requested boolean)
+     WHERE r.run_id = $1 AND $3::timestamptz IS NOT NULL";
+
+pub(super) const STAGES: &str = "UPDATE run_stages s SET state = c.state, start_time = c.start_time,
+         completed_time = c.completed_time, error = c.error, wait_state = c.wait_state,
+         wait_start_time = c.wait_start_time, wait_completed_time = c.wait_completed_time
+     FROM jsonb_to_recordset($2) AS c(stage_index integer, state text, start_time timestamptz,
+         completed_time timestamptz, error jsonb, wait_state text, wait_start_time timestamptz,
+         wait_completed_time timestamptz)
+     WHERE s.run_id = $1 AND s.stage_index = c.stage_index AND $3::timestamptz IS NOT NULL";
+
+pub(super) const GROUPS: &str = "UPDATE run_groups g SET state = c.state, start_time = c.start_time,
+         completed_time = c.completed_time, error = c.error, not_started = c.not_started, running = c.running,
+         pending = c.pending, stopped = c.stopped, skipped = c.skipped, failed = c.failed, completed = c.completed
+     FROM jsonb_to_recordset($2) AS c(group_index integer, state text, start_time timestamptz,
+         completed_time timestamptz, error jsonb, not_started integer, running integer, pending integer,
+         stopped integer, skipped integer, failed integer, completed integer)
+     WHERE g.run_id = $1 AND g.group_index = c.group_index AND $3::timestamptz IS NOT NULL";
+
+pub(super) const GATES: &str = "UPDATE run_gates t SET state = c.state, start_time = c.start_time,
+         completed_time = c.completed_time
+     FROM jsonb_to_recordset($2) AS c(gate_id uuid, state text, start_time timestamptz, completed_time timestamptz)
+     WHERE t.run_id = $1 AND t.gate_id = c.gate_id AND $3::timestamptz IS NOT NULL";
+
+/// See [`MemberChange`] for what becomes of the other columns.
+pub(super) const ALL: &str = "UPDATE run_members m SET state = c.to_state,
+         start_time = CASE WHEN c.to_state = 'Stopped' THEN m.start_time END,
+         completed_time = CASE WHEN c.to_state = 'Skipped' THEN $3::timestamptz END,
+         error = CASE WHEN c.to_state = 'Stopped' THEN m.error END,
+         message = CASE WHEN c.to_state = 'Stopped' THEN m.message ELSE c.message END,
+         upgrade = CASE WHEN c.to_state <> 'NotStarted' THEN m.upgrade END
+     FROM jsonb_to_recordset($2) AS c(group_index integer, from_state text, to_state text, message text)
+     WHERE m.run_id = $1 AND m.group_index = c.group_index AND m.state = c.from_state";
+
+/// See [`MemberChange`] for what becomes of the other columns.
+pub(super) const ONE: &str = "UPDATE run_members m SET state = c.to_state, error = c.error, message = c.message,
+         start_time = CASE WHEN c.to_state = 'Running' THEN $3::timestamptz
+                           WHEN c.to_state = 'NotStarted' OR (c.to_state = 'Skipped' AND m.state <> 'Running') THEN NULL
+                           ELSE m.start_time END,
+         completed_time = CASE WHEN c.to_state IN ('Completed', 'Failed', 'Skipped') THEN $3::timestamptz END,
+         attempt = m.attempt + (c.to_state = 'Running')::integer,
+         upgrade = CASE WHEN c.to_state <> 'Running' THEN m.upgrade END
+     FROM jsonb_to_recordset($2) AS c(member_index integer, to_state text, error jsonb, message text)
+     WHERE m.run_id = $1 AND m.member_index = c.member_index";

@@ -1,0 +1,188 @@
+//! A run's rows before its start.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use super::{apply, load::load_for_update, status};
+use crate::{
+    model::{
+        strategy::GateConfiguration,
+        update_run::{UpdateRunStatus, UpdateState},
+    },
+    rollout::{Event, Plan, SkipTarget},
+    store::StoreError,
+};
+
+const INSERT_RUN: &str = "INSERT INTO update_runs (run_id, fleet_id, state) VALUES ($1, $2, 'NotStarted')";
+
+const DELETE_STAGES: &str = "DELETE FROM run_stages WHERE run_id = $1";
+
+const INSERT_STAGES: &str = "INSERT INTO run_stages
+         (run_id, stage_index, name, max_concurrency, max_allowed_failures, state, wait_seconds, wait_state)
+     SELECT $1, stage_index, name, max_concurrency, max_allowed_failures, 'NotStarted', wait_seconds,
+         CASE WHEN wait_seconds IS NOT NULL THEN 'NotStarted' END
+     FROM jsonb_to_recordset($2) AS c(stage_index integer, name text, max_concurrency integer,
+         max_allowed_failures integer, wait_seconds integer)";
+
+const INSERT_GROUPS: &str = "INSERT INTO run_groups
+         (run_id, group_index, stage_index, name, max_concurrency, max_allowed_failures, state,
+          not_started, running, pending, stopped, skipped, failed, completed)
+     SELECT $1, group_index, stage_index, name, max_concurrency, max_allowed_failures, 'NotStarted',
+         not_started, 0, 0, 0, 0, 0, 0
+     FROM jsonb_to_recordset($2) AS c(group_index integer, stage_index integer, name text, max_concurrency integer,
+         max_allowed_failures integer, not_started integer)";
+
+const INSERT_GATES: &str = "INSERT INTO run_gates
+         (run_id, stage_index, group_index, timing, gate_index, display_name, gate_type, state)
+     SELECT $1, stage_index, group_index, timing, gate_index, display_name, gate_type, 'NotStarted'
+     FROM jsonb_to_recordset($2) AS c(stage_index integer, group_index integer, timing text, gate_index integer,
+         display_name text, gate_type text)";
+
+const INSERT_MEMBERS: &str = "INSERT INTO run_members
+         (run_id, member_index, group_index, name, cluster_resource_id, state)
+     SELECT $1, member_index, group_index, name, cluster_resource_id, 'NotStarted'
+     FROM jsonb_to_recordset($2) AS c(member_index integer, group_index integer, name text, cluster_resource_id text)";
+
+/// Makes the rows of a run whose resource was just created. A few statements, whatever the number of members.
+///
+/// # Errors
+/// When the database fails.
+pub async fn create(conn: &mut PgConnection, run_id: Uuid, fleet_id: Uuid, plan: &Plan) -> Result<(), StoreError> {
+    sqlx::query(INSERT_RUN)
+        .bind(run_id)
+        .bind(fleet_id)
+        .execute(&mut *conn)
+        .await
+        .map_err(StoreError::while_("creating an update run"))?;
+    insert(conn, run_id, plan).await
+}
+
+/// Gives a run that was never started another plan: it was edited, or its membership is resolved again at the first start.
+/// What was skipped by name stays skipped. Whether it did: a run that has been started keeps its plan.
+///
+/// # Errors
+/// When the database fails.
+pub async fn replace_plan(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    let Some(run) = load_for_update(conn, run_id).await? else { return Ok(false) };
+    if run.status.state != UpdateState::NotStarted {
+        return Ok(false);
+    }
+    let skipped = status::without_gates(conn, run_id).await?.map(|status| skips(&status, plan)).unwrap_or_default();
+    sqlx::query(DELETE_STAGES)
+        .bind(run_id)
+        .execute(&mut *conn)
+        .await
+        .map_err(StoreError::while_("replacing the plan of an update run"))?;
+    insert(conn, run_id, plan).await?;
+    if !skipped.is_empty() {
+        // Of a run that was not started, with names that exist: nothing to refuse.
+        let _ = apply::advance(conn, run_id, Event::Skip { targets: skipped, members: Vec::new() }, now).await?;
+    }
+    Ok(true)
+}
+
+/// What was skipped, as far as the new plan still has it.
+fn skips(status: &UpdateRunStatus, plan: &Plan) -> Vec<SkipTarget> {
+    let is_skipped = |state| state == UpdateState::Skipped;
+    let mut targets = Vec::new();
+    for stage in status.stages.iter() {
+        let Some(planned) = plan.stages.iter().find(|planned| planned.name == stage.name) else { continue };
+        if is_skipped(stage.status.state) {
+            targets.push(SkipTarget::Stage(stage.name.clone()));
+        }
+        if planned.wait_seconds.is_some()
+            && stage.after_stage_wait_status.as_ref().is_some_and(|wait| is_skipped(wait.status.state))
+        {
+            targets.push(SkipTarget::AfterStageWait(stage.name.clone()));
+        }
+    }
+    let groups = || plan.stages.iter().flat_map(|stage| &stage.groups);
+    for group in status.stages.iter().flat_map(|stage| &stage.groups) {
+        if is_skipped(group.status.state) && groups().any(|planned| planned.name == group.name) {
+            targets.push(SkipTarget::Group(group.name.clone()));
+        }
+        let skipped = group.members.iter().filter(|member| is_skipped(member.status.state));
+        let still_in = |name: &str| groups().any(|planned| planned.members.iter().any(|m| m.name == name));
+        targets.extend(skipped.filter(|m| still_in(&m.name)).map(|m| SkipTarget::Member(m.name.clone())));
+    }
+    targets
+}
+
+async fn insert(conn: &mut PgConnection, run_id: Uuid, plan: &Plan) -> Result<(), StoreError> {
+    let (mut stages, mut groups, mut gates, mut members) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (stage_index, stage) in plan.stages.iter().enumerate() {
+        stages.push(json!({
+            "stage_index": stage_index,
+            "name": stage.name,
+            "max_concurrency": stage.max_concurrency,
+            "max_allowed_failures": count(stage.max_allowed_failures),
+            "wait_seconds": stage.wait_seconds,
+        }));
+        gates_of(&mut gates, stage_index, None, &stage.before_gates, &stage.after_gates);
+        for group in &stage.groups {
+            let group_index = groups.len();
+            groups.push(json!({
+                "group_index": group_index,
+                "stage_index": stage_index,
+                "name": group.name,
+                "max_concurrency": group.max_concurrency,
+                "max_allowed_failures": count(group.max_allowed_failures),
+                "not_started": group.members.len(),
+            }));
+            gates_of(&mut gates, stage_index, Some(group_index), &group.before_gates, &group.after_gates);
+            for member in &group.members {
+                members.push(json!({
+                    "member_index": members.len(),
+                    "group_index": group_index,
+                    "name": member.name,
+                    "cluster_resource_id": member.cluster_resource_id,
+                }));
+            }
+        }
+    }
+    let tables = [(INSERT_STAGES, stages), (INSERT_GROUPS, groups), (INSERT_GATES, gates), (INSERT_MEMBERS, members)];
+    for (statement, rows) in tables {
+        if !rows.is_empty() {
+            sqlx::query(statement)
+                .bind(run_id)
+                .bind(Json(Value::Array(rows)))
+                .execute(&mut *conn)
+                .await
+                .map_err(StoreError::while_("storing the plan of an update run"))?;
+        }
+    }
+    Ok(())
+}
+
+fn gates_of(
+    rows: &mut Vec<Value>,
+    stage_index: usize,
+    group_index: Option<usize>,
+    before: &[GateConfiguration],
+    after: &[GateConfiguration],
+) {
+    for (timing, gates) in [("Before", before), ("After", after)] {
+        for (gate_index, gate) in gates.iter().enumerate() {
+            rows.push(json!({
+                "stage_index": stage_index,
+                "group_index": group_index,
+                "timing": timing,
+                "gate_index": gate_index,
+                "display_name": gate.display_name,
+                "gate_type": gate.gate_type,
+            }));
+        }
+    }
+}
+
+/// A tolerance as the column holds it: more than that is more than any fleet has.
+fn count(tolerance: u32) -> i32 {
+    i32::try_from(tolerance).unwrap_or(i32::MAX)
+}

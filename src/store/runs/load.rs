@@ -1,0 +1,126 @@
+//! Reading the snapshot that a step is decided on.
+
+use serde::Deserialize;
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use super::rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates};
+use crate::{
+    model::update_run::UpdateState,
+    rollout::{Group, Member, Run, Stage},
+    store::StoreError,
+};
+
+/// The run, its stages, groups and gates in order, as JSON; for use in a `SELECT` over `update_runs r`.
+macro_rules! nodes {
+    () => {
+        "'run', json_build_object('state', r.state, 'start_time', r.start_time, 'completed_time', r.completed_time,
+              'error', r.error, 'stop_requested', r.stop_requested, 'selected_images', r.selected_images),
+         'stages', (SELECT coalesce(json_agg(s ORDER BY s.stage_index), '[]') FROM run_stages s
+              WHERE s.run_id = r.run_id),
+         'groups', (SELECT coalesce(json_agg(g ORDER BY g.group_index), '[]') FROM run_groups g
+              WHERE g.run_id = r.run_id),
+         'gates', (SELECT coalesce(json_agg(t ORDER BY t.gate_index), '[]') FROM run_gates t
+              WHERE t.run_id = r.run_id)"
+    };
+}
+pub(super) use nodes;
+
+#[derive(Deserialize)]
+struct Snapshot {
+    run: RunRow,
+    stages: Vec<StageRow>,
+    groups: Vec<GroupRow>,
+    gates: Vec<GateRow>,
+    queue: Vec<QueuedRow>,
+}
+
+#[derive(Deserialize)]
+struct QueuedRow {
+    member_index: u32,
+    group_index: u32,
+    name: String,
+    attempt: u32,
+}
+
+/// Locks a run.
+pub(super) const LOCK: &str = "SELECT run_id FROM update_runs WHERE run_id = $1 FOR UPDATE";
+
+/// What [`crate::rollout::advance`] needs: all stages and groups, and of the stage whose turn it is the members that could
+/// be started next. One index range a group, however many members there are.
+pub(super) const SNAPSHOT: &str = concat!(
+    "SELECT json_build_object(",
+    nodes!(),
+    ",
+         'queue', (SELECT coalesce(json_agg(m ORDER BY m.member_index), '[]') FROM run_groups g,
+             LATERAL (SELECT member_index, group_index, name, attempt FROM run_members
+                 WHERE run_id = g.run_id AND group_index = g.group_index AND state = 'NotStarted'
+                 ORDER BY member_index LIMIT g.max_concurrency - g.running + 1) m
+             WHERE g.run_id = r.run_id AND g.not_started > 0 AND g.stage_index =
+                 (SELECT min(stage_index) FROM run_stages
+                  WHERE run_id = r.run_id AND state NOT IN ('Completed', 'Skipped'))))
+     FROM update_runs r WHERE r.run_id = $1"
+);
+
+/// Locks a run for the rest of the transaction and reads it. `None` when there is no such run.
+///
+/// # Errors
+/// When the database fails.
+pub async fn load_for_update(conn: &mut PgConnection, run_id: Uuid) -> Result<Option<Run>, StoreError> {
+    let failed = "loading an update run";
+    // Apart from the reading: that must see what the lock was waited for.
+    let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(&mut *conn).await.map_err(StoreError::while_(failed))?;
+    if locked.is_none() {
+        return Ok(None);
+    }
+    let Json(snapshot): Json<Snapshot> =
+        sqlx::query_scalar(SNAPSHOT).bind(run_id).fetch_one(conn).await.map_err(StoreError::while_(failed))?;
+    Ok(Some(snapshot.into()))
+}
+
+impl From<Snapshot> for Run {
+    fn from(snapshot: Snapshot) -> Self {
+        let Snapshot { run, stages, mut groups, mut gates, mut queue } = snapshot;
+        let mut gates_at =
+            |stage, group, timing| take_gates(&mut gates, stage, group, timing).into_iter().map(Into::into).collect();
+        let stages = stages.into_iter().map(|row| {
+            let stage = row.stage_index;
+            let of_stage = groups.extract_if(.., |group| group.stage_index == stage);
+            let groups = of_stage.map(|row| {
+                let index = row.group_index;
+                let member = |queued: QueuedRow| Member {
+                    index: queued.member_index,
+                    name: queued.name,
+                    group: queued.group_index,
+                    state: UpdateState::NotStarted,
+                    attempt: queued.attempt,
+                };
+                Group {
+                    index,
+                    max_concurrency: row.max_concurrency,
+                    max_allowed_failures: row.max_allowed_failures,
+                    before: gates_at(stage, Some(index), Timing::Before),
+                    after: gates_at(stage, Some(index), Timing::After),
+                    tally: row.tally(),
+                    queue: queue.extract_if(.., |queued| queued.group_index == index).map(member).collect(),
+                    name: row.name,
+                    status: row.node.into(),
+                }
+            });
+            let groups = groups.collect();
+            Stage {
+                index: stage,
+                max_concurrency: row.max_concurrency,
+                max_allowed_failures: row.max_allowed_failures,
+                before: gates_at(stage, None, Timing::Before),
+                after: gates_at(stage, None, Timing::After),
+                wait: row.wait(),
+                groups,
+                name: row.name,
+                status: row.node.into(),
+            }
+        });
+        let stages = stages.collect();
+        Self { status: run.node.into(), stop_requested: run.stop_requested, stages }
+    }
+}

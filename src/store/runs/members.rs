@@ -1,0 +1,162 @@
+//! Single members of runs.
+
+use serde_json::Value;
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+use uuid::Uuid;
+
+use crate::{arm::ErrorDetail, model::update_run::UpdateState, rollout::Member, store::StoreError};
+
+/// A member of a run, as its job sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunMember {
+    /// What orchestration knows of it.
+    pub member: Member,
+    /// Its cluster, as the member spells it.
+    pub cluster_resource_id: String,
+    /// The AKS operation of the latest attempt.
+    pub operation_id: Option<String>,
+    /// Why it failed or waits.
+    pub error: Option<ErrorDetail>,
+    /// What a person should know beyond the state.
+    pub message: Option<String>,
+    /// How far the job is with the cluster in this attempt; absent at its beginning.
+    pub upgrade: Option<Value>,
+}
+
+const MEMBER: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_index = $2";
+
+const NAMED: &str = "SELECT * FROM run_members WHERE run_id = $1 AND name = ANY($2) ORDER BY member_index";
+
+const SAVE: &str = "UPDATE run_members SET upgrade = $4, operation_id = coalesce($5, operation_id)
+     WHERE run_id = $1 AND member_index = $2 AND attempt = $3 AND state = 'Running'";
+
+const RUNNING: &str = "SELECT coalesce(sum(running), 0) FROM run_groups WHERE run_id = $1";
+
+const FLEET_RUNNING: &str = "SELECT EXISTS (SELECT FROM update_runs r JOIN run_groups g USING (run_id)
+     WHERE r.fleet_id = $1 AND r.state IN ('Running', 'Stopping') AND g.running > 0)";
+
+const RUNS_OF_MEMBER: &str = "SELECT m.* FROM run_members m JOIN update_runs r USING (run_id)
+     WHERE m.name = $2 AND r.fleet_id = $1 AND m.state IN ('NotStarted', 'Running', 'Pending', 'Stopped')";
+
+/// Reads a member by its index.
+///
+/// # Errors
+/// When the database fails.
+pub async fn member(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<Option<RunMember>, StoreError> {
+    sqlx::query_as(MEMBER)
+        .bind(run_id)
+        .bind(index(member))
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("reading a member of an update run"))
+}
+
+/// Members by name.
+pub(super) async fn named(conn: &mut PgConnection, run_id: Uuid, names: &[&str]) -> Result<Vec<Member>, StoreError> {
+    let rows: Vec<RunMember> = sqlx::query_as(NAMED)
+        .bind(run_id)
+        .bind(names)
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("reading members of an update run"))?;
+    Ok(rows.into_iter().map(|row| row.member).collect())
+}
+
+/// Keeps how far a member's job is, and the AKS operation if there is a new one. Whether it did: what a job of an earlier
+/// attempt says is not kept.
+///
+/// # Errors
+/// When the database fails.
+pub async fn save_upgrade(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    member: &Member,
+    upgrade: &Value,
+    operation_id: Option<&str>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(SAVE)
+        .bind(run_id)
+        .bind(index(member.index))
+        .bind(index(member.attempt))
+        .bind(upgrade)
+        .bind(operation_id)
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("keeping the progress of a member's upgrade"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Members of a run that are in flight.
+///
+/// # Errors
+/// When the database fails.
+pub async fn running_count(conn: &mut PgConnection, run_id: Uuid) -> Result<u32, StoreError> {
+    let count: i64 = sqlx::query_scalar(RUNNING)
+        .bind(run_id)
+        .fetch_one(conn)
+        .await
+        .map_err(StoreError::while_("counting members in flight"))?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// Whether any run of a fleet has a member in flight.
+///
+/// # Errors
+/// When the database fails.
+pub async fn fleet_has_running_member(conn: &mut PgConnection, fleet_id: Uuid) -> Result<bool, StoreError> {
+    sqlx::query_scalar(FLEET_RUNNING)
+        .bind(fleet_id)
+        .fetch_one(conn)
+        .await
+        .map_err(StoreError::while_("looking for members in flight"))
+}
+
+/// The runs of a fleet in which a member of this name has not ended, for when it leaves.
+///
+/// # Errors
+/// When the database fails.
+pub async fn runs_of_member(
+    conn: &mut PgConnection,
+    fleet_id: Uuid,
+    name: &str,
+) -> Result<Vec<(Uuid, Member)>, StoreError> {
+    let failed = "looking for runs of a member";
+    let rows = sqlx::query(RUNS_OF_MEMBER)
+        .bind(fleet_id)
+        .bind(name)
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+    let read = |row: PgRow| Ok((row.try_get("run_id")?, RunMember::from_row(&row)?.member));
+    rows.into_iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(StoreError::while_(failed))
+}
+
+/// An index or count as a column holds it.
+pub(super) fn index(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+impl FromRow<'_, PgRow> for RunMember {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let number = |column| row.try_get::<i32, _>(column).map(i32::unsigned_abs);
+        let state: String = row.try_get("state")?;
+        Ok(Self {
+            member: Member {
+                index: number("member_index")?,
+                name: row.try_get("name")?,
+                group: number("group_index")?,
+                state: read_state(state)?,
+                attempt: number("attempt")?,
+            },
+            cluster_resource_id: row.try_get("cluster_resource_id")?,
+            operation_id: row.try_get("operation_id")?,
+            error: row.try_get::<Option<Json<ErrorDetail>>, _>("error")?.map(|Json(error)| error),
+            message: row.try_get("message")?,
+            upgrade: row.try_get("upgrade")?,
+        })
+    }
+}
+
+fn read_state(text: String) -> Result<UpdateState, sqlx::Error> {
+    serde_json::from_value(Value::String(text)).map_err(|e| sqlx::Error::Decode(Box::new(e)))
+}

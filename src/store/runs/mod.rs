@@ -1,0 +1,19 @@
+//! Update runs: one row a node, changed by steps of [`crate::rollout`].
+//!
+//! Whoever changes a run holds the lock of its `update_runs` row, so steps of one run follow one another. Rows travel as
+//! JSON both ways: a run of any shape is read in one statement, and a step is written in at most one a table.
+
+mod apply;
+mod create;
+mod load;
+mod locks;
+mod members;
+mod rows;
+mod status;
+
+pub use apply::{Advanced, advance};
+pub use create::{create, replace_plan};
+pub use load::load_for_update;
+pub use locks::{Holder, try_lock_cluster, unlock_cluster};
+pub use members::{RunMember, fleet_has_running_member, member, running_count, runs_of_member, save_upgrade};
+pub use status::{select_images, selected_images, status, statuses};

@@ -1,0 +1,214 @@
+//! The status document, assembled on read.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use sqlx::{PgConnection, Row, types::Json};
+use uuid::Uuid;
+
+use super::{
+    load::nodes,
+    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+};
+use crate::{
+    arm::{ErrorDetail, ResourceId},
+    model::update_run::{
+        MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
+        UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
+    },
+    store::StoreError,
+};
+
+/// Everything about some runs, each in one row: one statement sees one moment.
+pub(super) const STATUS: &str = concat!(
+    "SELECT r.run_id, json_build_object(",
+    nodes!(),
+    ",
+         'members', (SELECT coalesce(json_agg(m ORDER BY m.member_index), '[]')
+              FROM (SELECT member_index, group_index, name, cluster_resource_id, state, start_time, completed_time,
+                        error, message, operation_id FROM run_members WHERE run_id = r.run_id) m))
+         AS document
+     FROM update_runs r WHERE r.run_id = ANY($1)"
+);
+
+const SELECTED: &str = "SELECT selected_images FROM update_runs WHERE run_id = $1";
+
+const SELECT: &str = "UPDATE update_runs SET selected_images = $2 WHERE run_id = $1";
+
+#[derive(Deserialize)]
+struct Document {
+    run: RunRow,
+    stages: Vec<StageRow>,
+    groups: Vec<GroupRow>,
+    gates: Vec<GateRow>,
+    members: Vec<StatusRow>,
+}
+
+#[derive(Deserialize)]
+struct StatusRow {
+    group_index: u32,
+    name: String,
+    cluster_resource_id: String,
+    state: UpdateState,
+    start_time: Option<Timestamp>,
+    completed_time: Option<Timestamp>,
+    error: Option<ErrorDetail>,
+    message: Option<String>,
+    operation_id: Option<String>,
+}
+
+/// The status of a run of this fleet (whose ID the gates' begin with). `None` when there is no such run.
+///
+/// # Errors
+/// When the database fails.
+pub async fn status(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    fleet: &ResourceId,
+) -> Result<Option<UpdateRunStatus>, StoreError> {
+    Ok(statuses(conn, &[run_id], fleet).await?.remove(&run_id))
+}
+
+/// The status of several runs of a fleet, by run; those that do not exist are missing.
+///
+/// # Errors
+/// When the database fails.
+pub async fn statuses(
+    conn: &mut PgConnection,
+    run_ids: &[Uuid],
+    fleet: &ResourceId,
+) -> Result<HashMap<Uuid, UpdateRunStatus>, StoreError> {
+    let documents = documents(conn, run_ids).await?;
+    Ok(documents.into_iter().map(|(run, document)| (run, document.into_status(Some(fleet)))).collect())
+}
+
+/// The status of a run without the IDs of its gates.
+pub(super) async fn without_gates(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+) -> Result<Option<UpdateRunStatus>, StoreError> {
+    Ok(documents(conn, &[run_id]).await?.pop().map(|(_, document)| document.into_status(None)))
+}
+
+async fn documents(conn: &mut PgConnection, run_ids: &[Uuid]) -> Result<Vec<(Uuid, Document)>, StoreError> {
+    let failed = "reading the status of update runs";
+    let rows = sqlx::query(STATUS).bind(run_ids).fetch_all(conn).await.map_err(StoreError::while_(failed))?;
+    rows.into_iter()
+        .map(|row| Ok((row.try_get("run_id")?, row.try_get::<Json<Document>, _>("document")?.0)))
+        .collect::<Result<_, sqlx::Error>>()
+        .map_err(StoreError::while_(failed))
+}
+
+/// The node images chosen for the whole run; empty when none are.
+///
+/// # Errors
+/// When the database fails.
+pub async fn selected_images(conn: &mut PgConnection, run_id: Uuid) -> Result<Vec<NodeImageVersion>, StoreError> {
+    let images: Option<Json<Vec<NodeImageVersion>>> = sqlx::query_scalar(SELECTED)
+        .bind(run_id)
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("reading the images of an update run"))?;
+    Ok(images.map(|Json(images)| images).unwrap_or_default())
+}
+
+/// Freezes the node images of a run.
+///
+/// # Errors
+/// When the database fails.
+pub async fn select_images(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    images: &[NodeImageVersion],
+) -> Result<(), StoreError> {
+    sqlx::query(SELECT)
+        .bind(run_id)
+        .bind(Json(images))
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("choosing the images of an update run"))?;
+    Ok(())
+}
+
+impl Document {
+    fn into_status(self, fleet: Option<&ResourceId>) -> UpdateRunStatus {
+        let Self { run, stages, groups, mut gates, members } = self;
+        let mut by_group: HashMap<u32, Vec<MemberUpdateStatus>> = HashMap::new();
+        for member in members {
+            by_group.entry(member.group_index).or_default().push(member.into());
+        }
+        let mut gates_at = |stage, group, timing| -> Vec<UpdateRunGateStatus> {
+            take_gates(&mut gates, stage, group, timing).into_iter().map(|gate| gate_status(gate, fleet)).collect()
+        };
+        let mut by_stage: HashMap<u32, (u32, Vec<UpdateGroupStatus>)> = HashMap::new();
+        for group in groups {
+            let index = Some(group.group_index);
+            let failed = group.tally().failed;
+            let (failures, of_stage) = by_stage.entry(group.stage_index).or_default();
+            *failures += failed;
+            of_stage.push(UpdateGroupStatus {
+                members: by_group.remove(&group.group_index).unwrap_or_default(),
+                before_gates: gates_at(group.stage_index, index, Timing::Before),
+                after_gates: gates_at(group.stage_index, index, Timing::After),
+                max_concurrency: Some(group.max_concurrency),
+                max_allowed_failures: Some(group.max_allowed_failures),
+                failure_count: Some(failed),
+                name: group.name,
+                status: group.node.into(),
+            });
+        }
+        let failures = by_stage.values().map(|(failed, _)| failed).sum();
+        let stages = stages.into_iter().map(|stage| {
+            let (failed, groups) = by_stage.remove(&stage.stage_index).unwrap_or_default();
+            UpdateStageStatus {
+                groups,
+                before_gates: gates_at(stage.stage_index, None, Timing::Before),
+                after_gates: gates_at(stage.stage_index, None, Timing::After),
+                after_stage_wait_status: stage.wait().map(|wait| WaitStatus {
+                    status: wait.status,
+                    wait_duration_in_seconds: i32::try_from(wait.seconds).unwrap_or(i32::MAX),
+                }),
+                max_concurrency: Some(stage.max_concurrency),
+                max_allowed_failures: Some(stage.max_allowed_failures),
+                failure_count: Some(failed),
+                name: stage.name,
+                status: stage.node.into(),
+            }
+        });
+        UpdateRunStatus {
+            stages: stages.collect(),
+            status: run.node.into(),
+            node_image_selection: NodeImageSelectionStatus { selected_node_image_versions: run.selected_images },
+            failure_count: Some(failures),
+        }
+    }
+}
+
+/// A gate has an ID from the moment the run reaches it.
+fn gate_status(gate: GateRow, fleet: Option<&ResourceId>) -> UpdateRunGateStatus {
+    let status = UpdateStatus::from(gate.node);
+    let reached = fleet.filter(|_| status.start_time.is_some());
+    UpdateRunGateStatus {
+        display_name: gate.display_name,
+        gate_id: reached.map(|fleet| fleet.child("gates", &gate.gate_id.to_string())),
+        status,
+    }
+}
+
+impl From<StatusRow> for MemberUpdateStatus {
+    fn from(row: StatusRow) -> Self {
+        Self {
+            status: UpdateStatus {
+                start_time: row.start_time,
+                completed_time: row.completed_time,
+                state: row.state,
+                error: row.error,
+            },
+            name: row.name,
+            cluster_resource_id: row.cluster_resource_id,
+            operation_id: row.operation_id,
+            message: row.message,
+        }
+    }
+}

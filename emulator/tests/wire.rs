@@ -1,5 +1,8 @@
 //! The emulator over real connections: what a client sees on the wire, and the control API.
 
+// The helpers below are test code as well, which clippy's allowance for tests does not see.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::time::{Duration, Instant};
 
 use azure_emulator::{Config, Emulator};
@@ -215,11 +218,10 @@ async fn a_hanging_operation_is_released_and_polls_can_be_hit_by_cluster() {
 }
 
 #[tokio::test]
-async fn lists_are_paged_and_quick() {
+async fn lists_are_paged() {
     let served = Served::start(Config { clusters: 1000, ..Config::default() }).await;
     let mut next =
         format!("http://{}{FIRST}/providers/Microsoft.ContainerService/managedClusters?{VERSION}", served.address);
-    let start = Instant::now();
     let mut names = Vec::new();
     let mut pages = 0;
     loop {
@@ -232,7 +234,6 @@ async fn lists_are_paged_and_quick() {
             None => break,
         }
     }
-    println!("{} clusters in {pages} pages: {:?}, parsing included", names.len(), start.elapsed());
     let in_first = (1..=1000).filter(|n| *n <= 12 || n % 4 != 3).count();
     names.sort();
     names.dedup();

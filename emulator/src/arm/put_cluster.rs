@@ -204,8 +204,11 @@ fn plan_pools(
         let message = format!("Agent pool '{}' is missing. Delete agent pools with the agent pool API.", missing.name);
         return Err(ArmError::invalid(TARGET, message));
     }
-    let plans = profiles.iter().map(|(name, profile)| {
+    let plans = profiles.iter().enumerate().map(|(at, (name, profile))| {
         super::pools::check_name(name)?;
+        if profiles.iter().take(at).any(|(earlier, _)| earlier == name) {
+            return Err(ArmError::invalid(TARGET, format!("Agent pool '{name}' is given twice.")));
+        }
         let before = cluster.pool(name);
         let current = before.map(|pool| pool.version);
         let wish = match (text(profile, "orchestratorVersion"), before) {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api,
     arm::page::TokenSealer,
-    azure::{ArmClient, CatalogueCache, Observer, StaticToken},
+    azure::{self, ArmClient, CatalogueCache, Observer, StaticToken},
     config::{ArmCredential, Settings},
     identity::Verifier,
     jobs,
@@ -102,7 +102,9 @@ async fn serve_on(
 ) -> anyhow::Result<()> {
     let key = LocalKey::load_or_create(&settings.data_dir)?;
     let issuer = keys::issuer(settings.tenant_id);
-    let verifier = Verifier::new(vec![key.verification_key()], issuer, settings.audiences(), settings.tenant_id);
+    let authority = format!("http://{}/adfs", settings.listen);
+    let keys = vec![key.verification_key()];
+    let verifier = Verifier::new(keys, issuer, settings.audiences(), settings.tenant_id, authority);
     let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
     let app = App {
         pool: pool.clone(),
@@ -141,13 +143,11 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
         ArmCredential::Static => settings.arm_token.clone().context("FLEET_ARM_TOKEN is not set")?,
     };
     let emulated = settings.arm_credential == ArmCredential::Emulator;
-    let client = Arc::new(ArmClient::new(
-        azure_settings(settings, emulated)?,
-        Arc::new(StaticToken::new(token)),
-    )?);
+    let upstream = azure::Settings::new(settings.arm_endpoint.to_string());
+    let client = Arc::new(ArmClient::new(&upstream, Arc::new(StaticToken::new(token)))?);
     let upstream = jobs::Upstream {
         observer: Arc::new(Observer::new(Arc::clone(&client))),
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client))),
+        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), CATALOGUE_AGE, emulated)),
         clusters: client,
     };
     let mut engine = work::Settings::new(owner());
@@ -182,7 +182,7 @@ impl Database {
             .max_connections(settings.database_connections)
             .acquire_timeout(Duration::from_secs(10))
             .connect_lazy_with(
-                options.application_name("fleet-manager").log_slow_statements(tracing::log::LevelFilter::Warn, SLOW),
+                options.application_name("fleet-manager").log_slow_statements(log::LevelFilter::Warn, SLOW),
             );
         let database = Self { pool, private };
         match store::schema::migrate(&database.pool).await {
@@ -204,5 +204,7 @@ impl Database {
     }
 }
 
+/// How old what is known of a region's versions and images may be: AKS publishes weekly.
+const CATALOGUE_AGE: Duration = Duration::from_secs(180);
 /// Statements slower than this are logged.
 const SLOW: Duration = Duration::from_secs(1);

@@ -305,7 +305,8 @@ mod tests {
 
     #[test]
     fn never_shows_secrets() {
-        let shown = format!("{:?}", settings(&["--database-url", "postgres://u:hunter2@h/d", "--arm-token", "hunter2"]));
+        let shown =
+            format!("{:?}", settings(&["--database-url", "postgres://u:hunter2@h/d", "--arm-token", "hunter2"]));
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -36,7 +36,9 @@ impl FromRequest<App> for RawBody {
         }
         match axum::body::to_bytes(request.into_body(), limit).await {
             Ok(bytes) => Ok(Self(bytes)),
-            Err(error) if std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>()) => {
+            Err(error)
+                if std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>()) =>
+            {
                 Err(too_large().into())
             }
             Err(error) => Err(invalid(&format!("the body ended early: {error}")).into()),
@@ -73,14 +75,17 @@ pub(crate) fn resource(
     version: ApiVersion,
 ) -> Result<Value, ArmError> {
     let mut body = json(headers, bytes)?;
-    for (field, wanted) in [("id", id.to_string()), ("name", id.name().to_owned()), ("type", resource_type.to_owned())] {
+    for (field, wanted) in [("id", id.to_string()), ("name", id.name().to_owned()), ("type", resource_type.to_owned())]
+    {
         match body.get(field) {
             None | Some(Value::Null) => {}
             Some(Value::String(text)) if text.eq_ignore_ascii_case(&wanted) || text.is_empty() => {}
             Some(_) => {
                 return Err(ArmError::bad_request(
                     "InvalidRequestContent",
-                    format!("The body's '{field}' differs from the URL's '{wanted}': leave it out, or send it as it is."),
+                    format!(
+                        "The body's '{field}' differs from the URL's '{wanted}': leave it out, or send it as it is."
+                    ),
                 )
                 .at(field));
             }

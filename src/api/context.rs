@@ -10,8 +10,6 @@ use uuid::Uuid;
 /// The IDs of one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Ids {
-    /// Ours, one a request.
-    pub(crate) request: Uuid,
     /// The caller's where given, else our own: one a chain of requests and what they cause.
     pub(crate) correlation: String,
 }
@@ -28,7 +26,7 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     let correlation = request.headers().get(&CORRELATION_ID).filter(|value| is_plain(value));
     let correlation = correlation.and_then(|v| v.to_str().ok()).map_or_else(|| id.to_string(), str::to_owned);
     let echo = wants_echo(request.headers());
-    request.extensions_mut().insert(Ids { request: id, correlation: correlation.clone() });
+    request.extensions_mut().insert(Ids { correlation: correlation.clone() });
     let span = tracing::info_span!(
         "request",
         request_id = %id,

@@ -93,12 +93,15 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
 }
 
 /// Changes tags and identity.
-pub(crate) async fn patch(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Json<Value>> {
+pub(crate) async fn patch(
+    State(app): State<App>,
+    request: ArmRequest,
+    RawBody(bytes): RawBody,
+) -> ApiResult<Json<Value>> {
     request.authorize(action::FLEETS_WRITE)?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
-    let fleet =
-        resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+    let fleet = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(fleet.etag))?;
     settled(&fleet)?;
     let mut problems = Problems::default();
@@ -279,12 +282,20 @@ fn draft(request: &ArmRequest, body: &Value, existing: Option<&Resource>) -> Api
         }
         (Some(new), _) if is_location(&new) => Some(new),
         (Some(new), _) => {
-            problems.add_coded("LocationNotAvailableForResourceType", "location", format!("'{new}' is not a region's name."));
+            problems.add_coded(
+                "LocationNotAvailableForResourceType",
+                "location",
+                format!("'{new}' is not a region's name."),
+            );
             None
         }
         (None, Some(old)) => Some(old.to_owned()),
         (None, None) => {
-            problems.add_coded("LocationRequired", "location", "The location property is required for this definition.");
+            problems.add_coded(
+                "LocationRequired",
+                "location",
+                "The location property is required for this definition.",
+            );
             None
         }
     };

@@ -6,9 +6,25 @@ use http::uri::PathAndQuery;
 
 /// Every literal that a path may hold, in its canonical case.
 const LITERALS: &[&str] = &[
-    "subscriptions", "resourceGroups", "providers", "Microsoft.ContainerService", "fleets", "members",
-    "updateStrategies", "updateRuns", "gates", "autoUpgradeProfiles", "managedNamespaces", "locations", "operations",
-    "operationresults", "start", "stop", "skip", "listCredentials", "generateUpdateRun",
+    "subscriptions",
+    "resourceGroups",
+    "providers",
+    "Microsoft.ContainerService",
+    "fleets",
+    "members",
+    "updateStrategies",
+    "updateRuns",
+    "gates",
+    "autoUpgradeProfiles",
+    "managedNamespaces",
+    "locations",
+    "operations",
+    "operationresults",
+    "start",
+    "stop",
+    "skip",
+    "listCredentials",
+    "generateUpdateRun",
 ];
 
 /// Rewrites a request's path into canonical form. Wraps the router from outside, as routing comes after it.

@@ -76,9 +76,7 @@ pub(crate) async fn patch(
     let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(gate.etag))?;
     let gate = if gate.properties.get("state").and_then(Value::as_str) == Some("Pending") {
-        gates::complete(&mut tx, gate.id, request.author(), request.now)
-            .await?
-            .ok_or_else(|| not_found(&request.id))?
+        gates::complete(&mut tx, gate.id, request.author(), request.now).await?.ok_or_else(|| not_found(&request.id))?
     } else {
         gate
     };
@@ -152,7 +150,14 @@ mod tests {
             filter("state eq 'Pending' and properties/gateType eq 'Approval'"),
             Some((some("Pending"), some("Approval")))
         );
-        for bad in ["state", "state ne Pending", "x eq y", "state eq a and", "state eq a state eq b", "state eq a and state eq b"] {
+        for bad in [
+            "state",
+            "state ne Pending",
+            "x eq y",
+            "state eq a and",
+            "state eq a state eq b",
+            "state eq a and state eq b",
+        ] {
             assert_eq!(filter(bad), None, "{bad}");
         }
     }

@@ -30,7 +30,6 @@ use crate::{
     store::{
         memberships, operations,
         resources::{self, Draft, Resource},
-        runs,
     },
     work,
 };
@@ -134,7 +133,11 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
 }
 
 /// Changes group and labels.
-pub(crate) async fn patch(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Json<Value>> {
+pub(crate) async fn patch(
+    State(app): State<App>,
+    request: ArmRequest,
+    RawBody(bytes): RawBody,
+) -> ApiResult<Json<Value>> {
     request.authorize(action::MEMBERS_WRITE)?;
     let mut change = body::json(request.headers(), &bytes)?;
     versions::hide(&mut change, types::MEMBERS, request.version);

@@ -16,4 +16,4 @@ mod router;
 mod runs;
 mod strategies;
 
-pub use router::router;
+pub use router::{Service, router};

@@ -8,11 +8,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
-use super::{
-    error::ApiResult,
-    render,
-    request::ArmRequest,
-};
+use super::{error::ApiResult, render, request::ArmRequest};
 use crate::{
     app::App,
     arm::{

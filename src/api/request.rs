@@ -29,7 +29,7 @@ pub(crate) struct ArmRequest {
     pub(crate) now: Timestamp,
     /// Scheme, host and port that the caller came by.
     pub(crate) base: String,
-    /// Request and correlation IDs.
+    /// The correlation ID.
     pub(crate) ids: Ids,
     /// `If-Match`, `If-None-Match`.
     pub(crate) precondition: Precondition,
@@ -55,7 +55,8 @@ impl ArmRequest {
 
     /// The fleet that the request is about or in.
     pub(crate) fn fleet(&self) -> ResourceId {
-        let (group, fleet) = (self.id.resource_group().unwrap_or_default(), self.id.named("fleets").unwrap_or_default());
+        let (group, fleet) =
+            (self.id.resource_group().unwrap_or_default(), self.id.named("fleets").unwrap_or_default());
         ResourceId::in_group(self.id.subscription(), group, types::NAMESPACE, "fleets", fleet)
     }
 
@@ -141,15 +142,16 @@ pub(crate) fn authenticate(parts: &Parts, app: &App, now: Timestamp) -> Result<C
 
 /// The IDs that the outermost layer gave to a request.
 pub(crate) fn ids_of(parts: &Parts) -> Ids {
-    parts.extensions.get::<Ids>().cloned().unwrap_or_else(|| {
-        let request = uuid::Uuid::new_v4();
-        Ids { request, correlation: request.to_string() }
-    })
+    let known = parts.extensions.get::<Ids>().cloned();
+    known.unwrap_or_else(|| Ids { correlation: uuid::Uuid::new_v4().to_string() })
 }
 
 fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmError> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| {
-        ArmError::bad_request("InvalidQueryParameter", "The query string is not well-formed: percent-encode its values.")
+        ArmError::bad_request(
+            "InvalidQueryParameter",
+            "The query string is not well-formed: percent-encode its values.",
+        )
     })?;
     Ok(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
 }
@@ -192,7 +194,9 @@ fn target(path: &str) -> Result<ResourceId, ArmError> {
                 if uuid::Uuid::try_parse(given).is_err() || given.len() != 36 {
                     return Err(ArmError::bad_request(
                         "InvalidSubscriptionId",
-                        format!("The provided subscription identifier '{given}' is malformed or invalid: it must be a GUID."),
+                        format!(
+                            "The provided subscription identifier '{given}' is malformed or invalid: it must be a GUID."
+                        ),
                     ));
                 }
                 subscription = given;
@@ -202,7 +206,9 @@ fn target(path: &str) -> Result<ResourceId, ArmError> {
                 if !is_resource_group_name(group) {
                     return Err(ArmError::bad_request(
                         "InvalidResourceGroup",
-                        format!("'{group}' is not a resource group's name: 1 to 90 letters, digits, '.', '_', '-', '(' and ')', not ending with '.'."),
+                        format!(
+                            "'{group}' is not a resource group's name: 1 to 90 letters, digits, '.', '_', '-', '(' and ')', not ending with '.'."
+                        ),
                     ));
                 }
                 id = Some(ResourceId::resource_group_scope(subscription, group));
@@ -292,8 +298,7 @@ fn percent_encode(text: &str) -> String {
 mod tests {
     use super::*;
 
-    const SCOPE: &str =
-        "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg1/providers/Microsoft.ContainerService/fleets";
+    const SCOPE: &str = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg1/providers/Microsoft.ContainerService/fleets";
 
     #[test]
     fn a_list_or_an_action_is_about_what_holds_it() {
@@ -315,7 +320,8 @@ mod tests {
 
     #[test]
     fn types_of_routes() {
-        let route = "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.ContainerService/fleets/{f}/updateRuns/{n}";
+        let route =
+            "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.ContainerService/fleets/{f}/updateRuns/{n}";
         assert_eq!(type_of(route, &Method::GET), types::UPDATE_RUNS);
         assert_eq!(type_of(&format!("{route}/start"), &Method::POST), types::UPDATE_RUNS);
     }

@@ -6,12 +6,11 @@ use std::any::Any;
 use axum::{
     Router,
     extract::Request,
-    handler::HandlerWithoutStateExt,
     middleware,
     response::Response,
     routing::{get, post},
 };
-use tower::{Layer, ServiceBuilder};
+use tower::{ServiceBuilder, util::MapRequest};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{context, error, fleets, front, gates, health, members, operations, provider, runs, strategies};
@@ -19,8 +18,12 @@ use crate::{app::App, arm::ArmError};
 
 const PROVIDER: &str = "/providers/Microsoft.ContainerService";
 
+/// The HTTP service: the router behind the rewriting of paths.
+pub type Service = MapRequest<Router, fn(Request) -> Request>;
+
 /// The whole HTTP service.
-pub fn router(app: App) -> Router {
+#[must_use]
+pub fn router(app: App) -> Service {
     let subscription = format!("/subscriptions/{{subscription}}{PROVIDER}");
     let group = format!("/subscriptions/{{subscription}}/resourceGroups/{{group}}{PROVIDER}");
     let fleet = format!("{group}/fleets/{{fleet}}");
@@ -55,12 +58,11 @@ pub fn router(app: App) -> Router {
         .fallback(provider::unknown)
         .method_not_allowed_fallback(provider::wrong_method)
         .with_state(app);
-    let front = ServiceBuilder::new()
-        .map_request(front::normalize)
-        .layer(middleware::from_fn(context::identify))
-        .layer(CatchPanicLayer::custom(panicked));
+    let routes = routes.layer(
+        ServiceBuilder::new().layer(middleware::from_fn(context::identify)).layer(CatchPanicLayer::custom(panicked)),
+    );
     // A router's own layers run after routing; what rewrites the path must wrap it from outside.
-    Router::new().fallback_service(front.layer(routes))
+    MapRequest::new(routes, front::normalize as fn(Request) -> Request)
 }
 
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {

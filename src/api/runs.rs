@@ -59,10 +59,8 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
     let (rows, more) = resources::list_children(&mut conn, fleet.id, types::UPDATE_RUNS, &page).await?;
     let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
     let mut statuses = runs::statuses(&mut conn, &ids, &request.fleet()).await?;
-    let items = rows
-        .iter()
-        .map(|run| render_run(&request, run, statuses.remove(&run.id)))
-        .collect::<ApiResult<Vec<_>>>()?;
+    let items =
+        rows.iter().map(|run| render_run(&request, run, statuses.remove(&run.id))).collect::<ApiResult<Vec<_>>>()?;
     Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
 }
 
@@ -114,13 +112,13 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
                 .into());
             }
             let plan = plan(&mut tx, fleet.id, &new).await?;
-            runs::replace_plan(&mut tx, run.id, &plan).await?;
+            runs::replace_plan(&mut tx, run.id, &plan, request.now).await?;
             (update(&mut tx, &request, &draft).await?, StatusCode::OK)
         }
         None => {
             let (author, parent) = (request.author(), Some(fleet.id));
-            let made =
-                resources::insert(&mut tx, &request.id, types::UPDATE_RUNS, parent, &draft, author, request.now).await?;
+            let made = resources::insert(&mut tx, &request.id, types::UPDATE_RUNS, parent, &draft, author, request.now)
+                .await?;
             let run = made.ok_or_else(concurrent)?;
             let plan = plan(&mut tx, fleet.id, &new).await?;
             runs::create(&mut tx, run.id, fleet.id, &plan).await?;
@@ -274,7 +272,8 @@ async fn with_strategy(
             stored.and_then(|stored| stored.managed_cluster_update.node_image_selection.clone());
     }
     let Some(id) = &given.update_strategy_id else { return Ok(given) };
-    let kept = stored.filter(|stored| stored.update_strategy_id.as_ref().is_some_and(|old| old.eq_ignore_ascii_case(id)));
+    let kept =
+        stored.filter(|stored| stored.update_strategy_id.as_ref().is_some_and(|old| old.eq_ignore_ascii_case(id)));
     if let Some(stored) = kept {
         given.strategy.clone_from(&stored.strategy);
         given.update_strategy_id.clone_from(&stored.update_strategy_id);

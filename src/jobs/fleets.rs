@@ -24,9 +24,7 @@ struct Payload {
 /// The job that ends the creation or update of a fleet.
 #[must_use]
 pub fn provision(fleet: Uuid, operation: Uuid, correlation: &str) -> NewJob {
-    NewJob::new(PROVISION, fleet.to_string())
-        .payload(serde_json::json!(Payload { operation }))
-        .trace(correlation)
+    NewJob::new(PROVISION, fleet.to_string()).payload(serde_json::json!(Payload { operation })).trace(correlation)
 }
 
 /// The job that deletes a fleet and all in it.

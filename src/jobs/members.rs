@@ -125,7 +125,9 @@ impl<C: ManagedClusters> Join<C> {
         if seen.tenant_id.as_deref().is_some_and(|of| !of.eq_ignore_ascii_case(&tenant.to_string())) {
             return Ok(Seen::Never(ErrorDetail::new(
                 "ClusterInAnotherTenant",
-                format!("The cluster '{cluster}' belongs to another Microsoft Entra tenant than the fleet. Only clusters of the fleet's tenant can join."),
+                format!(
+                    "The cluster '{cluster}' belongs to another Microsoft Entra tenant than the fleet. Only clusters of the fleet's tenant can join."
+                ),
             )));
         }
         if seen.provisioning_state.as_str() == "Deleting" {

@@ -9,7 +9,6 @@ use uuid::Uuid;
 use super::{outcome::JobError, runs as run_jobs, upgrade};
 use crate::{
     arm::ResourceId,
-    model::types,
     rollout::{Effect, Event, Gate, Refused, Run},
     store::{
         StoreError, gates,
@@ -74,7 +73,9 @@ async fn set_in_motion(
             Effect::Upgrade { member, .. } => queued.push(upgrade::job(run_id, *member, trace)),
             Effect::Timer { stage, at } => queued.push(run_jobs::wait(run_id, *stage, *at, trace)),
             Effect::OpenGate { gate } => {
-                if let Some((id, properties)) = gate_resource(&advanced.after, *gate, owner(tx, run_id, &mut resource).await?) {
+                if let Some((id, properties)) =
+                    gate_resource(&advanced.after, *gate, owner(tx, run_id, &mut resource).await?)
+                {
                     gates::open(tx, &id, run_id, &properties, now).await?;
                 }
             }

@@ -108,7 +108,8 @@ impl<C: ManagedClusters> Start<C> {
         let trace = attempt.trace.as_deref();
         if snapshot.status.state == UpdateState::NotStarted {
             let members = memberships::fleet_members(&mut tx, fleet).await?;
-            runs::replace_plan(&mut tx, id, &rollout::plan(properties.strategy.as_ref(), &members)).await?;
+            let plan = rollout::plan(properties.strategy.as_ref(), &members);
+            runs::replace_plan(&mut tx, id, &plan, now).await?;
             if let Some(images) = &chosen {
                 runs::select_images(&mut tx, id, images).await?;
             }

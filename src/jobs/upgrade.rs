@@ -4,7 +4,7 @@
 //! record the answer, report to the run. An attempt that is cut off anywhere is taken up by the next one, which looks
 //! before it acts.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -141,7 +141,8 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             .cluster_resource_id
             .parse()
             .map_err(|_| JobError::Unexpected(format!("'{}' is no cluster", row.cluster_resource_id)))?;
-        let goal = Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
+        let goal =
+            Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
         let upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
         Ok(Some(Task { attempt, run, row, cluster, goal, upgrade }))
     }
@@ -213,20 +214,13 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                 let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_AGAIN);
                 self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return)
             }
-            Next::Blocked { error, recheck_after } => {
-                self.blocked(task, error, recheck_after).await.map(Then::Return)
-            }
+            Next::Blocked { error, recheck_after } => self.blocked(task, error, recheck_after).await.map(Then::Return),
             Next::Done(ended) => self.ended(task, ended).await.map(Then::Return),
         }
     }
 
     /// Records the intent, calls, records the answers.
-    async fn begin(
-        &self,
-        task: &mut Task<'_>,
-        seen: &crate::azure::Seen,
-        begin: &Begin,
-    ) -> Result<Then, JobError> {
+    async fn begin(&self, task: &mut Task<'_>, seen: &crate::azure::Seen, begin: &Begin) -> Result<Then, JobError> {
         let steps = task.upgrade.intend(begin, &seen.cluster, Timestamp::now());
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
@@ -276,9 +270,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             (None, None, Some(reason)) if task.upgrade.steps.is_empty() => {
                 self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return)
             }
-            (None, None, Some(_)) => {
-                self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return)
-            }
+            (None, None, Some(_)) => self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return),
             (None, None, None) if again => Ok(Then::Look),
             (None, None, None) => self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return),
         }
@@ -325,9 +317,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Verdict::Retry { .. } => self.unreachable(task, error).await.map(Then::Return),
             Verdict::LookAgain => Ok(Then::Look),
             Verdict::Wait(reason) => self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return),
-            Verdict::Fail(error) => {
-                self.ended(task, upgrade::Outcome::Failed { error }).await.map(Then::Return)
-            }
+            Verdict::Fail(error) => self.ended(task, upgrade::Outcome::Failed { error }).await.map(Then::Return),
         }
     }
 
@@ -389,12 +379,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     }
 
     /// Tells the run, gives the cluster free, and settles the job: one transaction.
-    async fn report(
-        &self,
-        task: &Task<'_>,
-        event: Event,
-        outcome: Outcome,
-    ) -> Result<Outcome, JobError> {
+    async fn report(&self, task: &Task<'_>, event: Event, outcome: Outcome) -> Result<Outcome, JobError> {
         let mut tx = task.attempt.begin(&self.pool).await?;
         let trace = task.attempt.trace.as_deref();
         // The record first: it is kept only while the member is in flight in this attempt.

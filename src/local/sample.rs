@@ -82,7 +82,7 @@ pub enum SampleError {
         detail: String,
     },
     /// It took too long.
-    #[error("{0} took longer than {} s", PATIENCE.as_secs())]
+    #[error("{0} took longer than {limit} s", limit = PATIENCE.as_secs())]
     TooLate(String),
     /// There is nothing to upgrade, or nothing to upgrade to.
     #[error("no sample fleet: {0}")]
@@ -351,10 +351,10 @@ impl SampleFleet {
             let status = self.status(run).await?;
             show(&status);
             match status.status.state {
-                ended @ (UpdateState::Completed
-                | UpdateState::Failed
-                | UpdateState::Stopped
-                | UpdateState::Skipped) => return Ok(ended),
+                ended
+                @ (UpdateState::Completed | UpdateState::Failed | UpdateState::Stopped | UpdateState::Skipped) => {
+                    return Ok(ended);
+                }
                 UpdateState::NotStarted | UpdateState::Running | UpdateState::Stopping | UpdateState::Pending => {
                     sleep(POLL).await;
                 }

@@ -10,6 +10,7 @@ mod locks;
 mod members;
 mod rows;
 mod status;
+mod task;
 
 pub use apply::{Advanced, advance};
 pub use create::{create, replace_plan};
@@ -17,3 +18,4 @@ pub use load::load_for_update;
 pub use locks::{Holder, try_lock_cluster, unlock_cluster};
 pub use members::{RunMember, fleet_has_running_member, member, running_count, runs_of_member, save_upgrade};
 pub use status::{select_images, selected_images, status, statuses};
+pub use task::{Task, cluster_holder, set_message, task};

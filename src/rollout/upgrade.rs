@@ -13,6 +13,8 @@ mod judge;
 mod next;
 mod plan;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod simulation;
 
 use std::time::Duration;

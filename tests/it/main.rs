@@ -1,1 +1,3 @@
 //! The one integration binary: modules share one link step and one harness.
+
+mod azure;

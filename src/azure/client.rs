@@ -216,6 +216,21 @@ impl ManagedClusters for ArmClient {
                 let budget = (Class::PutCluster, cluster.key());
                 self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
             }
+            UpgradeAction::Cluster { kubernetes_version, pools } => {
+                let mut body = seen.raw.clone();
+                set(&mut body, "/properties", "kubernetesVersion", json!(kubernetes_version));
+                let profiles = body.pointer_mut("/properties/agentPoolProfiles").and_then(Value::as_array_mut);
+                for profile in profiles.into_iter().flatten().filter_map(Value::as_object_mut) {
+                    let moves =
+                        profile.get("name").and_then(Value::as_str).is_some_and(|name| pools.iter().any(|p| p == name));
+                    if moves {
+                        profile.remove("nodeImageVersion");
+                        profile.insert("orchestratorVersion".to_owned(), json!(kubernetes_version));
+                    }
+                }
+                let budget = (Class::PutCluster, cluster.key());
+                self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
+            }
             UpgradeAction::PoolVersion { pool, kubernetes_version, image } => {
                 let mut body = pool_body(seen, pool)?;
                 set(&mut body, "/properties", "orchestratorVersion", json!(kubernetes_version));

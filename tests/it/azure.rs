@@ -1,4 +1,5 @@
 //! The client of AKS against the emulator, and against answers that no emulator gives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
     sync::{Arc, Once},
@@ -192,6 +193,26 @@ async fn full_upgrade_control_plane_then_pools_each_once() {
     let again = world.upgrade(&id, &goal(Full, Some("1.33"), ImageGoal::Latest), &mut retried).await;
     assert!(matches!(again, Outcome::Skipped { .. }), "{again:?}");
     assert_eq!((world.steps("c").await.len(), retried), (3, 0));
+}
+
+#[tokio::test]
+async fn where_auto_upgrade_is_on_control_plane_and_pools_move_together() {
+    let world = World::new(config(0.2)).await;
+    let id = world.add("c", "westeurope").await;
+    let mut body = world.client.get(&id).await.unwrap().raw;
+    body["properties"]["autoUpgradeProfile"] = json!({"upgradeChannel": "stable"});
+    let url = format!("{}{id}?api-version=2026-08-01", world.base);
+    assert!(world.http.put(url).json(&body).send().await.unwrap().status().is_success());
+    let deadline = Instant::now() + DEADLINE;
+    while world.client.get(&id).await.unwrap().cluster.is_busy() {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let outcome = world.upgrade(&id, &goal(Full, Some("1.33.2"), ImageGoal::Latest), &mut 0).await;
+    assert_eq!(outcome, Outcome::Completed { message: None });
+    assert_eq!(world.steps("c").await, ["Update", "Cluster"]);
+    let seen = world.client.get(&id).await.unwrap().cluster;
+    assert!(seen.pools.iter().all(|pool| pool.version() == "1.33.2".parse().ok()), "{seen:?}");
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ pub(super) fn cluster(version: &str, pools: Vec<AgentPool>) -> ManagedCluster {
         current_kubernetes_version: Some(version.to_owned()),
         long_term_support: false,
         node_auto_provisioning: false,
+        auto_upgrade: false,
         pools,
     }
 }
@@ -147,6 +148,18 @@ impl Aks {
                 self.cluster.kubernetes_version = Some(kubernetes_version.clone());
                 self.cluster.current_kubernetes_version = Some(kubernetes_version.clone());
             }
+            UpgradeAction::Cluster { kubernetes_version, pools } => {
+                let to = version(kubernetes_version);
+                assert!(to >= control_plane && to.minor <= control_plane.minor + 1, "{control_plane} to {to}");
+                self.cluster.kubernetes_version = Some(kubernetes_version.clone());
+                self.cluster.current_kubernetes_version = Some(kubernetes_version.clone());
+                for pool in self.cluster.pools.iter_mut().filter(|pool| pools.contains(&pool.name)) {
+                    assert!(to >= pool.version().unwrap());
+                    pool.orchestrator_version = Some(kubernetes_version.clone());
+                    pool.current_orchestrator_version = Some(kubernetes_version.clone());
+                    pool.image = self.catalogue.latest.get(pool.image.as_ref().unwrap().family()).cloned();
+                }
+            }
             UpgradeAction::PoolVersion { kubernetes_version, image: chosen, .. } => {
                 let (to, pool) = (version(kubernetes_version), own.unwrap());
                 assert!(to >= pool.version().unwrap() && to <= control_plane);
@@ -191,6 +204,8 @@ struct Round {
     kill: u8,
     /// Somebody else's operation: on the cluster (0), a pool (1–3), none.
     foreign: u8,
+    /// Somebody else is faster than the call: AKS answers that it is busy.
+    race: bool,
     ticks: u8,
     fails: bool,
 }
@@ -198,7 +213,7 @@ struct Round {
 /// Runs one attempt to its end; returns the outcome. What is durable is only `upgrade`.
 fn attempt(aks: &mut Aks, goal: &Goal, rounds: &[Round]) -> Outcome {
     let mut upgrade = Upgrade::default();
-    let quiet = Round { kill: 0, foreign: 9, ticks: 1, fails: false };
+    let quiet = Round { kill: 0, foreign: 9, race: false, ticks: 1, fails: false };
     for round in rounds.iter().chain(std::iter::repeat_n(&quiet, 100)) {
         if round.foreign < 4 {
             let part = round.foreign.checked_sub(1).and_then(|n| aks.cluster.pools.get(usize::from(n)));
@@ -217,6 +232,11 @@ fn attempt(aks: &mut Aks, goal: &Goal, rounds: &[Round]) -> Outcome {
                 for (index, action) in steps.into_iter().zip(&begin.actions) {
                     if round.kill == 1 {
                         break;
+                    }
+                    if round.race {
+                        aks.disturb(action.pool().map(str::to_owned), round.ticks, round.fails);
+                        upgrade.withdraw(index);
+                        continue;
                     }
                     let id = aks.call(action, round.ticks, round.fails);
                     if round.kill == 2 {
@@ -253,8 +273,10 @@ fn calls_by_subject(calls: &[UpgradeAction]) -> BTreeMap<Subject<'_>, usize> {
 }
 
 fn any_round(foreign: bool, fails: bool) -> impl Strategy<Value = Round> {
-    (0_u8..6, 0_u8..12, 1_u8..4, prop::bool::weighted(0.2)).prop_map(move |(kill, other, ticks, bad)| Round {
+    let often = || prop::bool::weighted(0.2);
+    (0_u8..6, 0_u8..12, often(), 1_u8..4, often()).prop_map(move |(kill, other, race, ticks, bad)| Round {
         kill,
+        race: foreign && race,
         foreign: if foreign { other } else { 9 },
         ticks,
         fails: fails && bad,
@@ -264,12 +286,12 @@ fn any_round(foreign: bool, fails: bool) -> impl Strategy<Value = Round> {
 fn any_cluster() -> impl Strategy<Value = ManagedCluster> {
     let versions = ["1.30.1", "1.31.4", "1.32.5", "1.32.7", "1.33.2"];
     let any_pool = (0..5_usize, 0..4_usize, any::<bool>());
-    (1..5_usize, prop::collection::vec(any_pool, 0..4)).prop_map(move |(own, pools)| {
+    (1..5_usize, prop::collection::vec(any_pool, 0..4), any::<bool>()).prop_map(move |(own, pools, auto_upgrade)| {
         let pools = pools.into_iter().enumerate().map(|(n, (behind, image, windows))| {
             let family = if windows { "W" } else { "U" };
             pool(&format!("p{n}"), versions[own.saturating_sub(behind)], &format!("{family}-{}", IMAGES[image]))
         });
-        cluster(versions[own], pools.collect())
+        ManagedCluster { auto_upgrade, ..cluster(versions[own], pools.collect()) }
     })
 }
 

@@ -164,23 +164,30 @@ impl ArmClient {
                 None => request.json(body),
             })
             .await?;
-        Ok(self.accepted(&response))
+        self.accepted(response).await
     }
 
-    /// The operation is what counts; the body repeats the resource.
-    fn accepted(&self, response: &Response) -> Accepted {
-        let named = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let url = named("azure-asyncoperation").and_then(|text| {
-            let own = self.own(text);
-            if own.is_none() {
-                tracing::warn!(url = text, "AKS named an operation on another host; its state is read off the cluster");
-            }
-            own
-        });
-        let operation_id = url
-            .as_ref()
-            .and_then(|url| url.path_segments()?.next_back().filter(|id| !id.is_empty()).map(str::to_owned));
-        Accepted { operation_url: url.map(String::from), operation_id, retry_after: retry_after(response) }
+    /// The operation is what counts: the body repeats the resource, and is read only to tell an answer of AKS's that
+    /// names no operation from one that is none.
+    async fn accepted(&self, response: Response) -> Result<Accepted, UpstreamError> {
+        let retry_after = retry_after(&response);
+        let Some(named) = response.headers().get("azure-asyncoperation").and_then(|value| value.to_str().ok()) else {
+            let body: Value = parse(&read(response, CONTENT_LIMIT).await?)?;
+            return match body.get("id") {
+                Some(_) => Ok(Accepted { operation_url: None, operation_id: None, retry_after }),
+                None => Err(UpstreamError::Garbage("neither an operation nor a resource".to_owned())),
+            };
+        };
+        let url = self.own(named);
+        if url.is_none() {
+            tracing::warn!(url = named, "AKS named an operation on another host; its state is read off the cluster");
+        }
+        let operation_id = url.as_ref().and_then(|url| url.path_segments()?.next_back().map(str::to_owned));
+        Ok(Accepted {
+            operation_url: url.map(String::from),
+            operation_id: operation_id.filter(|id| !id.is_empty()),
+            retry_after,
+        })
     }
 }
 
@@ -209,6 +216,21 @@ impl ManagedClusters for ArmClient {
                 let budget = (Class::PutCluster, cluster.key());
                 self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
             }
+            UpgradeAction::Cluster { kubernetes_version, pools } => {
+                let mut body = seen.raw.clone();
+                set(&mut body, "/properties", "kubernetesVersion", json!(kubernetes_version));
+                let profiles = body.pointer_mut("/properties/agentPoolProfiles").and_then(Value::as_array_mut);
+                for profile in profiles.into_iter().flatten().filter_map(Value::as_object_mut) {
+                    let moves =
+                        profile.get("name").and_then(Value::as_str).is_some_and(|name| pools.iter().any(|p| p == name));
+                    if moves {
+                        profile.remove("nodeImageVersion");
+                        profile.insert("orchestratorVersion".to_owned(), json!(kubernetes_version));
+                    }
+                }
+                let budget = (Class::PutCluster, cluster.key());
+                self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
+            }
             UpgradeAction::PoolVersion { pool, kubernetes_version, image } => {
                 let mut body = pool_body(seen, pool)?;
                 set(&mut body, "/properties", "orchestratorVersion", json!(kubernetes_version));
@@ -228,7 +250,7 @@ impl ManagedClusters for ArmClient {
                 let url = self.url(&cluster.child("agentPools", pool), &["upgradeNodeImageVersion"]);
                 let budget = (Class::Other, cluster.subscription());
                 let empty = |request: RequestBuilder| request.header(header::CONTENT_LENGTH, 0);
-                Ok(self.accepted(&self.send(Method::POST, url, budget, empty).await?))
+                self.accepted(self.send(Method::POST, url, budget, empty).await?).await
             }
         }
     }

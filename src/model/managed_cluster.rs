@@ -89,6 +89,9 @@ pub struct ManagedCluster {
     pub long_term_support: bool,
     /// Nodes are provisioned automatically (`nodeProvisioningProfile.mode` is `Auto`).
     pub node_auto_provisioning: bool,
+    /// AKS upgrades the cluster's version by itself as well (`autoUpgradeProfile.upgradeChannel`), and therefore refuses to move the
+    /// control plane alone.
+    pub auto_upgrade: bool,
     /// Agent pools, in AKS's order.
     pub pools: Vec<AgentPool>,
 }

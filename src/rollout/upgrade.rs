@@ -13,6 +13,8 @@ mod judge;
 mod next;
 mod plan;
 #[cfg(test)]
+mod rules;
+#[cfg(test)]
 mod simulation;
 
 use std::time::Duration;
@@ -49,7 +51,7 @@ pub struct Upgrade {
 pub struct Step {
     /// What AKS is told.
     pub action: UpgradeAction,
-    /// How the cluster or pool was before: tells a call without effect from one that has ended since.
+    /// How the cluster or pool was before the call: tells a call without effect from one that has ended since.
     pub before: Fingerprint,
     /// When it was intended.
     pub intended_at: Timestamp,
@@ -63,6 +65,8 @@ pub struct Step {
 pub enum StepState {
     /// About to be called, or called with the answer lost.
     Intended,
+    /// Called, and not begun by AKS.
+    Withdrawn,
     /// AKS accepted it.
     Started {
         /// Where to ask; `None` when AKS named none or knows it no longer.
@@ -250,11 +254,10 @@ impl Upgrade {
         }
     }
 
-    /// AKS did not begin the step (busy, changed meanwhile): as if it had never been intended. Withdraw several from
-    /// the highest index down.
+    /// AKS answered that it did not begin the step (busy, changed meanwhile): as if it had never been intended.
     pub fn withdraw(&mut self, step: usize) {
-        if step < self.steps.len() {
-            self.steps.remove(step);
+        if let Some(step) = self.steps.get_mut(step) {
+            step.state = StepState::Withdrawn;
         }
     }
 
@@ -284,9 +287,18 @@ impl Upgrade {
 }
 
 impl Step {
+    /// Whether it moved the control plane (`None`) or this pool.
+    fn moved(&self, part: Option<&str>) -> bool {
+        let along = match (&self.action, part) {
+            (UpgradeAction::Cluster { pools, .. }, Some(name)) => pools.iter().any(|pool| pool == name),
+            (action, part) => action.pool() == part,
+        };
+        along && self.state != StepState::Withdrawn
+    }
+
     fn operation_id(&self) -> Option<&str> {
         match &self.state {
-            StepState::Intended => None,
+            StepState::Intended | StepState::Withdrawn => None,
             StepState::Started { operation_id, .. }
             | StepState::Succeeded { operation_id }
             | StepState::Failed { operation_id, .. } => operation_id.as_deref(),

@@ -15,6 +15,13 @@ pub enum UpgradeAction {
         /// The version, `x.y.z`.
         kubernetes_version: String,
     },
+    /// Move the control plane and then these pools, in one operation of AKS's: the only way where auto-upgrade is on.
+    Cluster {
+        /// The version, `x.y.z`.
+        kubernetes_version: String,
+        /// The pools that move along, to the newest images.
+        pools: Vec<String>,
+    },
     /// Move a pool's version: PUT of the pool as read. Node images move along to the newest unless one is given.
     PoolVersion {
         /// The pool.
@@ -56,17 +63,17 @@ impl UpgradeAction {
     #[must_use]
     pub fn subject(&self) -> Subject<'_> {
         match self {
-            Self::ControlPlane { .. } => Subject::ControlPlane,
+            Self::ControlPlane { .. } | Self::Cluster { .. } => Subject::ControlPlane,
             Self::PoolVersion { pool, .. } => Subject::PoolVersion(pool),
             Self::NewestImage { pool, .. } | Self::ChosenImage { pool, .. } => Subject::PoolImage(pool),
         }
     }
 
-    /// The pool that it moves; `None` for the control plane.
+    /// The one pool that it moves; `None` for what is an operation on the cluster.
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         match self {
-            Self::ControlPlane { .. } => None,
+            Self::ControlPlane { .. } | Self::Cluster { .. } => None,
             Self::PoolVersion { pool, .. } | Self::NewestImage { pool, .. } | Self::ChosenImage { pool, .. } => {
                 Some(pool)
             }
@@ -78,6 +85,9 @@ impl fmt::Display for UpgradeAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ControlPlane { kubernetes_version } => write!(f, "control plane to Kubernetes {kubernetes_version}"),
+            Self::Cluster { kubernetes_version, pools } => {
+                write!(f, "control plane and agent pools {} to Kubernetes {kubernetes_version}", pools.join(", "))
+            }
             Self::PoolVersion { pool, kubernetes_version, image: None } => {
                 write!(f, "agent pool '{pool}' to Kubernetes {kubernetes_version}")
             }

@@ -33,6 +33,7 @@ struct Properties {
     current_kubernetes_version: Option<String>,
     support_plan: Option<String>,
     node_provisioning_profile: Option<NodeProvisioning>,
+    auto_upgrade_profile: Option<AutoUpgrade>,
     agent_pool_profiles: Option<Vec<AgentPool>>,
     status: Option<Status>,
 }
@@ -56,6 +57,12 @@ pub(super) struct Pool {
 #[derive(Deserialize)]
 struct Power {
     code: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AutoUpgrade {
+    upgrade_channel: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +126,10 @@ impl From<Cluster> for ManagedCluster {
             long_term_support: properties.support_plan.as_deref() == Some("AKSLongTermSupport"),
             node_auto_provisioning: properties.node_provisioning_profile.and_then(|profile| profile.mode).as_deref()
                 == Some("Auto"),
+            auto_upgrade: properties
+                .auto_upgrade_profile
+                .and_then(|profile| profile.upgrade_channel)
+                .is_some_and(|channel| !matches!(channel.as_str(), "" | "none" | "node-image")),
             pools: properties.agent_pool_profiles.unwrap_or_default(),
         }
     }

@@ -75,6 +75,7 @@ fn any_group() -> impl Strategy<Value = (UpdateGroup, usize)> {
             max_allowed_failures: f,
             before_gates: before,
             after_gates: after,
+            ..UpdateGroup::default()
         };
         (group, size)
     })
@@ -92,7 +93,7 @@ fn any_sim() -> impl Strategy<Value = Sim> {
                 before_gates: before,
                 after_gates: after,
                 after_stage_wait_in_seconds: wait,
-                groups: vec![],
+                ..UpdateStage::default()
             };
             for (g, (mut group, size)) in groups.into_iter().enumerate() {
                 group.name = format!("s{s}g{g}");

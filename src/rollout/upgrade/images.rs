@@ -101,7 +101,7 @@ pub(super) fn wanted(
             format!("Node image {target} for agent pool '{}' is not published in the cluster's region yet.", pool.name),
         )));
     }
-    if target.published().is_some_and(|day| now.duration_since(day) > VALID) {
+    if target.published().is_some_and(|day| today(latest, now).duration_since(day) > VALID) {
         return Err(Stop::Failed(ErrorDetail::new(
             "NodeImageVersionExpired",
             format!(
@@ -124,6 +124,12 @@ pub(super) fn wanted(
             pool.name
         ),
     )))
+}
+
+/// What the age of an image is counted to: the region's newest image, as AKS publishes weekly, so that where publication
+/// has come to a rest (air-gapped regions, the emulator) images do not all expire.
+fn today(latest: Option<&NodeImage>, now: Timestamp) -> Timestamp {
+    latest.and_then(NodeImage::published).map_or(now, |newest| newest.min(now))
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub(super) fn judge(index: usize, step: &Step, cluster: &ManagedCluster) -> Judg
         StepState::Failed { error, .. } => Judgement::Failed(error.clone()),
         StepState::Started { operation_url: Some(url), at, .. } => running(index, step, Some(url.clone()), *at),
         StepState::Started { operation_url: None, at, .. } => by_state(index, step, cluster, true, *at),
+        StepState::Withdrawn => Judgement::NotBegun,
         StepState::Intended => by_state(index, step, cluster, false, step.intended_at),
     }
 }
@@ -35,7 +36,7 @@ pub(super) fn judge(index: usize, step: &Step, cluster: &ManagedCluster) -> Judg
 pub(super) fn pool_moves_towards(pool: &AgentPool, action: &UpgradeAction) -> bool {
     let ProvisioningState::Busy(state) = &pool.provisioning_state else { return false };
     match action {
-        UpgradeAction::ControlPlane { .. } => false,
+        UpgradeAction::ControlPlane { .. } | UpgradeAction::Cluster { .. } => false,
         UpgradeAction::PoolVersion { kubernetes_version, .. } => {
             matches!(state.as_str(), "Upgrading" | "Updating")
                 && wishes(pool.orchestrator_version.as_deref(), kubernetes_version)
@@ -64,7 +65,7 @@ fn running(index: usize, step: &Step, operation_url: Option<String>, since: Time
 
 fn by_state(index: usize, step: &Step, cluster: &ManagedCluster, started: bool, since: Timestamp) -> Judgement {
     let (state, error, reached, ours) = match &step.action {
-        UpgradeAction::ControlPlane { kubernetes_version } => (
+        UpgradeAction::ControlPlane { kubernetes_version } | UpgradeAction::Cluster { kubernetes_version, .. } => (
             &cluster.provisioning_state,
             &cluster.provisioning_error,
             kubernetes_version.parse().is_ok_and(|wanted| cluster.version() >= Some(wanted)),
@@ -110,7 +111,7 @@ fn by_state(index: usize, step: &Step, cluster: &ManagedCluster, started: bool, 
 
 fn reached(pool: &AgentPool, action: &UpgradeAction) -> bool {
     match action {
-        UpgradeAction::ControlPlane { .. } => false,
+        UpgradeAction::ControlPlane { .. } | UpgradeAction::Cluster { .. } => false,
         UpgradeAction::PoolVersion { kubernetes_version, .. } => {
             kubernetes_version.parse().is_ok_and(|wanted| pool.version() >= Some(wanted))
         }

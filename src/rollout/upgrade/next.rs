@@ -134,7 +134,7 @@ fn act(
     let notes: Vec<String> = plan
         .left
         .iter()
-        .filter(|(part, _)| !upgrade.steps.iter().any(|step| step.action.pool() == part.as_deref()))
+        .filter(|(part, _)| !upgrade.steps.iter().any(|step| step.moved(part.as_deref())))
         .map(|(part, why)| match part {
             None => format!("control plane {why}"),
             Some(pool) => format!("agent pool '{pool}' {why}"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::{
-    Goal, Upgrade,
+    Goal, StepState, Upgrade,
     images::{Wanted, wanted},
 };
 use crate::{
@@ -84,11 +84,12 @@ pub(super) fn plan(
         }
     }
     if goal.moves_pools() {
+        let begun = upgrade.steps.iter().any(|step| step.state != StepState::Withdrawn);
         for pool in &cluster.pools {
             match pool_actions(target, done, pool, goal, catalogue, now)? {
                 Part::Act(action) => plan.pools.push(action),
                 Part::Leave(why) => plan.left.push((Some(pool.name.clone()), why)),
-                Part::NoneForFamily(family) if upgrade.steps.is_empty() => {
+                Part::NoneForFamily(family) if !begun => {
                     return Err(Stop::Skipped(format!(
                         "The run has no consistent node image of family {family}, which agent pool '{}' needs.",
                         pool.name
@@ -101,7 +102,28 @@ pub(super) fn plan(
             }
         }
     }
+    if cluster.auto_upgrade {
+        plan.control_plane = plan.control_plane.map(|action| with_pools(action, &plan.pools));
+    }
     Ok(plan)
+}
+
+/// Where auto-upgrade is on, AKS moves the control plane only together with pools. Pools that are to have a chosen image
+/// follow on their own; with no pool to move along, AKS will say so itself.
+fn with_pools(control_plane: UpgradeAction, pools: &[UpgradeAction]) -> UpgradeAction {
+    let along: Vec<String> = pools
+        .iter()
+        .filter_map(|action| match action {
+            UpgradeAction::PoolVersion { pool, image: None, .. } => Some(pool.clone()),
+            _ => None,
+        })
+        .collect();
+    match control_plane {
+        UpgradeAction::ControlPlane { kubernetes_version } if !along.is_empty() => {
+            UpgradeAction::Cluster { kubernetes_version, pools: along }
+        }
+        alone => alone,
+    }
 }
 
 fn control_plane(

@@ -1,0 +1,417 @@
+//! The client of AKS against the emulator, and against answers that no emulator gives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    sync::{Arc, Once},
+    time::{Duration, Instant},
+};
+
+use azure_emulator::{Config, Emulator};
+use fleet_manager::{
+    arm::ResourceId,
+    azure::{
+        ArmClient, CatalogueCache, Followed, ManagedClusters, Observation, Observer, Progress, Settings, StaticToken,
+        UpstreamError, Verdict, pace::Class,
+    },
+    model::{
+        managed_cluster::{NodeImage, UpgradeAction},
+        update_run::ManagedClusterUpgradeType::{self, ControlPlaneOnly, Full, NodeImageOnly},
+    },
+    rollout::upgrade::{Goal, ImageGoal, Next, Outcome, Upgrade, next},
+};
+use futures_util::future::join_all;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+const DEADLINE: Duration = Duration::from_secs(60);
+
+fn client(endpoint: &str) -> Arc<ArmClient> {
+    static TLS: Once = Once::new();
+    TLS.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());
+    let settings = Settings { timeout: Duration::from_secs(2), ..Settings::new(endpoint) };
+    Arc::new(ArmClient::new(&settings, Arc::new(StaticToken::new("token".to_owned().into()))).unwrap())
+}
+
+fn cluster(name: &str) -> ResourceId {
+    ResourceId::in_group(SUBSCRIPTION, "rg1", "Microsoft.ContainerService", "managedClusters", name)
+}
+
+fn goal(upgrade_type: ManagedClusterUpgradeType, version: Option<&str>, images: ImageGoal) -> Goal {
+    Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images }
+}
+
+/// An emulator, and everything that a worker has to use it with.
+struct World {
+    base: String,
+    http: reqwest::Client,
+    client: Arc<ArmClient>,
+    observer: Observer<ArmClient>,
+    catalogue: CatalogueCache<ArmClient>,
+    _stop: DropGuard,
+}
+
+impl World {
+    async fn new(config: Config) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, any_image) = (CancellationToken::new(), config.accept_any_published_image);
+        tokio::spawn(Emulator::new(config).serve(listener, stop.clone()));
+        let client = client(&base);
+        Self {
+            http: reqwest::Client::new(),
+            observer: Observer::new(client.clone()),
+            catalogue: CatalogueCache::new(client.clone(), Duration::from_secs(60), any_image),
+            client,
+            base,
+            _stop: stop.drop_guard(),
+        }
+    }
+
+    async fn control(&self, method: &str, path: &str, body: Value) -> Value {
+        let url = format!("{}/emulator/{path}", self.base);
+        let answer = self.http.request(method.parse().unwrap(), url).json(&body).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+        answer.json().await.unwrap()
+    }
+
+    async fn fault(&self, matches: Value, action: Value) {
+        self.control("POST", "faults", json!({"match": matches, "action": action})).await;
+    }
+
+    /// A cluster of this name at 1.32.7, with two pools on the oldest image.
+    async fn add(&self, name: &str, location: &str) -> ResourceId {
+        let pools = json!([{"name": "nodepool1", "mode": "System"}, {"name": "azlinux", "osSKU": "AzureLinux"}]);
+        self.control("POST", "clusters", json!({"name": name, "location": location, "agentPools": pools})).await;
+        cluster(name)
+    }
+
+    /// Steps that had an effect on a cluster, in their order.
+    async fn steps(&self, name: &str) -> Vec<String> {
+        let log = self.control("GET", "log", json!(null)).await;
+        let entries = log.as_array().or_else(|| log["value"].as_array()).expect("a list").clone();
+        entries
+            .iter()
+            .filter(|entry| entry["cluster"] == name && entry["applied"] == true)
+            .map(|entry| entry["step"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// What the job of a member does, in small. `retried` counts the errors that were got over.
+    async fn upgrade(&self, id: &ResourceId, goal: &Goal, retried: &mut u32) -> Outcome {
+        let (mut upgrade, started) = (Upgrade::default(), Instant::now());
+        loop {
+            assert!(started.elapsed() < DEADLINE, "{id}: {upgrade:#?}");
+            match self.step(id, goal, &mut upgrade).await {
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => {}
+                Err(error) => match error.verdict() {
+                    Verdict::Fail(error) => return Outcome::Failed { error },
+                    _ => *retried += 1,
+                },
+            }
+        }
+    }
+
+    async fn step(
+        &self,
+        id: &ResourceId,
+        goal: &Goal,
+        upgrade: &mut Upgrade,
+    ) -> Result<Option<Outcome>, UpstreamError> {
+        let seen = self.client.get(id).await?;
+        let catalogue = self.catalogue.of(id, &seen.cluster, goal.wants_image_history()).await?;
+        match next(upgrade, &seen.cluster, goal, &catalogue, Timestamp::now()) {
+            Next::Done(outcome) => Ok(Some(outcome)),
+            Next::Blocked { error, .. } => panic!("{error:?}"),
+            Next::Begin(begin) => {
+                let steps = upgrade.intend(&begin, &seen.cluster, Timestamp::now());
+                for (step, action) in steps.into_iter().zip(&begin.actions) {
+                    let accepted = self.client.begin(id, &seen, action).await?;
+                    upgrade.started(step, accepted.operation_url, accepted.operation_id, Timestamp::now());
+                }
+                Ok(None)
+            }
+            Next::Follow(watches) => {
+                let begun = Instant::now();
+                'watching: for watch in watches {
+                    let step = watch.step.and_then(|step| upgrade.steps.get(step)).cloned();
+                    loop {
+                        let followed = Followed {
+                            cluster: id,
+                            action: step.as_ref().map(|step| &step.action),
+                            operation_url: watch.operation_url.as_deref(),
+                            elapsed: begun.elapsed(),
+                        };
+                        let result = match self.observer.observe(&followed).await? {
+                            Observation::Running { again_after } => {
+                                tokio::time::sleep(again_after).await;
+                                continue;
+                            }
+                            Observation::Look => {
+                                watch.step.into_iter().for_each(|step| upgrade.lost(step));
+                                tokio::time::sleep(self.observer.wait(&followed, None)).await;
+                                continue 'watching;
+                            }
+                            Observation::Succeeded => Ok(()),
+                            Observation::Failed(error) => Err(error),
+                        };
+                        if let Some(step) = watch.step {
+                            upgrade.ended(step, result);
+                        }
+                        continue 'watching;
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+fn config(upgrade_seconds: f64) -> Config {
+    Config { upgrade_seconds, clusters: 0, ..Config::default() }
+}
+
+#[tokio::test]
+async fn full_upgrade_control_plane_then_pools_each_once() {
+    let world = World::new(config(0.3)).await;
+    let id = world.add("c", "westeurope").await;
+    let mut retried = 0;
+    let outcome = world.upgrade(&id, &goal(Full, Some("1.33"), ImageGoal::Latest), &mut retried).await;
+    assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
+    let steps = world.steps("c").await;
+    assert_eq!(steps.first().map(String::as_str), Some("ControlPlane"));
+    assert_eq!(steps.len(), 3, "{steps:?}");
+    let seen = world.client.get(&id).await.unwrap().cluster;
+    assert!(seen.pools.iter().all(|pool| pool.version() == "1.33.5".parse().ok()), "{seen:?}");
+    assert!(seen.pools.iter().all(|pool| pool.image.as_ref().unwrap().as_str().ends_with("202510.03.0")), "{seen:?}");
+    let again = world.upgrade(&id, &goal(Full, Some("1.33"), ImageGoal::Latest), &mut retried).await;
+    assert!(matches!(again, Outcome::Skipped { .. }), "{again:?}");
+    assert_eq!((world.steps("c").await.len(), retried), (3, 0));
+}
+
+#[tokio::test]
+async fn where_auto_upgrade_is_on_control_plane_and_pools_move_together() {
+    let world = World::new(config(0.2)).await;
+    let id = world.add("c", "westeurope").await;
+    let mut body = world.client.get(&id).await.unwrap().raw;
+    body["properties"]["autoUpgradeProfile"] = json!({"upgradeChannel": "stable"});
+    let url = format!("{}{id}?api-version=2026-08-01", world.base);
+    assert!(world.http.put(url).json(&body).send().await.unwrap().status().is_success());
+    let deadline = Instant::now() + DEADLINE;
+    while world.client.get(&id).await.unwrap().cluster.is_busy() {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let outcome = world.upgrade(&id, &goal(Full, Some("1.33.2"), ImageGoal::Latest), &mut 0).await;
+    assert_eq!(outcome, Outcome::Completed { message: None });
+    assert_eq!(world.steps("c").await, ["Update", "Cluster"]);
+    let seen = world.client.get(&id).await.unwrap().cluster;
+    assert!(seen.pools.iter().all(|pool| pool.version() == "1.33.2".parse().ok()), "{seen:?}");
+}
+
+#[tokio::test]
+async fn newest_and_chosen_images() {
+    let world = World::new(Config { accept_any_published_image: true, ..config(0.2) }).await;
+    let (a, b) = (world.add("a", "eastus").await, world.add("b", "eastus").await);
+    let outcome = world.upgrade(&a, &goal(NodeImageOnly, None, ImageGoal::Latest), &mut 0).await;
+    assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
+    let chosen = NodeImage::new("AKSUbuntu-2204gen2containerd-202509.11.0");
+    let custom = goal(Full, Some("1.33.2"), ImageGoal::Custom(vec![chosen.clone()]));
+    let outcome = world.upgrade(&b, &custom, &mut 0).await;
+    let Outcome::Completed { message: Some(message) } = outcome else { panic!("{outcome:?}") };
+    assert!(message.contains("'azlinux'") && message.contains("not listed"), "{message}");
+    let images = async |id| {
+        let pools = world.client.get(id).await.unwrap().cluster.pools;
+        pools
+            .into_iter()
+            .map(|pool| (pool.image.unwrap(), pool.current_orchestrator_version.unwrap()))
+            .collect::<Vec<_>>()
+    };
+    assert!(images(&a).await.iter().all(|(image, _)| image.as_str().ends_with("202510.29.0")));
+    let after = images(&b).await;
+    assert_eq!(after[0], (chosen, "1.33.2".to_owned()));
+    assert_eq!(after[1].1, "1.32.7");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_does_not_repeat_the_call() {
+    let world = World::new(config(0.3)).await;
+    let id = world.add("c", "eastus").await;
+    world.fault(json!({"method": "PUT", "cluster": "c"}), json!({"cut": "after"})).await;
+    world.fault(json!({"method": "PUT", "path": "nodepool1"}), json!({"cut": "before"})).await;
+    world.fault(json!({"method": "PUT", "path": "azlinux"}), json!({"garbage": true})).await;
+    world.fault(json!({"method": "GET", "path": "/operations/"}), json!({"status": 503})).await;
+    let mut retried = 0;
+    let outcome = world.upgrade(&id, &goal(Full, Some("1.33.2"), ImageGoal::Latest), &mut retried).await;
+    assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
+    let mut steps = world.steps("c").await;
+    steps.sort();
+    assert_eq!(steps, ["AgentPool:azlinux", "AgentPool:nodepool1", "ControlPlane"]);
+    assert!(retried >= 3, "{retried}");
+}
+
+#[tokio::test]
+async fn an_operation_that_ends_badly_says_why() {
+    let world = World::new(config(0.2)).await;
+    let id = world.add("c", "eastus").await;
+    let failure = json!({"failOperation": {"code": "PodDrainFailure", "message": "pdb default/web"}});
+    world.fault(json!({"method": "PUT", "cluster": "c"}), failure).await;
+    let outcome = world.upgrade(&id, &goal(ControlPlaneOnly, Some("1.33.2"), ImageGoal::Latest), &mut 0).await;
+    let Outcome::Failed { error } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((error.code.as_ref(), error.details[0].code.as_ref()), ("UpgradeFailed", "PodDrainFailure"));
+    assert!(error.message.contains("pdb default/web"), "{error:?}");
+    // Another attempt makes it good, although the version already reads as the target.
+    let outcome = world.upgrade(&id, &goal(ControlPlaneOnly, Some("1.33.2"), ImageGoal::Latest), &mut 0).await;
+    assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
+    assert!(!world.client.get(&id).await.unwrap().cluster.is_busy());
+}
+
+#[tokio::test]
+async fn every_fault_has_its_error() {
+    let world = World::new(config(0.2)).await;
+    let id = world.add("c", "eastus").await;
+    let cases = [
+        (json!({"status": 429, "code": "Throttled", "retryAfter": 1}), "transient 1s"),
+        (json!({"status": 500, "code": "InternalServerError"}), "transient"),
+        (json!({"status": 503, "retryAfter": 9}), "transient 9s"),
+        (json!({"status": 401}), "transient"),
+        (json!({"timeout": 5}), "transient"),
+        (json!({"cut": "before"}), "transient"),
+        (json!({"cut": "after"}), "transient"),
+        (json!({"garbage": true}), "garbage"),
+        (json!({"status": 403, "code": "AuthorizationFailed"}), "forbidden"),
+        (json!({"status": 404, "code": "ResourceNotFound"}), "not found"),
+        (json!({"status": 409, "code": "OperationNotAllowed"}), "busy"),
+        (json!({"status": 412, "code": "EtagMismatch"}), "changed"),
+        (json!({"status": 400, "code": "BadRequest"}), "refused"),
+    ];
+    for (action, expected) in cases {
+        world.fault(json!({"method": "GET", "cluster": "c"}), action.clone()).await;
+        let deadline = Instant::now() + DEADLINE;
+        // A 429 closes the client's own budget: such errors are no calls.
+        let error = loop {
+            match world.client.get(&id).await {
+                Err(UpstreamError::Transient { after, detail }) if detail.code == "TooManyRequests" => {
+                    assert!(Instant::now() < deadline);
+                    tokio::time::sleep(after.unwrap()).await;
+                }
+                other => break other.expect_err(expected),
+            }
+        };
+        let shown = match &error {
+            UpstreamError::Transient { after: Some(after), .. } => format!("transient {}s", after.as_secs()),
+            UpstreamError::Transient { after: None, .. } => "transient".to_owned(),
+            UpstreamError::Busy(_) => "busy".to_owned(),
+            UpstreamError::Changed(_) => "changed".to_owned(),
+            UpstreamError::Refused(_) => "refused".to_owned(),
+            UpstreamError::NotFound(_) => "not found".to_owned(),
+            UpstreamError::Forbidden(_) => "forbidden".to_owned(),
+            UpstreamError::Garbage(_) => "garbage".to_owned(),
+        };
+        assert_eq!(shown, expected, "{action}: {error:?}");
+    }
+    assert!(matches!(world.client.get(&cluster("nobody")).await, Err(UpstreamError::NotFound(_))));
+}
+
+#[tokio::test]
+async fn refusals_to_begin() {
+    let world = World::new(config(0.2)).await;
+    let id = world.add("c", "eastus").await;
+    let to = |version: &str| UpgradeAction::ControlPlane { kubernetes_version: version.to_owned() };
+    let seen = world.client.get(&id).await.unwrap();
+    let two = world.client.begin(&id, &seen, &to("1.34.0")).await;
+    assert!(matches!(two, Err(UpstreamError::Refused(_))), "{two:?}");
+    world.control("PATCH", "clusters/c", json!({"tags": {"a": "b"}})).await;
+    let stale = world.client.begin(&id, &seen, &to("1.33.2")).await;
+    assert!(matches!(stale, Err(UpstreamError::Changed(_))), "{stale:?}");
+    world.control("PATCH", "clusters/c", json!({"outsideOperation": {"seconds": 600}})).await;
+    let seen = world.client.get(&id).await.unwrap();
+    let busy = world.client.begin(&id, &seen, &to("1.33.2")).await;
+    assert!(matches!(busy, Err(UpstreamError::Busy(_))), "{busy:?}");
+    let stopped = world.add("stopped", "eastus").await;
+    world.control("PATCH", "clusters/stopped", json!({"powerState": "Stopped"})).await;
+    let seen = world.client.get(&stopped).await.unwrap();
+    assert!(seen.cluster.stopped);
+    let refused = world.client.begin(&stopped, &seen, &to("1.33.2")).await;
+    assert!(matches!(refused, Err(UpstreamError::Refused(_))), "{refused:?}");
+}
+
+#[tokio::test]
+async fn hundreds_in_flight_in_one_subscription_stay_within_the_limits() {
+    const MANY: usize = 300;
+    let world = World::new(Config { clusters: MANY, enforce_throttles: true, ..config(1.0) }).await;
+    let all = world.client.list(SUBSCRIPTION).await.unwrap();
+    assert!(all.len() > 200, "{}", all.len());
+    let wanted = goal(ControlPlaneOnly, Some("1.33.2"), ImageGoal::Latest);
+    let outcomes = join_all(all.iter().map(|cluster| {
+        let (id, wanted, world) = (cluster.id.parse().unwrap(), &wanted, &world);
+        async move {
+            let mut retried = 0;
+            (world.upgrade(&id, wanted, &mut retried).await, retried)
+        }
+    }))
+    .await;
+    for (outcome, retried) in outcomes {
+        assert!(matches!(outcome, Outcome::Completed { .. }) && retried == 0, "{retried} {outcome:?}");
+    }
+    assert!(world.client.left(Class::List, SUBSCRIPTION) > 0.8, "lists are shared");
+}
+
+/// Answers every request with these bytes, and counts the requests.
+async fn canned(answer: String) -> (String, Arc<std::sync::atomic::AtomicU32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let served = count.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            served.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let mut request = [0; 16 << 10];
+            _ = stream.read(&mut request).await;
+            _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (base, count)
+}
+
+fn http(status: &str, headers: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn the_token_goes_nowhere_else() {
+    let (elsewhere, visits) = canned(http("200 OK", "", "{}")).await;
+    let (base, _) = canned(http("307 Temporary Redirect", &format!("location: {elsewhere}/x\r\n"), "")).await;
+    assert!(matches!(client(&base).get(&cluster("c")).await, Err(UpstreamError::Garbage(_))));
+    assert_eq!(client(&base).poll(SUBSCRIPTION, &format!("{elsewhere}/operations/1")).await, Ok(Progress::Gone));
+    let page = json!({"value": [], "nextLink": format!("{elsewhere}/page2")}).to_string();
+    let (base, _) = canned(http("200 OK", "", &page)).await;
+    assert!(matches!(client(&base).list(SUBSCRIPTION).await, Err(UpstreamError::Garbage(_))));
+    assert_eq!(visits.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn answers_out_of_the_ordinary() {
+    let get = async |answer| client(&canned(answer).await.0).get(&cluster("c")).await;
+    for body in ["", "{}", "[]", "null", r#"{"location": 5}"#, "<html>"] {
+        assert!(matches!(get(http("200 OK", "", body)).await, Err(UpstreamError::Garbage(_))), "{body}");
+    }
+    let huge = format!(r#"{{"location":"x","padding":"{}"}}"#, "x".repeat(5 << 20));
+    let answer = get(http("200 OK", "", &huge)).await;
+    assert!(matches!(answer, Err(UpstreamError::Garbage(_))), "{:?}", answer.map(|seen| seen.cluster));
+    // A gateway's error page is still an answer with a status.
+    let Err(UpstreamError::Transient { after, detail }) =
+        get(http("502 Bad Gateway", "retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n", "<html>")).await
+    else {
+        panic!()
+    };
+    assert_eq!((after, detail.code.as_ref()), (Some(Duration::ZERO), "Http502"));
+    assert!(matches!(client("http://127.0.0.1:1").get(&cluster("c")).await, Err(UpstreamError::Transient { .. })));
+    assert!(ArmClient::new(&Settings::new("ftp://x"), Arc::new(StaticToken::new("t".to_owned().into()))).is_err());
+}

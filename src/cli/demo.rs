@@ -81,16 +81,17 @@ impl Demo {
         let claims = TokenClaims::local_user(settings.tenant_id, TOKEN_LIFETIME);
         let token: SecretString = LocalKey::load_or_create(&settings.data_dir)?.mint(&claims, Timestamp::now())?.into();
         let service = format!("http://{}", settings.listen);
-        println!("Starting: PostgreSQL in {}, emulator of AKS on {arm}, service on {service}", settings.data_dir.display());
+        println!(
+            "Starting: PostgreSQL in {}, emulator of AKS on {arm}, service on {service}",
+            settings.data_dir.display()
+        );
 
-        let config = Config {
-            clusters: self.world.clusters,
-            upgrade_seconds: self.world.upgrade_seconds,
-            ..Config::default()
-        };
+        let config =
+            Config { clusters: self.world.clusters, upgrade_seconds: self.world.upgrade_seconds, ..Config::default() };
         // The service ends first: it uses the emulator.
         let (emulator_stop, service_stop) = (CancellationToken::new(), stop.child_token());
-        let emulator = tokio::spawn(azure_emulator::Emulator::new(config).serve(emulator_listener, emulator_stop.clone()));
+        let emulator =
+            tokio::spawn(azure_emulator::Emulator::new(config).serve(emulator_listener, emulator_stop.clone()));
         let mut serving = tokio::spawn(app::serve(settings, ServeOptions { worker: true }, service_stop.clone()));
 
         let sample = SampleFleet::new(&service, &arm, token.clone());

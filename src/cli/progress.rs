@@ -146,9 +146,8 @@ fn group_message(group: &UpdateGroupStatus) -> String {
     }
     let troubled =
         group.members.iter().filter(|member| matches!(member.status.state, UpdateState::Failed | UpdateState::Pending));
-    parts.extend(
-        troubled.map(|member| format!("{}: {}", member.name, told(&member.status, member.message.as_deref()))),
-    );
+    parts
+        .extend(troubled.map(|member| format!("{}: {}", member.name, told(&member.status, member.message.as_deref()))));
     parts.join(" · ")
 }
 

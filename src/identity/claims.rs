@@ -105,7 +105,8 @@ mod tests {
         assert_eq!(v2_app, v1_app);
         let nameless_user = caller(json!({"oid": OID, "azp": "cli", "scp": "user_impersonation"})).unwrap();
         assert_eq!((nameless_user.kind, nameless_user.display_name().as_str()), (CallerKind::User, OID));
-        let identity = caller(json!({"oid": OID, "appid": "id", "idtyp": "app", "xms_mirid": "/subscriptions/s"})).unwrap();
+        let identity =
+            caller(json!({"oid": OID, "appid": "id", "idtyp": "app", "xms_mirid": "/subscriptions/s"})).unwrap();
         assert_eq!(identity.kind, CallerKind::ManagedIdentity);
     }
 

@@ -188,8 +188,10 @@ impl Verifier {
     fn refuse(&self, code: &'static str, message: impl Into<String>) -> ArmError {
         let message = message.into();
         // A quoted-string takes neither quotes nor control characters, and messages repeat what the token said.
-        let description: String =
-            message.chars().map(|c| if c == '"' || c == '\\' || !(' '..='~').contains(&c) { '\'' } else { c }).collect();
+        let description: String = message
+            .chars()
+            .map(|c| if c == '"' || c == '\\' || !(' '..='~').contains(&c) { '\'' } else { c })
+            .collect();
         let challenge = format!(
             "Bearer authorization_uri=\"{}\", error=\"invalid_token\", error_description=\"{description}\"",
             self.authorization_uri

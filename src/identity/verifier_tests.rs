@@ -52,7 +52,10 @@ impl World {
         let (name, challenge) = &error.headers()[0];
         assert_eq!(name, WWW_AUTHENTICATE);
         let challenge = challenge.to_str().unwrap();
-        assert!(challenge.starts_with("Bearer authorization_uri=\"https://h/adfs\", error=\"invalid_token\""), "{challenge}");
+        assert!(
+            challenge.starts_with("Bearer authorization_uri=\"https://h/adfs\", error=\"invalid_token\""),
+            "{challenge}"
+        );
         assert!(!challenge.contains("claims="), "clients would ask for a new token");
         (error.detail().code.to_string(), error.detail().message.clone())
     }
@@ -110,7 +113,8 @@ fn refuses_garbage() {
     let world = World::new();
     let good = world.sign(&good());
     let cut = &good[..good.len() - 4];
-    for header in ["Bearer x", "Bearer ..", "Bearer a.b.c", "Bearer é.é.é", "Bearer \u{0}", cut, &format!("{good}.x")] {
+    for header in ["Bearer x", "Bearer ..", "Bearer a.b.c", "Bearer é.é.é", "Bearer \u{0}", cut, &format!("{good}.x")]
+    {
         assert_eq!(world.code(header), "InvalidAuthenticationToken", "{header}");
     }
     assert_eq!(world.code(&world.sign(&json!([]))), "InvalidAuthenticationToken");
@@ -159,7 +163,9 @@ fn refuses_other_issuers_tenants_and_audiences() {
     ] {
         assert_eq!(world.code(&world.sign(&with(field, value.clone()))), "InvalidAuthenticationTokenTenant", "{value}");
     }
-    for audience in [json!("https://graph.microsoft.com"), json!("https://management.azure.com/x"), json!([]), json!(null)] {
+    for audience in
+        [json!("https://graph.microsoft.com"), json!("https://management.azure.com/x"), json!([]), json!(null)]
+    {
         let (code, message) = world.refusal(&world.sign(&with("aud", audience.clone())));
         assert_eq!(code, "InvalidAuthenticationTokenAudience", "{audience}");
         assert!(message.contains("'https://management.azure.com'"), "{message}");

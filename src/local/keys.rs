@@ -45,7 +45,9 @@ pub enum KeyError {
         source: io::Error,
     },
     /// There is a file, but no key in it.
-    #[error("{0} holds no P-256 private key in PKCS #8 PEM; remove it and a new key is made (tokens of the old one end)")]
+    #[error(
+        "{0} holds no P-256 private key in PKCS #8 PEM; remove it and a new key is made (tokens of the old one end)"
+    )]
     NotAKey(PathBuf),
     /// The key could not be used or encoded.
     #[error("cannot {0} with the local key")]
@@ -130,7 +132,8 @@ impl LocalKey {
         let public = secret.public_key();
         let private_der = secret.to_pkcs8_der().map_err(|_| unusable())?;
         let public_pem = public.to_public_key_pem(LineEnding::LF).map_err(|_| unusable())?;
-        let kid: String = Sha256::digest(public_pem.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let kid: String =
+            Sha256::digest(public_pem.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
         let decoding = DecodingKey::from_ec_pem(public_pem.as_bytes()).map_err(|_| unusable())?;
         Ok(Self {
             signing: EncodingKey::from_ec_der(private_der.as_bytes()),

@@ -82,7 +82,7 @@ pub enum SampleError {
         detail: String,
     },
     /// It took too long.
-    #[error("{0} took longer than {} s", PATIENCE.as_secs())]
+    #[error("{0} took longer than {patience} s", patience = PATIENCE.as_secs())]
     TooLate(String),
     /// There is nothing to upgrade, or nothing to upgrade to.
     #[error("no sample fleet: {0}")]
@@ -351,10 +351,10 @@ impl SampleFleet {
             let status = self.status(run).await?;
             show(&status);
             match status.status.state {
-                ended @ (UpdateState::Completed
-                | UpdateState::Failed
-                | UpdateState::Stopped
-                | UpdateState::Skipped) => return Ok(ended),
+                ended
+                @ (UpdateState::Completed | UpdateState::Failed | UpdateState::Stopped | UpdateState::Skipped) => {
+                    return Ok(ended);
+                }
                 UpdateState::NotStarted | UpdateState::Running | UpdateState::Stopping | UpdateState::Pending => {
                     sleep(POLL).await;
                 }
@@ -392,3 +392,6 @@ fn run_path(run: &str) -> String {
 fn read<T: DeserializeOwned>(url: &str, expected: &'static str, value: Value) -> Result<T, SampleError> {
     serde_json::from_value(value).map_err(|source| SampleError::Unexpected { url: url.to_owned(), expected, source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -92,7 +92,8 @@ fn updates(clusters: &[Cluster], published: &[BTreeSet<String>]) -> Result<(Valu
     let (Some(oldest), Some(newest)) = (oldest, newest) else {
         return Err(SampleError::NoPlan("there are no clusters"));
     };
-    let reachable = published.first().into_iter().flatten().filter(|text| published.iter().all(|set| set.contains(*text)));
+    let reachable =
+        published.first().into_iter().flatten().filter(|text| published.iter().all(|set| set.contains(*text)));
     let mut reachable: Vec<KubernetesVersion> = reachable
         .filter_map(|text| text.parse().ok())
         .filter(|version: &KubernetesVersion| {
@@ -100,15 +101,12 @@ fn updates(clusters: &[Cluster], published: &[BTreeSet<String>]) -> Result<(Valu
         })
         .collect();
     reachable.sort_unstable();
-    let full = |version: &KubernetesVersion| {
-        json!({"upgrade": {"type": "Full", "kubernetesVersion": version.to_string()}, "nodeImageSelection": {"type": "Latest"}})
-    };
+    let full = |version: &KubernetesVersion| json!({"upgrade": {"type": "Full", "kubernetesVersion": version.to_string()}, "nodeImageSelection": {"type": "Latest"}});
     match reachable.as_slice() {
         [.., first, second] => Ok((full(first), full(second))),
-        [only] => Ok((
-            full(only),
-            json!({"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": {"type": "Latest"}}),
-        )),
+        [only] => {
+            Ok((full(only), json!({"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": {"type": "Latest"}})))
+        }
         [] => Err(SampleError::NoPlan("no newer version is in all regions")),
     }
 }
@@ -133,7 +131,8 @@ mod tests {
 
     #[test]
     fn twelve_clusters_make_three_stages() {
-        let published = versions(&[&["1.32.5", "1.32.7", "1.33.2", "1.33.5", "1.34.0"], &["1.32.7", "1.33.2", "1.33.5"]]);
+        let published =
+            versions(&[&["1.32.5", "1.32.7", "1.33.2", "1.33.5", "1.34.0"], &["1.32.7", "1.33.2", "1.33.5"]]);
         let plan = Plan::of(clusters(12), &published).unwrap();
         assert_eq!(plan.members.iter().filter(|member| member.group == "canary").count(), 2);
         assert_eq!(plan.members[0].name, "aks-1");
@@ -151,7 +150,10 @@ mod tests {
         assert_eq!(one.members[0].group, "canary");
         assert_eq!(one.strategy["stages"].as_array().unwrap().len(), 1);
         assert_eq!(one.second["upgrade"]["type"], "NodeImageOnly");
-        assert_eq!(Plan::of(clusters(2), &versions(&[&["1.33.2"]])).unwrap().members[1].group, "production-swedencentral");
+        assert_eq!(
+            Plan::of(clusters(2), &versions(&[&["1.33.2"]])).unwrap().members[1].group,
+            "production-swedencentral"
+        );
         assert!(matches!(Plan::of(clusters(0), &[]), Err(SampleError::NoPlan(_))));
         for none in [versions(&[&["1.34.0"]]), versions(&[&["1.33.2"], &["1.33.5"]]), versions(&[&["1.32.7"]])] {
             assert!(matches!(Plan::of(clusters(3), &none), Err(SampleError::NoPlan(_))), "{none:?}");

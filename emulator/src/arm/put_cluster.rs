@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Answer, check_cluster_free, check_running, following, region};
 use crate::call::{Body, Call, Note, Reply};
 use crate::catalogue::{self, Region};
-use crate::cluster::{Cluster, cluster_settings, image_family};
+use crate::cluster::{Cluster, cluster_settings, image_family, is_broken};
 use crate::errors::ArmError;
 use crate::operations::{Begin, Effect};
 use crate::rules;
@@ -41,7 +41,10 @@ enum PoolChange {
     Keep,
 }
 
-fn profiles(properties: &Map<String, Value>) -> Result<Option<Vec<(String, Map<String, Value>)>>, ArmError> {
+/// Lower-cased name, and the profile as sent.
+type Profile = (String, Map<String, Value>);
+
+fn profiles(properties: &Map<String, Value>) -> Result<Option<Vec<Profile>>, ArmError> {
     const TARGET: &str = "properties.agentPoolProfiles";
     let list = match properties.get("agentPoolProfiles") {
         None | Some(Value::Null) => return Ok(None),
@@ -64,7 +67,7 @@ pub(super) fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a st
 }
 
 /// What the caller is after, told from the texts alone so that refusals are logged with it as well.
-fn intent(cluster: &Cluster, wanted: &str, profiles: Option<&[(String, Map<String, Value>)]>) -> &'static str {
+fn intent(cluster: &Cluster, wanted: &str, profiles: Option<&[Profile]>) -> &'static str {
     let differs = |wanted: &str, wish: &str, version: Version| wanted != wish && wanted != version.to_string();
     let pools = profiles.unwrap_or_default().iter().any(|(name, profile)| {
         let (Some(pool), Some(wanted)) = (cluster.pool(name), text(profile, "orchestratorVersion")) else {
@@ -192,7 +195,7 @@ fn answer(world: &mut World, call: &Call, key: &str, status: StatusCode, id: uui
 
 fn plan_pools(
     cluster: &Cluster,
-    profiles: &[(String, Map<String, Value>)],
+    profiles: &[Profile],
     control_plane: Version,
     region: &Region,
 ) -> Result<Vec<PoolPlan>, ArmError> {
@@ -201,8 +204,11 @@ fn plan_pools(
         let message = format!("Agent pool '{}' is missing. Delete agent pools with the agent pool API.", missing.name);
         return Err(ArmError::invalid(TARGET, message));
     }
-    let plans = profiles.iter().map(|(name, profile)| {
+    let plans = profiles.iter().enumerate().map(|(at, (name, profile))| {
         super::pools::check_name(name)?;
+        if profiles.iter().take(at).any(|(earlier, _)| earlier == name) {
+            return Err(ArmError::invalid(TARGET, format!("Agent pool '{name}' is given twice.")));
+        }
         let before = cluster.pool(name);
         let current = before.map(|pool| pool.version);
         let wish = match (text(profile, "orchestratorVersion"), before) {
@@ -213,7 +219,9 @@ fn plan_pools(
         let version = rules::pool(current, &wish, control_plane, region)?;
         let change = match before {
             None => PoolChange::New,
-            Some(pool) if pool.version != version || pool.is_broken() => PoolChange::Upgrade,
+            Some(pool) if pool.version != version || (pool.is_broken() && is_broken(&cluster.state)) => {
+                PoolChange::Upgrade
+            }
             Some(_) => PoolChange::Keep,
         };
         Ok(PoolPlan { name: name.clone(), profile: profile.clone(), wish, version, change })

@@ -1,4 +1,5 @@
-//! What only a local world needs: keys that sign its tokens, and a sample fleet.
+//! What only a local world needs: a private PostgreSQL, keys that sign its tokens, and a sample fleet.
 
 pub mod keys;
+pub mod postgres;
 pub mod sample;

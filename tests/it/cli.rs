@@ -139,17 +139,6 @@ fn a_taken_port_is_told_in_one_line() {
 }
 
 #[test]
-fn the_demo_leaves_other_peoples_directories_alone() {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::write(dir.path().join("precious"), "").unwrap();
-    let data = dir.path().to_str().unwrap();
-    let args = ["demo", "--data-dir", data, "--listen", "127.0.0.1:0", "--emulator-listen", "127.0.0.1:0"];
-    let line = complaint(&run(&args, &[]), 1);
-    assert!(line.contains("choose another --data-dir"), "{line}");
-    assert!(dir.path().join("precious").exists());
-}
-
-#[test]
 fn tokens_come_from_one_key_in_the_data_directory() {
     let (mut command, dir) = fleet_manager(&["token", "--expires-in", "90m", "--app-id", "robot"]);
     let first = command.output().unwrap();

@@ -1,4 +1,9 @@
 //! The one integration binary: modules share one link step and one harness.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+// `pub` here is for the other modules of this binary, and what its helpers cannot do fails the test.
+#![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cli;
+mod harness;
+mod local_postgres;
+mod work;

@@ -1,0 +1,147 @@
+//! One execution of a job, as its handler sees it.
+
+use super::Settings;
+use super::settle::{self, Outcome, Settlement};
+use jiff::Timestamp;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// One claimed execution of a job. Valid as long as its lease.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The job's row.
+    pub id: i64,
+    /// The job's kind.
+    pub kind: &'static str,
+    /// What the job is about.
+    pub subject: String,
+    /// What the enqueuer gave along.
+    pub payload: serde_json::Value,
+    /// Correlation with what caused the job.
+    pub trace: Option<String>,
+    /// The fencing token: which claim of this job it is, from 1.
+    pub attempt: i64,
+    /// Consecutive failures before this attempt.
+    pub failures: u32,
+    /// When the job was first enqueued (or revived).
+    pub enqueued_at: Timestamp,
+    /// Since when this attempt was due.
+    pub due_at: Timestamp,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) settled: Mutex<Option<Settlement>>,
+}
+
+/// Why a fenced transaction was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum FenceError {
+    /// The job was cancelled, given back or taken over. Stop; whatever is returned is dropped.
+    #[error("the lease of this attempt is lost")]
+    LeaseLost,
+    /// The database did not answer as expected.
+    #[error("checking the lease of an attempt")]
+    Database(#[from] sqlx::Error),
+}
+
+impl Attempt {
+    /// Begins a transaction that commits only under this attempt's lease: until it ends, nobody can claim, remove or cancel
+    /// the job (heartbeats and enqueuing it again are not held up). Keep it short.
+    ///
+    /// To enqueue this very job again from inside, use this transaction or [`Outcome::Again`].
+    ///
+    /// # Errors
+    /// [`FenceError::LeaseLost`] if the attempt may not write any more.
+    pub async fn begin(&self, pool: &PgPool) -> Result<Transaction<'static, Postgres>, FenceError> {
+        let mut tx = pool.begin().await?;
+        // A key-share lock conflicts with exactly what would end the lease: claiming, removing and cancelling.
+        let held = sqlx::query(
+            "SELECT FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled FOR KEY SHARE",
+        )
+        .bind(self.id)
+        .bind(self.attempt)
+        .fetch_optional(&mut *tx)
+        .await?;
+        match held {
+            Some(_) => Ok(tx),
+            None => Err(FenceError::LeaseLost),
+        }
+    }
+
+    /// Settles the job inside the handler's own transaction, so that its effects and the job's end are one. After the
+    /// commit the handler returns [`Outcome::Settled`].
+    ///
+    /// # Errors
+    /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
+    pub async fn settle(&self, tx: &mut PgConnection, outcome: Outcome) -> Result<(), FenceError> {
+        match settle::settle(tx, self, &outcome).await? {
+            Settlement::Lost => Err(FenceError::LeaseLost),
+            settlement => {
+                *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(settlement);
+                Ok(())
+            }
+        }
+    }
+
+    /// What [`Attempt::settle`] has settled, if it was called.
+    pub(crate) fn settlement(&self) -> Option<Settlement> {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Cancelled when the lease is lost, the job cancelled, or the process stops without waiting any longer. The handler
+    /// itself is dropped at that moment; the token is for what it has started elsewhere.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lease.lost
+    }
+
+    /// How long the attempt may certainly go on if no renewal succeeds from now on.
+    pub fn lease_remaining(&self) -> Duration {
+        self.lease.deadline().saturating_duration_since(Instant::now())
+    }
+}
+
+/// The local side of a lease: until when it is safe to act. Counted from *before* the statement that took it was sent, and
+/// ending earlier than the lease in the database.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    deadline: Mutex<Instant>,
+    pub(crate) lost: CancellationToken,
+}
+
+impl Lease {
+    pub(crate) fn new(sent: Instant, length: Duration) -> Self {
+        Self { deadline: Mutex::new(Self::end(sent, length)), lost: CancellationToken::new() }
+    }
+
+    pub(crate) fn renewed(&self, sent: Instant, length: Duration) {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner) = Self::end(sent, length);
+    }
+
+    /// A tenth is left for the handler to be dropped and for clocks that do not tick alike.
+    fn end(sent: Instant, length: Duration) -> Instant {
+        sent + length.mul_f64(0.9)
+    }
+
+    fn deadline(&self) -> Instant {
+        *self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns once the lease is lost, and marks it so.
+    pub(crate) async fn ended(&self) {
+        let expired = async {
+            loop {
+                let deadline = self.deadline();
+                if deadline <= Instant::now() {
+                    break;
+                }
+                tokio::time::sleep_until(deadline).await;
+            }
+        };
+        tokio::select! {
+            () = self.lost.cancelled() => {}
+            () = expired => self.lost.cancel(),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Putting jobs in and taking them out, in the caller's transaction.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::PgConnection;
+
+/// The `NOTIFY` channel that wakes workers. Its messages are empty: they say "look", not what for.
+pub const CHANNEL: &str = "jobs";
+
+/// A job to be enqueued: what kind, about what, and from when on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewJob {
+    kind: &'static str,
+    subject: String,
+    run_at: Option<Timestamp>,
+    payload: serde_json::Value,
+    trace: Option<String>,
+}
+
+impl NewJob {
+    /// A job that is due at once. `kind` selects the handler, `subject` says what about; neither may be empty, and the two
+    /// together are its name.
+    pub fn new(kind: &'static str, subject: impl Into<String>) -> Self {
+        Self { kind, subject: subject.into(), run_at: None, payload: serde_json::Value::Null, trace: None }
+    }
+
+    /// Not before `at`, by the database's clock.
+    #[must_use]
+    pub fn run_at(mut self, at: Timestamp) -> Self {
+        self.run_at = Some(at);
+        self
+    }
+
+    /// What the handler cannot find out from the subject. Keep it small; of two enqueues the later one's payload counts.
+    #[must_use]
+    pub fn payload(mut self, payload: serde_json::Value) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// Correlates the job with what caused it; part of every log line of its attempts.
+    #[must_use]
+    pub fn trace(mut self, trace: impl Into<String>) -> Self {
+        self.trace = Some(trace.into());
+        self
+    }
+}
+
+/// Enqueues one job in the caller's transaction. See [`enqueue_all`].
+///
+/// # Errors
+/// As the database reports them: an empty name violates a constraint.
+pub async fn enqueue(conn: &mut PgConnection, job: NewJob) -> Result<(), sqlx::Error> {
+    enqueue_all(conn, std::slice::from_ref(&job)).await
+}
+
+/// Enqueues many jobs in one statement of the caller's transaction.
+///
+/// A job that exists already goes at the earlier of both times; while it is being executed, it goes once more afterwards;
+/// if it had failed for good, it starts afresh. Workers are notified (on commit) if something is due within a minute;
+/// what is due later they find by themselves.
+///
+/// # Errors
+/// As the database reports them: an empty name violates a constraint.
+pub async fn enqueue_all(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<(), sqlx::Error> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let kinds: Vec<&str> = jobs.iter().map(|job| job.kind).collect();
+    let subjects: Vec<&str> = jobs.iter().map(|job| job.subject.as_str()).collect();
+    let times: Vec<Option<jiff_sqlx::Timestamp>> = jobs.iter().map(|job| job.run_at.map(|at| at.to_sqlx())).collect();
+    let payloads: Vec<&serde_json::Value> = jobs.iter().map(|job| &job.payload).collect();
+    let traces: Vec<Option<&str>> = jobs.iter().map(|job| job.trace.as_deref()).collect();
+    // Rows are locked in order of their names, so that two callers with overlapping jobs do not deadlock. A row under lease
+    // needs no waking: whoever settles it sees the new time.
+    sqlx::query(
+        "WITH stored AS (
+             INSERT INTO jobs (kind, subject, run_at, payload, trace)
+             SELECT DISTINCT ON (kind, subject) kind, subject, coalesce(run_at, now()), payload, trace
+               FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::jsonb[], $5::text[])
+                 AS new (kind, subject, run_at, payload, trace)
+              ORDER BY kind, subject, coalesce(run_at, now())
+             ON CONFLICT (kind, subject) DO UPDATE
+                SET run_at = least(jobs.run_at, excluded.run_at),
+                    payload = excluded.payload,
+                    trace = coalesce(excluded.trace, jobs.trace),
+                    enqueued_at = CASE WHEN jobs.failed_at IS NULL THEN jobs.enqueued_at ELSE now() END,
+                    failures = CASE WHEN jobs.failed_at IS NULL THEN jobs.failures ELSE 0 END,
+                    failed_at = NULL
+             RETURNING run_at, lease_until)
+         SELECT pg_notify($6, '') FROM stored
+          WHERE lease_until IS NULL AND run_at <= now() + interval '60 s' LIMIT 1",
+    )
+    .bind(kinds)
+    .bind(subjects)
+    .bind(times)
+    .bind(payloads)
+    .bind(traces)
+    .bind(CHANNEL)
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// Takes the job back, in the caller's transaction: it is removed, or, if it is being executed, the attempt is told
+/// ([`Attempt::lost`](super::Attempt::lost), at the next heartbeat) and its result dropped. Waits for a fenced transaction
+/// of the job that is open right now; after the commit no other one succeeds. Returns whether there was such a job.
+///
+/// # Errors
+/// As the database reports them.
+pub async fn cancel(conn: &mut PgConnection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
+    let cancelled = sqlx::query(
+        "WITH held AS MATERIALIZED (
+             SELECT id, lease_until FROM jobs WHERE kind = $1 AND subject = $2 FOR UPDATE),
+         removed AS (
+             DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))),
+         marked AS (
+             UPDATE jobs SET cancelled = true, run_at = NULL
+              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL)))
+         SELECT id FROM held",
+    )
+    .bind(kind)
+    .bind(subject)
+    .fetch_all(conn)
+    .await?;
+    Ok(!cancelled.is_empty())
+}
+
+/// [`cancel`] for all jobs of a kind whose subject starts with `prefix`. Returns how many there were.
+///
+/// # Errors
+/// As the database reports them.
+pub async fn cancel_prefix(conn: &mut PgConnection, kind: &str, prefix: &str) -> Result<usize, sqlx::Error> {
+    let cancelled = sqlx::query(
+        "WITH held AS MATERIALIZED (
+             SELECT id, lease_until FROM jobs WHERE kind = $1 AND subject ^@ $2 ORDER BY subject FOR UPDATE),
+         removed AS (
+             DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))),
+         marked AS (
+             UPDATE jobs SET cancelled = true, run_at = NULL
+              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL)))
+         SELECT id FROM held",
+    )
+    .bind(kind)
+    .bind(prefix)
+    .fetch_all(conn)
+    .await?;
+    Ok(cancelled.len())
+}

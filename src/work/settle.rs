@@ -1,0 +1,207 @@
+//! Ending an attempt: what a handler answers, and the one statement it becomes.
+
+use super::Attempt;
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx as _;
+use sqlx::{Connection as _, PgConnection};
+use std::time::Duration;
+
+/// Errors are kept in the job's row for people to read; this many characters of them.
+const ERROR_CHARS: usize = 4_000;
+
+/// No job waits longer than this (ten years): an absurd `Retry-After` must not overflow the database's arithmetic.
+const LONGEST_DELAY: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// What a handler answers.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The job is finished and removed.
+    Done,
+    /// Not finished, and nothing is wrong: go again at this time. Consecutive failures start from zero.
+    Again {
+        /// When, by the database's clock.
+        at: Timestamp,
+    },
+    /// [`Outcome::Again`], this long from now.
+    AgainAfter {
+        /// How long to wait.
+        delay: Duration,
+    },
+    /// The attempt failed and may succeed later.
+    Retry {
+        /// Why, for people; kept in the row.
+        error: String,
+        /// How long to wait, if the upstream said so; otherwise the back-off decides.
+        after: Option<Duration>,
+    },
+    /// The job failed for good; its row stays, with the reason.
+    Fail {
+        /// Why, for people; kept in the row.
+        error: String,
+    },
+    /// The handler has settled the job itself, by [`Attempt::settle`].
+    Settled,
+}
+
+/// What became of the job when an attempt was settled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Settlement {
+    /// The job is finished or given up.
+    Ended,
+    /// The job goes again in this time.
+    Goes(Duration),
+    /// The lease was lost: nothing was changed.
+    Lost,
+}
+
+/// Settles an attempt with an outcome that is not [`Outcome::Settled`] (which changes nothing).
+pub(crate) async fn settle(
+    conn: &mut PgConnection,
+    attempt: &Attempt,
+    outcome: &Outcome,
+) -> Result<Settlement, sqlx::Error> {
+    let failures = attempt.failures.saturating_add(1);
+    match outcome {
+        Outcome::Done => finish(conn, attempt).await,
+        Outcome::Again { at } => reschedule(conn, attempt, When::At(*at), 0, None).await,
+        Outcome::AgainAfter { delay } => reschedule(conn, attempt, When::After(*delay), 0, None).await,
+        Outcome::Retry { error, .. } if failures >= attempt.settings.max_failures => {
+            give_up(conn, attempt, failures, error).await
+        }
+        Outcome::Retry { error, after } => {
+            let delay = after.unwrap_or_else(|| attempt.settings.backoff.wait(failures, rand::random()));
+            reschedule(conn, attempt, When::After(delay), failures, Some(error)).await
+        }
+        Outcome::Fail { error } => give_up(conn, attempt, failures, error).await,
+        Outcome::Settled => Ok(Settlement::Ended),
+    }
+}
+
+enum When {
+    At(Timestamp),
+    After(Duration),
+}
+
+async fn finish(conn: &mut PgConnection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
+    let removed =
+        sqlx::query("DELETE FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND run_at IS NULL")
+            .bind(attempt.id)
+            .bind(attempt.attempt)
+            .execute(&mut *conn)
+            .await?;
+    if removed.rows_affected() > 0 { Ok(Settlement::Ended) } else { drop_result(conn, attempt).await }
+}
+
+async fn reschedule(
+    conn: &mut PgConnection,
+    attempt: &Attempt,
+    when: When,
+    failures: u32,
+    error: Option<&str>,
+) -> Result<Settlement, sqlx::Error> {
+    let (at, after) = match when {
+        When::At(at) => (Some(at.to_sqlx()), None),
+        When::After(delay) => (None, Some(delay.min(LONGEST_DELAY).as_secs_f64())),
+    };
+    let due_in: Option<f64> = sqlx::query_scalar(
+        "UPDATE jobs
+            SET lease_owner = NULL, lease_until = NULL, failures = $5, last_error = $6,
+                run_at = least(run_at, coalesce($3, clock_timestamp() + make_interval(secs => $4)))
+          WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled
+         RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
+    )
+    .bind(attempt.id)
+    .bind(attempt.attempt)
+    .bind(at)
+    .bind(after)
+    .bind(failures.cast_signed())
+    .bind(error.map(storable))
+    .fetch_optional(&mut *conn)
+    .await?;
+    match due_in {
+        Some(seconds) => Ok(Settlement::Goes(seconds_from_now(seconds))),
+        None => drop_result(conn, attempt).await,
+    }
+}
+
+/// Terminal, unless somebody has enqueued the job again during the attempt: that is a new wish, with a fresh count.
+async fn give_up(
+    conn: &mut PgConnection,
+    attempt: &Attempt,
+    failures: u32,
+    error: &str,
+) -> Result<Settlement, sqlx::Error> {
+    let due_in: Option<Option<f64>> = sqlx::query_scalar(
+        "UPDATE jobs
+            SET lease_owner = NULL, lease_until = NULL, last_error = $4,
+                failures = CASE WHEN run_at IS NULL THEN $3 ELSE 0 END,
+                failed_at = CASE WHEN run_at IS NULL THEN clock_timestamp() END
+          WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled
+         RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
+    )
+    .bind(attempt.id)
+    .bind(attempt.attempt)
+    .bind(failures.cast_signed())
+    .bind(storable(error))
+    .fetch_optional(&mut *conn)
+    .await?;
+    match due_in {
+        Some(Some(seconds)) => Ok(Settlement::Goes(seconds_from_now(seconds))),
+        Some(None) => Ok(Settlement::Ended),
+        None => drop_result(conn, attempt).await,
+    }
+}
+
+/// The rare rest: the job was cancelled or enqueued again during the attempt, or the lease is lost.
+async fn drop_result(conn: &mut PgConnection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
+    let mut tx = conn.begin().await?;
+    let goes_again: Option<bool> = sqlx::query_scalar(
+        "SELECT run_at IS NOT NULL FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL FOR UPDATE",
+    )
+    .bind(attempt.id)
+    .bind(attempt.attempt)
+    .fetch_optional(&mut *tx)
+    .await?;
+    let settlement = match goes_again {
+        None => Settlement::Lost,
+        Some(false) => {
+            sqlx::query("DELETE FROM jobs WHERE id = $1").bind(attempt.id).execute(&mut *tx).await?;
+            Settlement::Ended
+        }
+        Some(true) => {
+            let seconds: f64 = sqlx::query_scalar(
+                "UPDATE jobs
+                    SET lease_owner = NULL, lease_until = NULL, cancelled = false, failures = 0, last_error = NULL
+                  WHERE id = $1
+                 RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
+            )
+            .bind(attempt.id)
+            .fetch_one(&mut *tx)
+            .await?;
+            Settlement::Goes(seconds_from_now(seconds))
+        }
+    };
+    tx.commit().await?;
+    Ok(settlement)
+}
+
+/// Ends the attempt if its job was cancelled; otherwise changes nothing.
+pub(crate) async fn drop_cancelled(conn: &mut PgConnection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
+    let cancelled: Option<bool> =
+        sqlx::query_scalar("SELECT cancelled FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL")
+            .bind(attempt.id)
+            .bind(attempt.attempt)
+            .fetch_optional(&mut *conn)
+            .await?;
+    if cancelled == Some(true) { drop_result(conn, attempt).await } else { Ok(Settlement::Lost) }
+}
+
+/// What PostgreSQL can store of an error: text has no NUL character.
+fn storable(error: &str) -> String {
+    error.chars().filter(|c| *c != '\0').take(ERROR_CHARS).collect()
+}
+
+/// A span the database has computed, which is negative for what is overdue.
+pub(crate) fn seconds_from_now(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
+}

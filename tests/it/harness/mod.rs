@@ -1,0 +1,22 @@
+//! What the tests share.
+
+pub mod postgres;
+
+use std::time::{Duration, Instant};
+
+/// Waits until a condition holds, and fails the test if it does not in time.
+#[track_caller]
+pub fn eventually<F, Fut>(what: &'static str, mut holds: F) -> impl Future<Output = ()>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = bool>,
+{
+    let caller = std::panic::Location::caller();
+    async move {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !holds().await {
+            assert!(Instant::now() < deadline, "not in time: {what} ({caller})");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A database of one's own for every test: a clone of a template that is migrated once per process.
+//!
+//! All tests of a process share one private server, which is started lazily and dies with the process. `cargo test` is the
+//! intended runner; under one that starts a process per test (nextest) everything works, at the price of a server each.
+//! The clusters are kept in the target directory, so that only the first run creates one.
+
+use fleet_manager::local::postgres::{LocalPostgresError, PostgresSettings, PrivatePostgres};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+static SERVER: OnceLock<Server> = OnceLock::new();
+static DATABASES: AtomicUsize = AtomicUsize::new(0);
+
+struct Server {
+    /// Statics are not dropped: the server goes down when the process ends.
+    postgres: PrivatePostgres,
+    /// The server's process belongs to the runtime that has started it.
+    _runtime: tokio::runtime::Runtime,
+}
+
+/// An empty, migrated database that goes (best effort) with this value.
+pub struct TestDatabase {
+    pub pool: PgPool,
+    pub options: PgConnectOptions,
+    pub name: String,
+}
+
+pub async fn database() -> TestDatabase {
+    let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(start)).await.unwrap();
+    let name = format!("t_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
+    let mut admin = server.postgres.options().connect().await.unwrap();
+    execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE migrated")).await;
+    admin.close().await.unwrap();
+    let options = server.postgres.options().database(&name);
+    let pool = PgPoolOptions::new().max_connections(10).connect_with(options.clone()).await.unwrap();
+    TestDatabase { pool, options, name }
+}
+
+impl Drop for TestDatabase {
+    fn drop(&mut self) {
+        let admin = self.options.clone().database("postgres");
+        let name = std::mem::take(&mut self.name);
+        // Not waited for: what is left is dropped at the next start.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                if let Ok(mut admin) = admin.connect().await {
+                    drop(admin.execute(AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).await);
+                }
+            });
+        });
+    }
+}
+
+fn start() -> Server {
+    // In a thread of its own, because a runtime cannot be entered from within another.
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let postgres = runtime.block_on(async {
+            let postgres = first_free().await;
+            let mut admin = postgres.options().connect().await.unwrap();
+            let left: Vec<String> =
+                sqlx::query_scalar("SELECT datname::text FROM pg_database WHERE datname ~ '^(t_[0-9]+|migrated)$'")
+                    .fetch_all(&mut admin)
+                    .await
+                    .unwrap();
+            for name in left {
+                execute(&mut admin, format!("DROP DATABASE {name} WITH (FORCE)")).await;
+            }
+            execute(&mut admin, "CREATE DATABASE migrated".to_owned()).await;
+            migrate(&postgres.options().database("migrated")).await;
+            postgres
+        });
+        Server { postgres, _runtime: runtime }
+    })
+    .join()
+    .unwrap()
+}
+
+/// Other test processes have clusters of their own.
+async fn first_free() -> PrivatePostgres {
+    let settings = PostgresSettings { durable: false, ..PostgresSettings::default() };
+    let mut slot = 0;
+    loop {
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("postgres-{slot}"));
+        match PrivatePostgres::start_with(&directory, &settings).await {
+            Ok(postgres) => return postgres,
+            Err(LocalPostgresError::InUse(_)) => slot += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Applies all migrations to the database of these options.
+pub async fn migrate(options: &PgConnectOptions) {
+    let migrations = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut connection = options.connect().await.unwrap();
+    Migrator::new(migrations).await.unwrap().run(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+async fn execute(admin: &mut PgConnection, statement: String) {
+    admin.execute(AssertSqlSafe(statement)).await.unwrap();
+}

@@ -1,0 +1,7 @@
+//! The job engine against a real PostgreSQL.
+
+mod leases;
+mod outcomes;
+mod queue;
+mod scheduling;
+mod support;

@@ -31,6 +31,8 @@ use crate::{
 const TOKEN_LIFETIME: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// Run everything in one process: private PostgreSQL, emulator, service, worker, and a sample fleet being upgraded
+///
+/// The world of a demo is its own: DATABASE_URL, FLEET_ARM_ENDPOINT and FLEET_ARM_CREDENTIAL are not used.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("data_dir", |arg| arg.default_value(".fleet/demo")),

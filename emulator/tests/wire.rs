@@ -309,6 +309,8 @@ async fn the_control_api_changes_the_world() {
     served.control(Method::DELETE, "versions", json!({"region": "swedencentral", "version": "1.34.1"})).await;
     assert!(!served.get(&versions).await.to_string().contains("1.34.1"));
 
+    let (status, body) = served.json(Method::GET, "/emulator/unheard-of", None).await;
+    assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_FOUND, &json!("NotFound")));
     assert_eq!(served.json(Method::DELETE, "/emulator/clusters/odd", None).await.0, StatusCode::OK);
     assert_eq!(served.json(Method::DELETE, "/emulator/clusters/odd", None).await.0, StatusCode::NOT_FOUND);
     served.control(Method::PATCH, "settings", json!({"retryAfterSeconds": 1})).await;

@@ -61,6 +61,18 @@ fn profiles(properties: &Map<String, Value>) -> Result<Option<Vec<Profile>>, Arm
     named.collect::<Result<_, _>>().map(Some)
 }
 
+/// Refuses values that are no strings where strings are expected.
+pub(super) fn check_texts(map: &Map<String, Value>, names: &[&str]) -> Result<(), ArmError> {
+    match names.iter().find(|name| map.get(**name).is_some_and(|value| !value.is_string() && !value.is_null())) {
+        None => Ok(()),
+        Some(name) => {
+            let message =
+                format!("The request content was invalid and could not be deserialized: '{name} is not a string'.");
+            Err(ArmError::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", message))
+        }
+    }
+}
+
 /// A non-empty string; AKS takes an empty one for an absent one.
 pub(super) fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
@@ -87,6 +99,7 @@ fn update(world: &mut World, call: &Call, key: &str, note: &mut Note, now: Times
     note.cluster = Some(cluster.name.clone());
     let body = call.object()?;
     let properties = call.properties()?;
+    check_texts(&properties, &["kubernetesVersion", "dnsPrefix"])?;
     let profiles = profiles(&properties)?;
     let wanted = text(&properties, "kubernetesVersion").unwrap_or(&cluster.kubernetes_version).to_owned();
     note.step(intent(cluster, &wanted, profiles.as_deref()), Some(wanted.clone()));
@@ -141,6 +154,7 @@ fn create(world: &mut World, call: &Call, key: &str, note: &mut Note, now: Times
     check_name(&name)?;
     let body = call.object()?;
     let properties = call.properties()?;
+    check_texts(&properties, &["kubernetesVersion", "dnsPrefix"])?;
     let Some(location) = text(body, "location").map(catalogue::location) else {
         let message = "The location property is required for this definition.";
         return Err(ArmError::new(StatusCode::BAD_REQUEST, "LocationRequired", message));
@@ -148,7 +162,7 @@ fn create(world: &mut World, call: &Call, key: &str, note: &mut Note, now: Times
     let region = region(world, &location)?;
     let wanted = match text(&properties, "kubernetesVersion") {
         Some(wanted) => wanted.to_owned(),
-        None => newest_minor(region),
+        None => region.default_minor().map(|(major, minor)| format!("{major}.{minor}")).unwrap_or_default(),
     };
     note.target = Some(wanted.clone());
     let version = rules::control_plane(&name, None, &wanted, region)?;
@@ -317,9 +331,4 @@ fn check_auto_upgrade_off(cluster: &Cluster) -> Result<(), ArmError> {
         )),
         _ => Ok(()),
     }
-}
-
-fn newest_minor(region: &Region) -> String {
-    let stable = region.versions.iter().filter(|(_, preview)| !**preview).map(|(version, _)| *version);
-    stable.max().map_or_else(|| "1.33".into(), Version::minor_name)
 }

@@ -3,6 +3,7 @@
 mod resources;
 mod rules;
 mod upgrades;
+mod walk;
 
 use std::collections::BTreeMap;
 

@@ -95,6 +95,9 @@ fn errors_are_those_of_arm() {
     assert_eq!(get(&format!("{RG1}/aks-1/stop")), (405, "MethodNotAllowed".into()));
     assert_eq!(get(&format!("{RG1}/aks-1/unheardOf")), (404, "InvalidResourceType".into()));
     assert_eq!(bench.put(&format!("{RG1}/aks-1"), json!([])).code(), (400, "InvalidRequestContent"));
+    let number = json!({"properties": {"kubernetesVersion": 1.33}});
+    assert_eq!(bench.put(&format!("{RG1}/aks-1"), number).code(), (400, "InvalidRequestContent"));
+    assert_eq!(bench.post(&format!("{RG1}/aks-1/agentPools/nodepool1")).headers["allow"], "GET, PUT, DELETE");
     let moved = json!({"location": "westeurope", "properties": {}});
     assert_eq!(bench.put(&format!("{RG1}/aks-1"), moved).code(), (409, "InvalidResourceLocation"));
     let dropped = json!({"location": "eastus", "properties": {"agentPoolProfiles": []}});

@@ -184,7 +184,6 @@ impl Settings {
             report(!sound, "DATABASE_URL is not a URL like postgres://user:password@host:5432/database");
             report(self.pg_bin.is_some(), "FLEET_PG_BIN is for a private PostgreSQL, but DATABASE_URL names another");
         }
-        report(self.data_dir.as_os_str().is_empty(), "FLEET_DATA_DIR is empty");
 
         let scheme = self.arm_endpoint.scheme_str();
         let host = self.arm_endpoint.host().unwrap_or_default();
@@ -293,7 +292,6 @@ mod tests {
             (&["--arm-credential", "static", "--arm-token", "t", "--arm-endpoint", "http://h"], "in the clear"),
             (&["--auth-audience", "a,,b"], "FLEET_AUTH_AUDIENCE"),
             (&["--log", "info,=,=="], "FLEET_LOG"),
-            (&["--data-dir", ""], "FLEET_DATA_DIR"),
         ] {
             let found = problems(args);
             assert!(found.contains(told), "{args:?}: {found}");

@@ -1,7 +1,5 @@
 //! `fleet-manager demo`: everything in one process, and a sample fleet whose update run it shows.
 
-mod home;
-
 use std::net::SocketAddr;
 
 use anyhow::Context;
@@ -10,6 +8,7 @@ use clap::Args;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +21,7 @@ use crate::{
     config::{ArmCredential, Auth, Settings},
     local::{
         keys::{LocalKey, TokenClaims},
+        postgres::{PostgresSettings, PrivatePostgres},
         sample::{API_VERSION, SampleFleet, next_run, run_body},
     },
     model::update_run::UpdateState,
@@ -31,6 +31,8 @@ use crate::{
 const TOKEN_LIFETIME: std::time::Duration = std::time::Duration::from_hours(24);
 
 /// Run everything in one process: private PostgreSQL, emulator, service, worker, and a sample fleet being upgraded
+///
+/// The world of a demo is its own: DATABASE_URL, FLEET_ARM_ENDPOINT and FLEET_ARM_CREDENTIAL are not used.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("data_dir", |arg| arg.default_value(".fleet/demo")),
@@ -66,21 +68,25 @@ impl Demo {
     }
 
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
-        let arm = format!("http://{}", self.emulator_listen);
         let mut settings = self.settings;
+        // Ports first: they are quickly tried, and most likely to be taken.
+        let emulator_listener = listen(self.emulator_listen).await?;
+        settings.listen = listen(settings.listen).await?.local_addr()?;
+        let arm = format!("http://{}", emulator_listener.local_addr()?);
+        let service = format!("http://{}", settings.listen);
+
         // The demo's world is its own: nothing of it may end up in somebody's database or subscription.
-        settings.database_url = None;
         settings.arm_endpoint = arm.parse().context("the emulator's address makes no URL")?;
         (settings.arm_credential, settings.arm_token, settings.auth) = (ArmCredential::Emulator, None, Auth::Local);
-
-        // Ports first: whoever has them may be a demo that uses the same directory.
-        let emulator_listener = listen(self.emulator_listen).await?;
-        drop(listen(settings.listen).await?);
-        home::prepare(&settings.data_dir, self.keep)?;
+        let postgres = PrivatePostgres::start_with(
+            &settings.data_dir,
+            &PostgresSettings { binaries: settings.pg_bin.take(), ..PostgresSettings::default() },
+        )
+        .await?;
+        settings.database_url = Some(database(&postgres, self.keep).await?);
 
         let claims = TokenClaims::local_user(settings.tenant_id, TOKEN_LIFETIME);
         let token: SecretString = LocalKey::load_or_create(&settings.data_dir)?.mint(&claims, Timestamp::now())?.into();
-        let service = format!("http://{}", settings.listen);
         println!(
             "Starting: PostgreSQL in {}, emulator of AKS on {arm}, service on {service}",
             settings.data_dir.display()
@@ -113,8 +119,24 @@ impl Demo {
         let ended = join(serving).await;
         emulator_stop.cancel();
         let emulator_ended = emulator.await.context("the emulator panicked")?.context("the emulator failed");
-        outcome.and(ended).and(emulator_ended)
+        let postgres_ended = postgres.stop().await.context("PostgreSQL did not stop");
+        outcome.and(ended).and(emulator_ended).and(postgres_ended)
     }
+}
+
+/// The URL of the demo's database: an empty one, unless told to keep what is there.
+async fn database(postgres: &PrivatePostgres, keep: bool) -> anyhow::Result<SecretString> {
+    let emptying = "cannot make the demo's database";
+    let mut connection = postgres.options().connect().await.context(emptying)?;
+    if !keep {
+        connection.execute("DROP DATABASE IF EXISTS demo WITH (FORCE)").await.context(emptying)?;
+    }
+    let there = connection.fetch_optional("SELECT FROM pg_database WHERE datname = 'demo'").await.context(emptying)?;
+    if there.is_none() {
+        connection.execute("CREATE DATABASE demo").await.context(emptying)?;
+    }
+    connection.close().await.context(emptying)?;
+    Ok(postgres.options().database("demo").to_url_lossy().to_string().into())
 }
 
 async fn join(task: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -117,12 +117,15 @@ fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let cli = Cli::command();
     let known: BTreeSet<&OsStr> =
         cli.get_subcommands().flat_map(|command| command.get_arguments().filter_map(|arg| arg.get_env())).collect();
-    let mut unknown: Vec<String> = names
-        .filter(|name| name.to_string_lossy().starts_with(PREFIX) && !known.contains(name.as_os_str()))
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    unknown.sort();
-    unknown
+    let names: BTreeSet<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    // Kubernetes describes each service of a namespace in variables of that name: FLEET_MANAGER_PORT, for one.
+    let services: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix("_SERVICE_HOST")).collect();
+    let describes_service = |name: &str| {
+        let rests = services.iter().filter_map(|service| name.strip_prefix(service)?.strip_prefix('_'));
+        rests.into_iter().any(|rest| ["SERVICE_HOST", "SERVICE_PORT", "PORT"].iter().any(|kind| rest.starts_with(kind)))
+    };
+    let ours = names.iter().filter(|name| name.starts_with(PREFIX));
+    ours.filter(|name| !known.contains(OsStr::new(name)) && !describes_service(name)).cloned().collect()
 }
 
 /// Help and version are what was asked for; anything else becomes one line.
@@ -168,5 +171,7 @@ mod tests {
     fn knows_its_own_variables_and_no_misspelt_ones() {
         let names = ["FLEET_LISTEN", "FLEET_LISTN", "FLEET_DATA_DIR", "PATH", "DATABASE_URL", "FLEET_"];
         assert_eq!(unknown_variables(names.into_iter().map(Into::into)), ["FLEET_", "FLEET_LISTN"]);
+        let kubernetes = ["FLEET_MANAGER_SERVICE_HOST", "FLEET_MANAGER_PORT_8443_TCP", "FLEET_MANGER_PORT"];
+        assert_eq!(unknown_variables(kubernetes.into_iter().map(Into::into)), ["FLEET_MANGER_PORT"]);
     }
 }

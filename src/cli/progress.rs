@@ -30,10 +30,11 @@ impl Progress {
         }
     }
 
-    /// Leaves what is shown on the screen.
+    /// Leaves what is shown on the screen, and says in full what a bar has no room for: why members failed.
     pub(super) fn finish(self) {
         if let Self::Bars(bars) = self {
             bars.bars.values().for_each(ProgressBar::abandon);
+            bars.failures.iter().for_each(|line| println!("{line}"));
         }
     }
 }
@@ -79,14 +80,22 @@ impl Lines {
 pub(super) struct Bars {
     screen: MultiProgress,
     bars: HashMap<(usize, Option<usize>), ProgressBar>,
+    failures: Vec<String>,
 }
 
 impl Bars {
     fn new() -> Self {
-        Self { screen: MultiProgress::with_draw_target(ProgressDrawTarget::stdout()), bars: HashMap::new() }
+        Self {
+            screen: MultiProgress::with_draw_target(ProgressDrawTarget::stdout()),
+            bars: HashMap::new(),
+            failures: Vec::new(),
+        }
     }
 
     fn show(&mut self, run: &UpdateRunStatus) {
+        let members = run.stages.iter().flat_map(|stage| &stage.groups).flat_map(|group| &group.members);
+        let failed = members.filter(|member| member.status.state == UpdateState::Failed);
+        self.failures = failed.map(|member| format!("{}: {}", member.name, member_told(member))).collect();
         for (s, stage) in run.stages.iter().enumerate() {
             let members = || stage.groups.iter().flat_map(|group| &group.members);
             let bar = self.bar((s, None), stage.name.clone());
@@ -149,6 +158,10 @@ fn group_message(group: &UpdateGroupStatus) -> String {
     parts
         .extend(troubled.map(|member| format!("{}: {}", member.name, told(&member.status, member.message.as_deref()))));
     parts.join(" · ")
+}
+
+fn member_told(member: &MemberUpdateStatus) -> String {
+    told(&member.status, member.message.as_deref())
 }
 
 /// State and reason.
@@ -214,5 +227,9 @@ mod tests {
         assert_eq!((bars.bars.len(), bars.bars[&(0, Some(0))].position()), (2, 0));
         bars.show(&run("Completed", json!({"state": "Completed"})));
         assert_eq!((bars.bars[&(0, None)].position(), bars.bars[&(0, None)].length()), (1, Some(1)));
+        assert!(bars.failures.is_empty());
+        let error = json!({"code": "UpgradeFailed", "message": "no quota"});
+        bars.show(&run("Failed", json!({"state": "Failed", "error": error})));
+        assert_eq!(bars.failures, ["aks-1: Failed (UpgradeFailed: no quota)"]);
     }
 }

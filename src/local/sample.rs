@@ -82,7 +82,7 @@ pub enum SampleError {
         detail: String,
     },
     /// It took too long.
-    #[error("{0} took longer than {limit} s", limit = PATIENCE.as_secs())]
+    #[error("{0} took longer than {patience} s", patience = PATIENCE.as_secs())]
     TooLate(String),
     /// There is nothing to upgrade, or nothing to upgrade to.
     #[error("no sample fleet: {0}")]
@@ -392,3 +392,6 @@ fn run_path(run: &str) -> String {
 fn read<T: DeserializeOwned>(url: &str, expected: &'static str, value: Value) -> Result<T, SampleError> {
     serde_json::from_value(value).map_err(|source| SampleError::Unexpected { url: url.to_owned(), expected, source })
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod azure;
+mod cli;
 mod harness;
 mod local_postgres;
 mod work;

@@ -1,0 +1,35 @@
+# make demo    everything in one process, with a sample fleet being upgraded; ARGS="--continue" and the like are passed on
+# make test    all tests, against a PostgreSQL of their own
+# make lint    formatting, and clippy with warnings denied
+# make bench   benchmarks
+# make ci      what a change must pass
+#
+# Each installs first what is missing.
+
+CARGO ?= cargo
+ARGS ?=
+
+.PHONY: help demo test lint bench ci install
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+# An unoptimised build: on a fresh clone the time to the first look is what counts, and `make test` uses it, too.
+demo: install
+	$(CARGO) run --locked -- demo $(ARGS)
+
+test: install
+	$(CARGO) test --locked --workspace
+
+lint: install
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+bench: install
+	$(CARGO) bench --locked --workspace --benches
+
+ci:
+	.ci/run
+
+install:
+	@.ci/install

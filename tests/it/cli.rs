@@ -1,0 +1,156 @@
+//! The command line as scripts see it: exit codes, one line when something is wrong, tokens on standard output.
+
+use std::{
+    net::TcpListener,
+    process::{Command, Output, Stdio},
+};
+
+/// The program without this process's settings, in a directory of its own.
+fn fleet_manager(args: &[&str]) -> (Command, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fleet-manager"));
+    command.args(args).current_dir(dir.path()).stdin(Stdio::null()).env_remove("DATABASE_URL");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLEET_")) {
+        command.env_remove(name);
+    }
+    (command, dir)
+}
+
+fn run(args: &[&str], variables: &[(&str, &str)]) -> Output {
+    let (mut command, _dir) = fleet_manager(args);
+    command.envs(variables.iter().copied()).output().unwrap()
+}
+
+/// The one line on standard error, of a program that ended with `code` and printed nothing else.
+#[track_caller]
+fn complaint(output: &Output, code: i32) -> String {
+    let error = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{error}");
+    assert!(output.stdout.is_empty());
+    assert_eq!(error.lines().count(), 1, "{error}");
+    assert!(error.starts_with("fleet-manager: "), "{error}");
+    error
+}
+
+#[test]
+fn help_documents_every_setting_and_shows_no_secret() {
+    for command in ["serve", "worker", "migrate", "demo"] {
+        let secrets = [("DATABASE_URL", "postgres://u:hunter2@h/d"), ("FLEET_ARM_TOKEN", "hunter2")];
+        let output = run(&[command, "--help"], &secrets);
+        let help = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success());
+        assert!(!help.contains("hunter2"));
+        for variable in [
+            "DATABASE_URL",
+            "FLEET_ARM_CREDENTIAL",
+            "FLEET_ARM_ENDPOINT",
+            "FLEET_ARM_TOKEN",
+            "FLEET_AUTH",
+            "FLEET_AUTH_AUDIENCE",
+            "FLEET_DATABASE_CONNECTIONS",
+            "FLEET_DATA_DIR",
+            "FLEET_LISTEN",
+            "FLEET_LOG",
+            "FLEET_LOG_FORMAT",
+            "FLEET_MAX_BODY_BYTES",
+            "FLEET_PG_BIN",
+            "FLEET_SHUTDOWN_SECONDS",
+            "FLEET_STOPPED_CLUSTERS",
+            "FLEET_TENANT_ID",
+            "FLEET_WORKER_CONCURRENCY",
+        ] {
+            assert!(help.contains(&format!("[env: {variable}")), "{command} --help lacks {variable}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_setting_stops_the_start_with_one_line() {
+    for (name, value, told) in [
+        ("DATABASE_URL", "mysql://u:hunter2@h/d", "DATABASE_URL"),
+        ("FLEET_LISTEN", "localhost", "--listen"),
+        ("FLEET_LISTEN", "", "--listen"),
+        ("FLEET_ARM_ENDPOINT", "nonsense url", "--arm-endpoint"),
+        ("FLEET_ARM_ENDPOINT", "https://management.azure.com", "FLEET_ARM_CREDENTIAL=emulator"),
+        ("FLEET_ARM_CREDENTIAL", "managed-identity", "comes with a later version"),
+        ("FLEET_ARM_CREDENTIAL", "password", "expected 'static' or 'emulator'"),
+        ("FLEET_ARM_CREDENTIAL", "static", "FLEET_ARM_TOKEN"),
+        ("FLEET_ARM_TOKEN", "hunter2", "FLEET_ARM_TOKEN"),
+        ("FLEET_AUTH", "https://login.microsoftonline.com/x/v2.0", "come with a later version"),
+        ("FLEET_AUTH", "none", "expected 'local'"),
+        ("FLEET_AUTH_AUDIENCE", "a,,b", "FLEET_AUTH_AUDIENCE"),
+        ("FLEET_TENANT_ID", "contoso", "--tenant-id"),
+        ("FLEET_LOG", "=,=", "FLEET_LOG"),
+        ("FLEET_LOG_FORMAT", "xml", "--log-format"),
+        ("FLEET_WORKER_CONCURRENCY", "0", "--worker-concurrency"),
+        ("FLEET_DATABASE_CONNECTIONS", "many", "--database-connections"),
+        ("FLEET_STOPPED_CLUSTERS", "Upgrade", "--stopped-clusters"),
+        ("FLEET_MAX_BODY_BYTES", "1", "--max-body-bytes"),
+        ("FLEET_SHUTDOWN_SECONDS", "-1", "--shutdown-seconds"),
+        ("FLEET_LISTN", "127.0.0.1:1", "FLEET_LISTN"),
+    ] {
+        for command in ["serve", "worker", "migrate"] {
+            let line = complaint(&run(&[command], &[(name, value)]), 2);
+            assert!(line.contains(told), "{command} {name}={value}: {line}");
+            assert!(!line.contains("hunter2"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_variable_stops_every_command() {
+    for command in ["demo", "serve", "worker", "emulator", "migrate", "token"] {
+        let line = complaint(&run(&[command], &[("FLEET_DATADIR", "x")]), 2);
+        assert!(line.contains("FLEET_DATADIR"), "{line}");
+    }
+}
+
+#[test]
+fn a_bad_command_line_is_told_in_one_line() {
+    for args in [
+        &["serve", "--lisen", "x"][..],
+        &["fly"],
+        &["token", "--expires-in", "soon"],
+        &["token", "--object-id", "me"],
+        &["emulator", "--upgrade-seconds", "-1"],
+        &["emulator", "--clusters", "some"],
+        &["demo", "--fresh", "--continue"],
+    ] {
+        complaint(&run(args, &[]), 2);
+    }
+    let output = run(&[], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("Usage:"));
+}
+
+#[test]
+fn a_taken_port_is_told_in_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let line = complaint(&run(&["emulator", "--listen", &address], &[]), 1);
+    assert!(line.contains(&format!("cannot listen on {address}")), "{line}");
+    for args in [
+        ["demo", "--listen", &address, "--emulator-listen", "127.0.0.1:0"],
+        ["demo", "--emulator-listen", &address, "--listen", "127.0.0.1:0"],
+    ] {
+        let line = complaint(&run(&args, &[]), 1);
+        assert!(line.contains(&format!("cannot listen on {address}")), "{line}");
+    }
+}
+
+#[test]
+fn tokens_come_from_one_key_in_the_data_directory() {
+    let (mut command, dir) = fleet_manager(&["token", "--expires-in", "90m", "--app-id", "robot"]);
+    let first = command.output().unwrap();
+    assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
+    let token = String::from_utf8(first.stdout).unwrap();
+    assert_eq!(token.trim_end().split('.').count(), 3);
+    let key = dir.path().join(".fleet/keys/token-signing-key.pem");
+    let before = std::fs::read(&key).unwrap();
+    assert!(command.output().unwrap().status.success());
+    assert_eq!(std::fs::read(&key).unwrap(), before);
+
+    std::fs::write(&key, "not a key").unwrap();
+    let line = complaint(&command.output().unwrap(), 1);
+    assert!(line.contains("token-signing-key.pem"), "{line}");
+}

@@ -5,4 +5,5 @@
 
 mod harness;
 mod local_postgres;
+mod store_runs;
 mod work;

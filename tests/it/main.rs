@@ -7,4 +7,5 @@ mod azure;
 mod cli;
 mod harness;
 mod local_postgres;
+mod store_runs;
 mod work;

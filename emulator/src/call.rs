@@ -127,6 +127,9 @@ impl From<ArmError> for Reply {
         if let Some(seconds) = error.retry_after {
             reply = reply.with("retry-after", seconds.to_string());
         }
+        if let Some(methods) = error.allow {
+            reply = reply.with("allow", methods.to_owned());
+        }
         match error.code.as_str() {
             "ResourceNotFound" | "ResourceGroupNotFound" | "SubscriptionNotFound" => {
                 reply.with("x-ms-failure-cause", "gateway".into())

@@ -65,6 +65,14 @@ pub(crate) struct Region {
 }
 
 impl Region {
+    /// What a cluster gets that names no version: the minor version before the newest that is not a preview.
+    pub(crate) fn default_minor(&self) -> Option<(u32, u32)> {
+        let stable = self.versions.iter().filter(|(_, preview)| !**preview).map(|(version, _)| *version);
+        let mut minors: Vec<(u32, u32)> = stable.map(|version| (version.major, version.minor)).collect();
+        minors.dedup();
+        minors.iter().nth_back(1).or(minors.last()).copied()
+    }
+
     /// Full name of the newest image of a family.
     pub(crate) fn newest_image(&self, family: &str) -> Option<String> {
         self.images.get(family)?.last().map(|version| format!("{family}-{version}"))

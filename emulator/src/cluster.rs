@@ -15,6 +15,11 @@ pub(crate) fn is_terminal(state: &str) -> bool {
     matches!(state, "Succeeded" | "Failed" | "Canceled")
 }
 
+/// The last operation did not succeed: a PUT of the same versions takes it up again.
+pub(crate) fn is_broken(state: &str) -> bool {
+    matches!(state, "Failed" | "Canceled")
+}
+
 /// Properties of a cluster that only the service sets; ignored in a body.
 pub(crate) const READ_ONLY: &[&str] = &[
     "provisioningState",
@@ -89,9 +94,8 @@ impl Pool {
         self.settings.get("osType").and_then(Value::as_str).unwrap_or("Linux")
     }
 
-    /// Its last operation did not succeed: a PUT of the same version takes it up again.
     pub(crate) fn is_broken(&self) -> bool {
-        matches!(self.state.as_str(), "Failed" | "Canceled")
+        is_broken(&self.state)
     }
 
     pub(crate) fn is_system(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router};
@@ -32,6 +32,11 @@ pub(crate) fn router() -> Router<Emulator> {
         .route("/log", get(log))
         .route("/state", get(state))
         .route("/reset", post(reset))
+        .fallback(unknown)
+}
+
+async fn unknown(uri: Uri) -> Refusal {
+    Refusal(ArmError::not_found(format!("The control API has nothing at '{}'.", uri.path())))
 }
 
 /// A refusal in the shape of ARM's.
@@ -45,7 +50,7 @@ impl From<ArmError> for Refusal {
 
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
-        Self(ArmError::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", rejection.body_text()))
+        Self(ArmError::new(rejection.status(), "InvalidRequestContent", rejection.body_text()))
     }
 }
 

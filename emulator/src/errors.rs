@@ -12,11 +12,13 @@ pub(crate) struct ArmError {
     pub(crate) target: Option<&'static str>,
     /// Seconds for `Retry-After`.
     pub(crate) retry_after: Option<u64>,
+    /// Methods for `Allow`.
+    pub(crate) allow: Option<&'static str>,
 }
 
 impl ArmError {
     pub(crate) fn new(status: StatusCode, code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { status, code: code.into(), message: message.into(), target: None, retry_after: None }
+        Self { status, code: code.into(), message: message.into(), target: None, retry_after: None, allow: None }
     }
 
     pub(crate) fn at(mut self, target: &'static str) -> Self {
@@ -72,9 +74,9 @@ impl ArmError {
         )
     }
 
-    pub(crate) fn method_not_allowed(method: &str) -> Self {
+    pub(crate) fn method_not_allowed(method: &str, allow: &'static str) -> Self {
         let message = format!("The requested resource does not support http method '{method}'.");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message)
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed", message) }
     }
 
     pub(crate) fn etag_mismatch(kind: &str, given: &str, current: &str) -> Self {

@@ -109,8 +109,8 @@ fn base(headers: &HeaderMap, uri: &Uri) -> String {
 pub(crate) fn answer(reply: Reply, request: &Parts) -> Response {
     let (body, kind) = match reply.body {
         call::Body::Empty => (Body::empty(), None),
-        call::Body::Json(value) => (Body::from(value.to_string()), Some("application/json; charset=utf-8")),
-        call::Body::Text(text) => (Body::from(text.as_bytes().to_vec()), Some("application/json; charset=utf-8")),
+        call::Body::Json(value) => (Body::from(value.to_string()), Some("application/json")),
+        call::Body::Text(text) => (Body::from(text.as_bytes().to_vec()), Some("application/json")),
         call::Body::Garbage => (Body::from("<html><body>The service is unavailable.</body></html>"), Some("text/html")),
     };
     let mut response = Response::new(body);

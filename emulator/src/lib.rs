@@ -16,6 +16,8 @@ mod log;
 mod operations;
 mod rules;
 mod seed;
+#[cfg(test)]
+mod tests;
 mod throttle;
 mod version;
 mod world;

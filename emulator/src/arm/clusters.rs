@@ -2,13 +2,13 @@
 
 use std::ops::Bound;
 
-use axum::http::{Method, StatusCode};
+use axum::http::StatusCode;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{Answer, check_cluster_free, check_running, following, only};
+use super::{Answer, check_cluster_free, check_is_get, check_running, following};
 use crate::call::{Body, Call, Note, Reply};
 use crate::cluster::Cluster;
 use crate::errors::ArmError;
@@ -25,7 +25,7 @@ pub(super) fn get(world: &mut World, key: &str) -> Answer {
 
 /// Clusters of a subscription or resource group, a page at a time, in the order of their ids.
 pub(super) fn list(world: &mut World, call: &Call, subscription: &str, group: Option<&str>) -> Answer {
-    only(call, &[&Method::GET])?;
+    check_is_get(call)?;
     let prefix = match group {
         Some(group) => format!("/subscriptions/{subscription}/resourcegroups/{group}/"),
         None => format!("/subscriptions/{subscription}/"),

@@ -6,7 +6,7 @@ use jiff::civil::{Date, Time};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
-use super::Answer;
+use super::{Answer, not_allowed};
 use crate::call::{Body, Call, Note, Reply};
 use crate::cluster::Cluster;
 use crate::errors::ArmError;
@@ -66,7 +66,8 @@ pub(super) fn serve(
             let status = if note.applied { StatusCode::OK } else { StatusCode::NO_CONTENT };
             Ok(Reply::new(status, Body::Empty))
         }
-        (_, [] | [_]) => Err(ArmError::method_not_allowed(call.method.as_str())),
+        (_, []) => Err(not_allowed(call, "GET")),
+        (_, [_]) => Err(not_allowed(call, "GET, PUT, DELETE")),
         _ => Err(ArmError::unknown_type("managedClusters/maintenanceConfigurations")),
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn route(world: &mut World, call: &Call, note: &mut Note, now: Timest
                     clusters::list(world, call, subscription, None)
                 }
                 ["providers", "microsoft.containerservice", "locations", location, "kubernetesversions"] => {
-                    only(call, &[&Method::GET])?;
+                    check_is_get(call)?;
                     profiles::kubernetes_versions(world, location)
                 }
                 [
@@ -54,7 +54,7 @@ pub(crate) fn route(world: &mut World, call: &Call, note: &mut Note, now: Timest
                     kind @ ("operations" | "operationresults"),
                     id,
                 ] => {
-                    only(call, &[&Method::GET])?;
+                    check_is_get(call)?;
                     operations::get(world, call, subscription, kind, id)
                 }
                 ["resourcegroups", group, "providers", "microsoft.containerservice", "managedclusters", rest @ ..] => {
@@ -115,15 +115,13 @@ fn cluster(world: &mut World, call: &Call, note: &mut Note, now: Timestamp, rest
             profiles::pool_upgrades(world, cluster, pool)
         }
         (_, ["maintenanceconfigurations", rest @ ..]) => maintenance::serve(world, call, key, rest, note, now),
-        (
-            _,
-            []
-            | ["stop" | "start" | "abort" | "availableagentpoolversions" | "agentpools"]
-            | ["listclusteradmincredential" | "listclusterusercredential"]
-            | ["agentpools", _]
-            | ["agentpools", _, "upgradenodeimageversion" | "abort"]
-            | ["upgradeprofiles", "default"],
-        ) => Err(ArmError::method_not_allowed(call.method.as_str())),
+        (_, []) => Err(not_allowed(call, "GET, PUT, PATCH, DELETE")),
+        (_, ["agentpools", _]) => Err(not_allowed(call, "GET, PUT, DELETE")),
+        (_, ["agentpools" | "availableagentpoolversions"] | ["upgradeprofiles", "default"]) => {
+            Err(not_allowed(call, "GET"))
+        }
+        (_, ["stop" | "start" | "abort" | "listclusteradmincredential" | "listclusterusercredential"])
+        | (_, ["agentpools", _, "upgradenodeimageversion" | "abort"]) => Err(not_allowed(call, "POST")),
         _ => Err(ArmError::unknown_type(&format!("managedClusters/{}", rest.join("/")))),
     }
 }
@@ -154,8 +152,13 @@ fn check_api_version(call: &Call, at: &[&str]) -> Result<(), ArmError> {
     Ok(())
 }
 
-fn only(call: &Call, methods: &[&Method]) -> Result<(), ArmError> {
-    if methods.contains(&&call.method) { Ok(()) } else { Err(ArmError::method_not_allowed(call.method.as_str())) }
+/// For what can only be read.
+fn check_is_get(call: &Call) -> Result<(), ArmError> {
+    if call.method == Method::GET { Ok(()) } else { Err(not_allowed(call, "GET")) }
+}
+
+fn not_allowed(call: &Call, allow: &'static str) -> ArmError {
+    ArmError::method_not_allowed(call.method.as_str(), allow)
 }
 
 /// No cluster-level operation may overlap with any other, and a stopped cluster does nothing.

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use super::put_cluster::text;
+use super::put_cluster::{check_texts, text};
 use super::{Answer, check_pool_free, check_running, following, region};
 use crate::call::{Body, Call, Note, Reply};
 use crate::catalogue::{self, Region};
@@ -17,6 +17,9 @@ use crate::world::World;
 
 /// What a pool keeps when a PUT leaves it out: it was chosen at creation.
 const CREATE_ONLY: [&str; 8] = ["vmSize", "osType", "osSKU", "type", "mode", "osDiskSizeGB", "osDiskType", "maxPods"];
+
+/// What must be strings in a body.
+const TEXTS: [&str; 6] = ["orchestratorVersion", "nodeImageVersion", "vmSize", "osType", "osSKU", "mode"];
 
 pub(super) fn not_found(cluster: &Cluster, name: &str) -> ArmError {
     ArmError::resource_not_found(
@@ -70,6 +73,7 @@ fn update(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     let found = world.clusters.get(key).and_then(|cluster| Some((cluster, cluster.pool(name)?)));
     let Some((cluster, pool)) = found else { return Err(ArmError::not_found("The agent pool is gone.")) };
     let properties = call.properties()?;
+    check_texts(&properties, &TEXTS)?;
     let wanted = text(&properties, "orchestratorVersion").unwrap_or(&pool.orchestrator_version).to_owned();
     // A body as read carries the present image: with the extension that is a choice too, without it is not.
     let image =
@@ -149,6 +153,7 @@ fn check_image(pool: &Pool, image: String, any: bool, region: &Region) -> Result
 fn create(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note, now: Timestamp) -> Answer {
     let Some(cluster) = world.clusters.get(key) else { return Err(ArmError::not_found("The cluster is gone.")) };
     let properties = call.properties()?;
+    check_texts(&properties, &TEXTS)?;
     let wanted = text(&properties, "orchestratorVersion").map_or_else(|| cluster.version.to_string(), str::to_owned);
     note.step(format!("AgentPool:{name}"), Some(wanted.clone()));
     call.check_etag("agent pool", None)?;

@@ -15,7 +15,7 @@ use crate::world::World;
 /// GET locations/{l}/kubernetesVersions: `values`, not `value`.
 pub(super) fn kubernetes_versions(world: &World, location: &str) -> Answer {
     let region = region(world, location)?;
-    let newest_minor = region.versions.iter().filter(|(_, preview)| !**preview).map(|(version, _)| version.minor).max();
+    let default = region.default_minor().map(|(_, minor)| minor);
     let mut minors: Vec<(String, bool, u32, Map<String, Value>)> = Vec::new();
     for (version, preview) in &region.versions {
         let upgrades: Vec<String> =
@@ -32,8 +32,6 @@ pub(super) fn kubernetes_versions(world: &World, location: &str) -> Answer {
             }
         }
     }
-    // AKS's default is the minor version before the newest.
-    let default = newest_minor.map(|minor| minor.saturating_sub(1));
     let values = minors.into_iter().map(|(minor, preview, number, patches)| {
         let plans = if number % 3 == 0 {
             json!(["KubernetesOfficial", "AKSLongTermSupport"])

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{Answer, check_cluster_free, check_running, following, region};
 use crate::call::{Body, Call, Note, Reply};
 use crate::catalogue::{self, Region};
-use crate::cluster::{Cluster, cluster_settings, image_family};
+use crate::cluster::{Cluster, cluster_settings, image_family, is_broken};
 use crate::errors::ArmError;
 use crate::operations::{Begin, Effect};
 use crate::rules;
@@ -41,7 +41,10 @@ enum PoolChange {
     Keep,
 }
 
-fn profiles(properties: &Map<String, Value>) -> Result<Option<Vec<(String, Map<String, Value>)>>, ArmError> {
+/// Lower-cased name, and the profile as sent.
+type Profile = (String, Map<String, Value>);
+
+fn profiles(properties: &Map<String, Value>) -> Result<Option<Vec<Profile>>, ArmError> {
     const TARGET: &str = "properties.agentPoolProfiles";
     let list = match properties.get("agentPoolProfiles") {
         None | Some(Value::Null) => return Ok(None),
@@ -58,13 +61,25 @@ fn profiles(properties: &Map<String, Value>) -> Result<Option<Vec<(String, Map<S
     named.collect::<Result<_, _>>().map(Some)
 }
 
+/// Refuses values that are no strings where strings are expected.
+pub(super) fn check_texts(map: &Map<String, Value>, names: &[&str]) -> Result<(), ArmError> {
+    match names.iter().find(|name| map.get(**name).is_some_and(|value| !value.is_string() && !value.is_null())) {
+        None => Ok(()),
+        Some(name) => {
+            let message =
+                format!("The request content was invalid and could not be deserialized: '{name} is not a string'.");
+            Err(ArmError::new(StatusCode::BAD_REQUEST, "InvalidRequestContent", message))
+        }
+    }
+}
+
 /// A non-empty string; AKS takes an empty one for an absent one.
 pub(super) fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
 /// What the caller is after, told from the texts alone so that refusals are logged with it as well.
-fn intent(cluster: &Cluster, wanted: &str, profiles: Option<&[(String, Map<String, Value>)]>) -> &'static str {
+fn intent(cluster: &Cluster, wanted: &str, profiles: Option<&[Profile]>) -> &'static str {
     let differs = |wanted: &str, wish: &str, version: Version| wanted != wish && wanted != version.to_string();
     let pools = profiles.unwrap_or_default().iter().any(|(name, profile)| {
         let (Some(pool), Some(wanted)) = (cluster.pool(name), text(profile, "orchestratorVersion")) else {
@@ -84,6 +99,7 @@ fn update(world: &mut World, call: &Call, key: &str, note: &mut Note, now: Times
     note.cluster = Some(cluster.name.clone());
     let body = call.object()?;
     let properties = call.properties()?;
+    check_texts(&properties, &["kubernetesVersion", "dnsPrefix"])?;
     let profiles = profiles(&properties)?;
     let wanted = text(&properties, "kubernetesVersion").unwrap_or(&cluster.kubernetes_version).to_owned();
     note.step(intent(cluster, &wanted, profiles.as_deref()), Some(wanted.clone()));
@@ -138,6 +154,7 @@ fn create(world: &mut World, call: &Call, key: &str, note: &mut Note, now: Times
     check_name(&name)?;
     let body = call.object()?;
     let properties = call.properties()?;
+    check_texts(&properties, &["kubernetesVersion", "dnsPrefix"])?;
     let Some(location) = text(body, "location").map(catalogue::location) else {
         let message = "The location property is required for this definition.";
         return Err(ArmError::new(StatusCode::BAD_REQUEST, "LocationRequired", message));
@@ -145,7 +162,7 @@ fn create(world: &mut World, call: &Call, key: &str, note: &mut Note, now: Times
     let region = region(world, &location)?;
     let wanted = match text(&properties, "kubernetesVersion") {
         Some(wanted) => wanted.to_owned(),
-        None => newest_minor(region),
+        None => region.default_minor().map(|(major, minor)| format!("{major}.{minor}")).unwrap_or_default(),
     };
     note.target = Some(wanted.clone());
     let version = rules::control_plane(&name, None, &wanted, region)?;
@@ -192,7 +209,7 @@ fn answer(world: &mut World, call: &Call, key: &str, status: StatusCode, id: uui
 
 fn plan_pools(
     cluster: &Cluster,
-    profiles: &[(String, Map<String, Value>)],
+    profiles: &[Profile],
     control_plane: Version,
     region: &Region,
 ) -> Result<Vec<PoolPlan>, ArmError> {
@@ -201,8 +218,11 @@ fn plan_pools(
         let message = format!("Agent pool '{}' is missing. Delete agent pools with the agent pool API.", missing.name);
         return Err(ArmError::invalid(TARGET, message));
     }
-    let plans = profiles.iter().map(|(name, profile)| {
+    let plans = profiles.iter().enumerate().map(|(at, (name, profile))| {
         super::pools::check_name(name)?;
+        if profiles.iter().take(at).any(|(earlier, _)| earlier == name) {
+            return Err(ArmError::invalid(TARGET, format!("Agent pool '{name}' is given twice.")));
+        }
         let before = cluster.pool(name);
         let current = before.map(|pool| pool.version);
         let wish = match (text(profile, "orchestratorVersion"), before) {
@@ -213,7 +233,9 @@ fn plan_pools(
         let version = rules::pool(current, &wish, control_plane, region)?;
         let change = match before {
             None => PoolChange::New,
-            Some(pool) if pool.version != version || pool.is_broken() => PoolChange::Upgrade,
+            Some(pool) if pool.version != version || (pool.is_broken() && is_broken(&cluster.state)) => {
+                PoolChange::Upgrade
+            }
             Some(_) => PoolChange::Keep,
         };
         Ok(PoolPlan { name: name.clone(), profile: profile.clone(), wish, version, change })
@@ -309,9 +331,4 @@ fn check_auto_upgrade_off(cluster: &Cluster) -> Result<(), ArmError> {
         )),
         _ => Ok(()),
     }
-}
-
-fn newest_minor(region: &Region) -> String {
-    let stable = region.versions.iter().filter(|(_, preview)| !**preview).map(|(version, _)| *version);
-    stable.max().map_or_else(|| "1.33".into(), Version::minor_name)
 }

@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Answer, only};
+use super::{Answer, check_is_get, not_allowed};
 use crate::call::{Body, Call, Reply};
 use crate::errors::ArmError;
 use crate::seed::{SUBSCRIPTIONS, TENANT};
@@ -32,12 +32,12 @@ fn body(subscription: &str) -> Value {
 }
 
 pub(super) fn list(call: &Call) -> Answer {
-    only(call, &[&Method::GET])?;
+    check_is_get(call)?;
     Ok(Reply::ok(json!({"value": SUBSCRIPTIONS.map(body)})))
 }
 
 pub(super) fn get(call: &Call, subscription: &str) -> Answer {
-    only(call, &[&Method::GET])?;
+    check_is_get(call)?;
     Ok(Reply::ok(body(subscription)))
 }
 
@@ -51,12 +51,14 @@ fn group_body(subscription: &str, name: &str) -> Value {
 /// `resourcegroups` and `resourcegroups/{name}`.
 pub(super) fn groups(world: &mut World, call: &Call, subscription: &str, rest: &[&str]) -> Answer {
     let Some(name) = rest.first() else {
-        only(call, &[&Method::GET])?;
+        check_is_get(call)?;
         let own = world.groups.iter().filter(|((of, _), _)| of == subscription);
         let value: Vec<Value> = own.map(|(_, name)| group_body(subscription, name)).collect();
         return Ok(Reply::ok(json!({ "value": value })));
     };
-    only(call, &[&Method::GET, &Method::HEAD, &Method::PUT])?;
+    if !matches!(call.method, Method::GET | Method::HEAD | Method::PUT) {
+        return Err(not_allowed(call, "GET, HEAD, PUT"));
+    }
     let key = (subscription.to_owned(), (*name).to_owned());
     let given = call.segments.get(3).map_or(*name, String::as_str).to_owned();
     match (call.method == Method::PUT, world.groups.get(&key)) {

@@ -180,7 +180,7 @@ impl ArmClient {
         };
         let url = self.own(named);
         if url.is_none() {
-            tracing::warn!(url = named, "AKS named an operation on another host; its state is read off the cluster");
+            tracing::warn!("AKS named an operation on another host; its state is read off the cluster");
         }
         let operation_id = url.as_ref().and_then(|url| url.path_segments()?.next_back().map(str::to_owned));
         Ok(Accepted {

@@ -201,3 +201,123 @@ fn busy_parts(cluster: &ManagedCluster) -> Vec<String> {
     }
     parts
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    use futures_util::future::join_all;
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        azure::{Accepted, PoolUpgradeProfile, Seen},
+        model::managed_cluster::OfferedVersion,
+    };
+
+    /// Answers from a script; the part of the status budget that is left is given.
+    struct Script {
+        left: f64,
+        polled: Result<Progress, UpstreamError>,
+        busy: bool,
+        polls: AtomicU32,
+        lists: AtomicU32,
+    }
+
+    impl Script {
+        fn new(left: f64, busy: bool, polled: Result<Progress, UpstreamError>) -> Observer<Self> {
+            Observer::new(Arc::new(Self { left, polled, busy, polls: AtomicU32::new(0), lists: AtomicU32::new(0) }))
+        }
+    }
+
+    fn unasked<T>() -> Result<T, UpstreamError> {
+        Err(UpstreamError::Garbage("nobody asks this".to_owned()))
+    }
+
+    impl ManagedClusters for Script {
+        async fn get(&self, _: &ResourceId) -> Result<Seen, UpstreamError> {
+            unasked()
+        }
+        async fn begin(&self, _: &ResourceId, _: &Seen, _: &UpgradeAction) -> Result<Accepted, UpstreamError> {
+            unasked()
+        }
+        async fn poll(&self, _: &str, _: &str) -> Result<Progress, UpstreamError> {
+            self.polls.fetch_add(1, Relaxed);
+            self.polled.clone()
+        }
+        async fn list(&self, _: &str) -> Result<Vec<ManagedCluster>, UpstreamError> {
+            self.lists.fetch_add(1, Relaxed);
+            tokio::task::yield_now().await;
+            let pool = if self.busy { "UpgradingNodeImageVersion" } else { "Succeeded" };
+            let cluster = json!({"id": cluster().to_string().to_uppercase(), "properties": {"provisioningState": "Succeeded",
+                "agentPoolProfiles": [{"name": "p", "provisioningState": pool}]}});
+            Ok(vec![serde_json::from_value(cluster).unwrap()])
+        }
+        async fn pool_upgrade_profile(&self, _: &ResourceId, _: &str) -> Result<PoolUpgradeProfile, UpstreamError> {
+            unasked()
+        }
+        async fn kubernetes_versions(&self, _: &str, _: &str) -> Result<Vec<OfferedVersion>, UpstreamError> {
+            unasked()
+        }
+        fn left(&self, class: Class, _: &str) -> f64 {
+            if class == Class::OperationStatus { self.left } else { 1.0 }
+        }
+    }
+
+    fn cluster() -> ResourceId {
+        ResourceId::in_group("s", "g", "Microsoft.ContainerService", "managedClusters", "c")
+    }
+
+    async fn observe(observer: &Observer<Script>, url: Option<&str>) -> Result<Observation, UpstreamError> {
+        let image = crate::model::managed_cluster::NodeImage::new("U-202510.29.0");
+        let action = UpgradeAction::NewestImage { pool: "p".to_owned(), image };
+        let (cluster, elapsed) = (cluster(), Duration::from_secs(100));
+        observer.observe(&Followed { cluster: &cluster, action: Some(&action), operation_url: url, elapsed }).await
+    }
+
+    fn transient() -> UpstreamError {
+        UpstreamError::transient("TooManyRequests", "")
+    }
+
+    #[tokio::test]
+    async fn while_the_budget_is_low_one_list_serves_all() {
+        let observer = Script::new(0.1, true, Err(transient()));
+        let all = join_all((0..100).map(|_| observe(&observer, Some("u")))).await;
+        assert!(all.iter().all(|seen| matches!(seen, Ok(Observation::Running { .. }))));
+        assert_eq!((observer.client.lists.load(Relaxed), observer.client.polls.load(Relaxed)), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn who_is_no_longer_busy_is_asked_or_looked_at() {
+        let observer = Script::new(0.1, false, Ok(Progress::Succeeded { took: None }));
+        assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Succeeded));
+        let observer = Script::new(0.0, false, Err(transient()));
+        assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
+        let observer = Script::new(1.0, true, Err(transient()));
+        assert_eq!(observe(&observer, Some("u")).await, Err(transient()), "with budget left it is a fault of AKS's");
+        let observer = Script::new(1.0, true, Ok(Progress::Gone));
+        assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
+        assert_eq!(observe(&observer, None).await, Ok(Observation::Look));
+        assert_eq!((observer.client.lists.load(Relaxed), observer.client.polls.load(Relaxed)), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn learns_how_long_it_takes() {
+        let observer = Script::new(1.0, true, Ok(Progress::Succeeded { took: Some(Duration::from_secs(8)) }));
+        let cluster = cluster();
+        let action = UpgradeAction::NewestImage {
+            pool: "q".to_owned(),
+            image: crate::model::managed_cluster::NodeImage::new("U-1"),
+        };
+        let fresh = Followed { cluster: &cluster, action: Some(&action), operation_url: None, elapsed: Duration::ZERO };
+        assert_eq!(observer.wait(&fresh, None), crate::azure::pace::SHORTEST);
+        observe(&observer, Some("u")).await.unwrap();
+        assert_eq!(observer.wait(&fresh, None), Duration::from_millis(8020));
+        assert_eq!(
+            observer.wait(&Followed { action: None, ..fresh }, None),
+            crate::azure::pace::SHORTEST,
+            "another kind"
+        );
+        assert_eq!(observer.wait(&fresh, Some(Duration::from_secs(20))), Duration::from_secs(20));
+    }
+}

@@ -88,10 +88,11 @@ impl Budgets {
         Ok(())
     }
 
-    /// AKS answered 429: others spend from the same budget, so it is empty whatever was counted here.
+    /// AKS answered 429: others spend from the same budget, so it is empty whatever was counted here. When the time that
+    /// AKS named has passed, there is leave for one call.
     pub fn exhausted(&mut self, class: Class, key: &str, retry_after: Duration, now: Instant) {
         let bucket = self.bucket(class, key, now);
-        bucket.tokens = 0.0;
+        bucket.tokens = 1.0;
         bucket.closed_until = Some(now + retry_after);
     }
 
@@ -190,6 +191,9 @@ mod tests {
         assert!(budgets.left(Class::List, "a", now) == 0.0 && budgets.left(Class::List, "b", now) == 1.0);
         assert_eq!(budgets.take(Class::List, "b", now), Ok(()));
         assert_eq!(budgets.take(Class::List, "a", now + Duration::from_secs(7)), Ok(()));
+        budgets.exhausted(Class::PutCluster, "a", Duration::from_secs(1), now);
+        assert_eq!(budgets.take(Class::PutCluster, "a", now + Duration::from_secs(1)), Ok(()), "not a minute later");
+        assert!(budgets.take(Class::PutCluster, "a", now + Duration::from_secs(1)).is_err());
     }
 
     fn watch(ends: Duration, typical: Option<Duration>) -> (u32, Duration) {

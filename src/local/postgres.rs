@@ -65,7 +65,7 @@ pub struct PrivatePostgres {
     server: Child,
     options: PgConnectOptions,
     home: Home,
-    _lock: File,
+    _lock: OwnerLock,
 }
 
 /// Why there is no private server. Each is one line for the person who has started it.
@@ -140,7 +140,7 @@ impl PrivatePostgres {
             .map_err(LocalPostgresError::io(format!("creating {}", data_dir.display())))?;
         let data_dir =
             data_dir.canonicalize().map_err(LocalPostgresError::io(format!("resolving {}", data_dir.display())))?;
-        let lock = lock(&data_dir)?;
+        let lock = OwnerLock::take(&data_dir)?;
         let user = User::for_server().await?;
         let mut home = Home::prepare(&data_dir, &user).await?;
         let binaries = Binaries::find(settings.binaries.as_deref(), home.version()?.as_deref()).await?;
@@ -200,15 +200,28 @@ impl PrivatePostgres {
     }
 }
 
-fn lock(data_dir: &Path) -> Result<File, LocalPostgresError> {
-    let path = data_dir.join("postgres.lock");
-    let doing = format!("locking {}", path.display());
-    let file =
-        OpenOptions::new().create(true).append(true).open(&path).map_err(LocalPostgresError::io(doing.clone()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LocalPostgresError::InUse(data_dir.to_owned())),
-        Err(TryLockError::Error(source)) => Err(LocalPostgresError::Io { doing, source }),
+/// The exclusive right to a data directory.
+#[derive(Debug)]
+struct OwnerLock(File);
+
+impl OwnerLock {
+    fn take(data_dir: &Path) -> Result<Self, LocalPostgresError> {
+        let path = data_dir.join("postgres.lock");
+        let doing = format!("locking {}", path.display());
+        let file =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(LocalPostgresError::io(doing.clone()))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(LocalPostgresError::InUse(data_dir.to_owned())),
+            Err(TryLockError::Error(source)) => Err(LocalPostgresError::Io { doing, source }),
+        }
+    }
+}
+
+impl Drop for OwnerLock {
+    /// Closing the file would do, but for a child process that is being started at this moment and shares it until its exec.
+    fn drop(&mut self) {
+        drop(self.0.unlock());
     }
 }
 

@@ -314,3 +314,39 @@ async fn a_stop_gives_back_what_outlasts_the_deadline() {
         assert!(row.goes_in.unwrap() <= 0.0);
     }
 }
+
+#[tokio::test]
+async fn a_cancel_waits_for_an_open_fenced_transaction_and_an_enqueue_does_not() {
+    let db = database().await;
+    put(&db.pool, "a").await;
+    let (tried, mut tries) = mpsc::unbounded_channel();
+    let pool = db.pool.clone();
+    let workers = run(
+        &db.pool,
+        settings(),
+        on(move |attempt| {
+            let (pool, tried) = (pool.clone(), tried.clone());
+            Box::pin(async move {
+                let fenced = attempt.begin(&pool).await.unwrap();
+                tokio::time::timeout(Duration::from_secs(5), put(&pool, "a")).await.expect("enqueuing is not held up");
+                let cancelling = tokio::spawn({
+                    let pool = pool.clone();
+                    async move { cancel(&mut pool.acquire().await.unwrap(), KIND, "a").await.unwrap() }
+                });
+                eventually("the cancel waits", async || {
+                    let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                                                   AND wait_event_type = 'Lock')";
+                    sqlx::query_scalar::<_, bool>(waits).fetch_one(&pool).await.unwrap()
+                })
+                .await;
+                fenced.commit().await.unwrap();
+                assert!(cancelling.await.unwrap());
+                tried.send(matches!(attempt.begin(&pool).await, Err(FenceError::LeaseLost))).unwrap();
+                Outcome::Done
+            })
+        }),
+    );
+    assert!(tries.recv().await.unwrap());
+    eventually("removed", async || rows(&db.pool).await.is_empty()).await;
+    workers.stop().await;
+}

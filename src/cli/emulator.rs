@@ -66,7 +66,7 @@ impl Emulator {
 
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
         let listener = listen(self.listen).await?;
-        tracing::info!(address = %self.listen, clusters = self.world.clusters, "emulator listens");
+        tracing::info!(address = %listener.local_addr()?, clusters = self.world.clusters, "emulator listens");
         let config = Config {
             clusters: self.world.clusters,
             upgrade_seconds: self.world.upgrade_seconds,

@@ -1,6 +1,7 @@
 //! The command line as scripts see it: exit codes, one line when something is wrong, tokens on standard output.
 
 use std::{
+    io::{BufRead, BufReader},
     net::TcpListener,
     process::{Command, Output, Stdio},
 };
@@ -153,4 +154,18 @@ fn tokens_come_from_one_key_in_the_data_directory() {
     std::fs::write(&key, "not a key").unwrap();
     let line = complaint(&command.output().unwrap(), 1);
     assert!(line.contains("token-signing-key.pem"), "{line}");
+}
+
+#[test]
+fn a_signal_ends_the_program_in_good_order() {
+    for signal in ["TERM", "INT"] {
+        let (mut command, _dir) = fleet_manager(&["emulator", "--listen", "127.0.0.1:0"]);
+        let mut emulator = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(emulator.stderr.take().unwrap()).lines();
+        // It listens for signals before it says that it is there.
+        assert!(log.any(|line| line.unwrap().contains("emulator listens")));
+        let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {}", emulator.id())]).status().unwrap();
+        assert!(kill.success());
+        assert!(emulator.wait().unwrap().success(), "{signal}");
+    }
 }

@@ -31,21 +31,6 @@ use crate::{
     work::{self, Workers},
 };
 
-/// What every request handler shares.
-#[derive(Clone)]
-pub struct App {
-    /// The database.
-    pub pool: PgPool,
-    /// Judges bearer tokens.
-    pub verifier: Arc<Verifier>,
-    /// Seals the tokens of pages.
-    pub sealer: TokenSealer,
-    /// Of the URLs that the service hands out: `http` or `https`.
-    pub scheme: &'static str,
-    /// Largest request body, in bytes.
-    pub max_body_bytes: usize,
-}
-
 /// What a process that serves does beside serving.
 #[derive(Debug, Clone, Copy)]
 pub struct ServeOptions {
@@ -106,7 +91,7 @@ async fn serve_on(
     let keys = vec![key.verification_key()];
     let verifier = Verifier::new(keys, issuer, settings.audiences(), settings.tenant_id, authority);
     let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
-    let app = App {
+    let state = api::App {
         pool: pool.clone(),
         verifier: Arc::new(verifier),
         sealer: TokenSealer::new(secret),
@@ -118,7 +103,7 @@ async fn serve_on(
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, worker = options.worker, "serving");
-    let service = ServiceExt::<Request>::into_make_service(api::router(app));
+    let service = ServiceExt::<Request>::into_make_service(api::router(state));
     let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
     let deadline = async {
         stop.cancelled().await;

@@ -8,9 +8,8 @@ use http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::error::ApiError;
+use super::{App, error::ApiError};
 use crate::{
-    app::App,
     arm::{ApiVersion, ArmError, ResourceId},
     model::versions,
 };

@@ -11,13 +11,13 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
+    App,
     body::{self, RawBody},
     error::{ApiError, ApiResult},
     render::{self, Pointers},
     request::{ArmRequest, check_name},
 };
 use crate::{
-    app::App,
     arm::{
         ArmError, Problems, ResourceId,
         envelope::{Tags, check_tags, normalize_location},

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
+    App,
     body::{self, RawBody},
     error::ApiResult,
     fleets::{not_found, parent},
@@ -13,7 +14,6 @@ use super::{
     request::ArmRequest,
 };
 use crate::{
-    app::App,
     arm::ArmError,
     jobs,
     model::types::action,

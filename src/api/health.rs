@@ -8,7 +8,8 @@ use axum::{
 use http::StatusCode;
 use serde_json::json;
 
-use crate::{app::App, store::schema};
+use super::App;
+use crate::store::schema;
 
 /// Liveness.
 pub(crate) async fn healthz() -> Json<serde_json::Value> {

@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
+    App,
     body::{self, RawBody},
     error::ApiResult,
     fleets::{concurrent, not_found, parent, parent_for_write, settled, update},
@@ -18,7 +19,6 @@ use super::{
     request::{ArmRequest, check_name},
 };
 use crate::{
-    app::App,
     arm::{ArmError, Problems, patch},
     jobs,
     model::{

@@ -14,6 +14,8 @@ mod render;
 mod request;
 mod router;
 mod runs;
+mod state;
 mod strategies;
 
 pub use router::{Service, router};
+pub use state::App;

@@ -8,9 +8,8 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
-use super::{error::ApiResult, render, request::ArmRequest};
+use super::{App, error::ApiResult, render, request::ArmRequest};
 use crate::{
-    app::App,
     arm::{
         ArmError, ResourceId,
         operation::{OperationState, RETRY_AFTER_SECONDS},

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
+    App,
     error::{ApiError, ApiResult},
     request::authenticate,
 };
 use crate::{
-    app::App,
     arm::{ApiVersion, ArmError},
     model::{types, versions},
 };

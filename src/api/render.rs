@@ -8,9 +8,8 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{error::ApiResult, request::ArmRequest};
+use super::{App, error::ApiResult, request::ArmRequest};
 use crate::{
-    app::App,
     arm::operation::{OPERATION_API_VERSION, RETRY_AFTER_SECONDS},
     model::{types, versions},
     store::resources::Resource,

@@ -8,9 +8,8 @@ use axum::extract::{FromRequestParts, MatchedPath, Query};
 use http::{HeaderMap, Method, request::Parts};
 use jiff::Timestamp;
 
-use super::{context::Ids, error::ApiError};
+use super::{App, context::Ids, error::ApiError};
 use crate::{
-    app::App,
     arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page},
     identity::{self, Authorized, Caller},
     model::{name, types, versions},

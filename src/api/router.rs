@@ -13,8 +13,9 @@ use axum::{
 use tower::{ServiceBuilder, util::MapRequest};
 use tower_http::catch_panic::CatchPanicLayer;
 
+use super::App;
 use super::{context, error, fleets, front, gates, health, members, operations, provider, runs, strategies};
-use crate::{app::App, arm::ArmError};
+use crate::arm::ArmError;
 
 const PROVIDER: &str = "/providers/Microsoft.ContainerService";
 

@@ -11,6 +11,7 @@ use serde_json::Value;
 use sqlx::PgConnection;
 
 use super::{
+    App,
     body::{self, RawBody},
     error::{ApiError, ApiResult},
     fleets::{concurrent, not_found, parent, parent_for_write, update},
@@ -18,7 +19,6 @@ use super::{
     request::{ArmRequest, check_name},
 };
 use crate::{
-    app::App,
     arm::{ArmError, Problems, ResourceId, page::Page},
     jobs,
     model::{

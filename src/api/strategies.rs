@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{
+    App,
     body::{self, RawBody},
     error::ApiResult,
     fleets::{concurrent, not_found, parent, parent_for_write, update},
@@ -16,7 +17,6 @@ use super::{
     request::{ArmRequest, check_name},
 };
 use crate::{
-    app::App,
     arm::Problems,
     model::{
         name,

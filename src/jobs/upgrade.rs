@@ -89,6 +89,11 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
+    /// Whether AKS was told nothing that it has not declined.
+    fn has_begun_nothing(&self) -> bool {
+        self.upgrade.steps.iter().all(|step| step.state == StepState::Withdrawn)
+    }
+
     fn holder(&self) -> Holder {
         Holder { run_id: self.run, member: self.row.member.index }
     }
@@ -166,7 +171,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     /// Asks about the operations that are recorded as under way.
     async fn follow(&self, task: &mut Task<'_>) -> Result<Then, JobError> {
         let now = Timestamp::now();
-        let (mut next, mut look) = (None::<Duration>, task.upgrade.steps.is_empty());
+        let (mut next, mut look, mut news) = (None::<Duration>, task.upgrade.steps.is_empty(), false);
         for index in 0..task.upgrade.steps.len() {
             let Some(step) = task.upgrade.steps.get(index) else { break };
             let StepState::Started { operation_url, at, .. } = &step.state else {
@@ -183,14 +188,24 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                 Ok(Observation::Running { again_after }) => {
                     next = Some(next.map_or(again_after, |next| next.min(again_after)));
                 }
-                Ok(Observation::Succeeded) => task.upgrade.ended(index, Ok(())),
-                Ok(Observation::Failed(error)) => task.upgrade.ended(index, Err(error)),
-                Ok(Observation::Look) => look = true,
+                Ok(Observation::Succeeded) => {
+                    task.upgrade.ended(index, Ok(()));
+                    news = true;
+                }
+                Ok(Observation::Failed(error)) => {
+                    task.upgrade.ended(index, Err(error));
+                    news = true;
+                }
+                Ok(Observation::Look) => {
+                    task.upgrade.lost(index);
+                    look = true;
+                }
                 Err(error) => return self.unreachable(task, &error).await.map(Then::Return),
             }
         }
         match next {
             // Others may have ended: what follows from them waits for a look only when all that run were asked.
+            Some(delay) if !look && !news => Ok(Then::Return(Outcome::AgainAfter { delay })),
             Some(delay) if !look => self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return),
             _ => Ok(Then::Look),
         }
@@ -227,7 +242,6 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         tx.commit().await?;
 
         let (mut delay, mut again, mut failure, mut blocked) = (None::<Duration>, false, None, None);
-        let mut withdrawn = Vec::new();
         for (step, action) in steps.into_iter().zip(&begin.actions) {
             match self.upstream.clusters.begin(&task.cluster, seen, action).await {
                 Ok(accepted) => {
@@ -246,11 +260,11 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                     // It may have begun: the intent stays, and a look tells.
                     Verdict::Retry { .. } => failure = Some(error),
                     Verdict::Wait(reason) => {
-                        withdrawn.push(step);
+                        task.upgrade.withdraw(step);
                         blocked = Some(reason);
                     }
                     Verdict::LookAgain => {
-                        withdrawn.push(step);
+                        task.upgrade.withdraw(step);
                         again = true;
                     }
                     Verdict::Fail(reason) => {
@@ -260,14 +274,10 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                 },
             }
         }
-        withdrawn.sort_unstable();
-        for step in withdrawn.into_iter().rev() {
-            task.upgrade.withdraw(step);
-        }
         match (failure, delay, blocked) {
             (Some(error), ..) => self.unreachable(task, &error).await.map(Then::Return),
             (None, Some(delay), _) => self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return),
-            (None, None, Some(reason)) if task.upgrade.steps.is_empty() => {
+            (None, None, Some(reason)) if task.has_begun_nothing() => {
                 self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return)
             }
             (None, None, Some(_)) => self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return),
@@ -330,7 +340,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Verdict::LookAgain => (Some(Duration::ZERO), ErrorDetail::new("ClusterChanged", error.to_string())),
         };
         let failures = task.attempt.failures + 1;
-        if failures >= GIVE_UP_AFTER && task.upgrade.steps.is_empty() {
+        if failures >= GIVE_UP_AFTER && task.has_begun_nothing() {
             let error = ErrorDetail::new(
                 "UpstreamUnavailable",
                 format!("AKS did not answer properly {failures} times in a row. Nothing was begun on the cluster; start the run again when AKS can be reached."),

@@ -3,6 +3,7 @@
 // `pub` here is for the other modules of this binary, and what its helpers cannot do fails the test.
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod architecture;
 mod azure;
 mod cli;
 mod harness;

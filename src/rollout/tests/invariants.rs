@@ -46,6 +46,15 @@ pub(super) fn of_change(before: &[Row], after: &[Row], event: &Event) {
     }
 }
 
+/// Nobody was given a slot ahead of a member of the group that is before it in the order.
+pub(super) fn in_turn(sim: &Sim, upgrades: &[(u32, u32)]) {
+    for (member, _) in upgrades {
+        let group = sim.rows[*member as usize].group;
+        let waits = |row: &&Row| row.group == group && row.status.state == UpdateState::NotStarted;
+        assert_eq!(sim.rows.iter().take(*member as usize).find(waits), None, "passed over for {member}");
+    }
+}
+
 /// Of a run between events.
 pub(super) fn at_rest(sim: &Sim) {
     let run = &sim.run;

@@ -152,6 +152,7 @@ impl Sim {
     pub(super) fn raise(&mut self, event: Event) -> Result<bool, Refused> {
         let fresh = self.refresh(event.clone());
         let before = (self.run.clone(), self.rows.clone());
+        let upgrades = self.upgrades.len();
         let mut next = fresh.clone();
         self.past.push(event);
         loop {
@@ -172,6 +173,7 @@ impl Sim {
             group.queue.clear();
         }
         invariants::of_change(&before.1, &self.rows, &fresh);
+        invariants::in_turn(self, &self.upgrades[upgrades..]);
         invariants::at_rest(self);
         Ok(before != (self.run.clone(), self.rows.clone()))
     }

@@ -172,7 +172,7 @@ impl Sim {
         for group in self.run.stages.iter_mut().flat_map(|s| &mut s.groups) {
             group.queue.clear();
         }
-        invariants::of_change(&before.1, &self.rows, &fresh);
+        invariants::of_change(&before.0, &before.1, &self.rows, &fresh);
         invariants::in_turn(self, &self.upgrades[upgrades..]);
         invariants::at_rest(self);
         Ok(before != (self.run.clone(), self.rows.clone()))

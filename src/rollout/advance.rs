@@ -1,7 +1,5 @@
 //! The state machine of a run.
 
-use std::collections::VecDeque;
-
 use jiff::Timestamp;
 
 use super::{
@@ -76,8 +74,6 @@ impl Out {
         message: Option<String>,
     ) {
         group.tally.shift(member.state, to, 1);
-        // One change a member: unblocked and given a slot at once is just `Running`.
-        self.members.retain(|earlier| !matches!(earlier, MemberChange::One { member: m, .. } if *m == member.index));
         self.members.push(MemberChange::One { member: member.index, to, error, message });
     }
 }
@@ -182,13 +178,9 @@ fn member_blocked(
 
 fn member_unblocked(run: &mut Run, member: &Member, attempt: u32, out: &mut Out) {
     let Some(group) = reported(run, member, attempt, UpdateState::Pending) else { return };
-    let whole = group.queue.len() as u64 >= u64::from(group.tally.not_started);
     out.move_one(group, member, UpdateState::NotStarted, None, None);
-    let at = group.queue.partition_point(|queued| queued.index < member.index);
-    // Behind the last of a part of the queue there may be others before it.
-    if whole || at < group.queue.len() {
-        group.queue.insert(at, Member { state: UpdateState::NotStarted, ..member.clone() });
-    }
+    // Where it belongs in the queue, the next look knows.
+    group.queue.clear();
 }
 
 fn wait_elapsed(run: &mut Run, stage: u32, out: &mut Out) {
@@ -308,11 +300,6 @@ fn admit(stage: &mut Stage, out: &mut Out) {
         out.move_one(group, &member, UpdateState::Running, None, None);
         out.effects.push(Effect::Upgrade { member: member.index, name: member.name, attempt: member.attempt + 1 });
     }
-}
-
-/// Takes members out of a queue.
-pub(super) fn unqueue(queue: &mut VecDeque<Member>, member: u32) {
-    queue.retain(|queued| queued.index != member);
 }
 
 pub(super) fn conflict(code: &'static str, message: &str) -> Refused {

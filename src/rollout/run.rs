@@ -63,7 +63,8 @@ pub struct Group {
     pub after: Vec<Gate>,
     /// How many members are in which state.
     pub tally: Tally,
-    /// The first `NotStarted` members by index. May hold fewer than there are: then [`super::Step::more`] asks for the next.
+    /// The first `NotStarted` members by index. May hold fewer than there are, or none: [`super::Step::more`] then asks for
+    /// a fresh look. What adds or removes members empties it for that reason.
     pub queue: VecDeque<Member>,
 }
 

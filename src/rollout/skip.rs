@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{
-    advance::{Out, begin, conflict, finish, unqueue},
+    advance::{Out, begin, conflict, finish},
     event::{Effect, Refused, SkipTarget},
     run::{Gate, Group, Member, Run, Stage, is_finished},
 };
@@ -108,7 +108,7 @@ pub(super) fn member_left(run: &mut Run, member: &Member, out: &mut Out) {
 
 fn leave_out(run: &mut Run, member: &Member, message: &str, out: &mut Out) {
     if let Some(group) = run.group_mut(member.group) {
-        unqueue(&mut group.queue, member.index);
+        group.queue.clear();
         out.move_one(group, member, UpdateState::Skipped, None, Some(message.to_owned()));
     }
 }

@@ -444,3 +444,81 @@ async fn a_member_that_leaves_is_found_in_its_runs_and_skipped() {
     assert_eq!(status.stages[1].status.state, UpdateState::Skipped);
     world.tallies_hold().await;
 }
+
+/// A fixed walk: what the pure core's properties say of a simulated store holds for this one.
+#[tokio::test]
+async fn whatever_happens_rows_stay_possible_and_the_run_ends() {
+    for seed in 1..=6_u64 {
+        let world = World::of(&planned([4, 5, 6])).await;
+        let mut random = seed;
+        let mut draw = |n: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) as usize % n
+        };
+        for _ in 0..120 {
+            let running = world.in_state("Running").await;
+            let pending = world.in_state("Pending").await;
+            let one = |of: &[Member], n: usize| of.get(n % of.len().max(1)).cloned();
+            let (kind, n) = (draw(12), draw(64));
+            let event = match kind {
+                0 | 1 => Some(Event::Start),
+                2 => (n % 4 == 0).then_some(Event::Stop),
+                3 | 4 => {
+                    one(&running, n).map(|m| Event::MemberEnded { attempt: m.attempt, member: m, outcome: completed() })
+                }
+                5 => one(&running, n).map(|m| {
+                    let outcome = Outcome::Failed { error: error(), message: Some("see there".to_owned()) };
+                    Event::MemberEnded { attempt: m.attempt, member: m, outcome }
+                }),
+                6 => one(&running, n).map(|m| {
+                    let outcome = Outcome::Skipped { message: "at the target".to_owned() };
+                    Event::MemberEnded { attempt: m.attempt, member: m, outcome }
+                }),
+                7 => one(&running, n).map(|m| Event::MemberBlocked {
+                    attempt: m.attempt,
+                    member: m,
+                    error: error(),
+                    message: None,
+                }),
+                8 => one(&pending, n).map(|m| Event::MemberUnblocked { attempt: m.attempt, member: m }),
+                9 => (n % 3 == 0).then(|| {
+                    let name = format!("{}-{:05}", ["a", "b", "c"][n % 3], n % 4);
+                    Event::Skip { targets: vec![SkipTarget::Member(name)], members: vec![] }
+                }),
+                10 => (n % 16 == 0)
+                    .then(|| Event::Skip { targets: vec![SkipTarget::Group("a".to_owned())], members: vec![] }),
+                _ => {
+                    world.approve_all().await;
+                    None
+                }
+            };
+            if let Some(event) = event {
+                // Refused or not: nothing impossible is written.
+                let _ = world.try_raise(event, now()).await;
+            }
+            world.tallies_hold().await;
+        }
+        for round in 0.. {
+            assert!(round < 100, "does not end: {:?}", world.status().await);
+            match world.state().await {
+                UpdateState::Completed | UpdateState::Skipped => break,
+                UpdateState::NotStarted | UpdateState::Stopped | UpdateState::Failed => {
+                    drop(world.raise(Event::Start).await)
+                }
+                UpdateState::Running | UpdateState::Pending | UpdateState::Stopping => {
+                    for member in world.in_state("Running").await {
+                        world.complete(member).await;
+                    }
+                    for member in world.in_state("Pending").await {
+                        world.raise(Event::MemberUnblocked { attempt: member.attempt, member }).await;
+                    }
+                    world.approve_all().await;
+                    world
+                        .try_raise(Event::WaitElapsed { stage: 1 }, now() + SignedDuration::from_hours(1))
+                        .await
+                        .unwrap();
+                }
+            }
+        }
+    }
+}

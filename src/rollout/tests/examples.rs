@@ -279,3 +279,19 @@ fn what_an_earlier_attempt_says_is_late() {
     sim.complete("a01");
     assert_eq!(sim.run.status.state, Completed);
 }
+
+#[test]
+fn membership_and_limits_are_resolved_over_the_members_there_are() {
+    let tolerance =
+        |max: &str, groups| UpdateStage { max_allowed_failures: Some(max.to_owned()), ..stage("s", "25%", groups) };
+    let groups = vec![tolerant("25%", group("a", "50%")), tolerant("25%", group("b", "25%"))];
+    let mut members = fleet(&[("a", 7), ("b", 12), ("other", 3)]);
+    members.push(FleetMember { name: "alone".to_owned(), cluster_resource_id: String::new(), group: None });
+    members.reverse();
+    let plan = plan(Some(&UpdateRunStrategy { stages: vec![tolerance("25%", groups)] }), &members);
+    let stage = &plan.stages[0];
+    assert_eq!((stage.max_concurrency, stage.max_allowed_failures), (4, 5), "of 19");
+    let of = |g: &PlannedGroup| (g.members.len(), g.max_concurrency, g.max_allowed_failures);
+    assert_eq!(stage.groups.iter().map(of).collect::<Vec<_>>(), [(7, 3, 2), (12, 3, 3)]);
+    assert_eq!(stage.groups[0].members[0].name, "a01", "by name, however the fleet lists them");
+}

@@ -169,7 +169,7 @@ fn play(sim: &mut Sim, next: Move) {
         Move::SkipMember(n) => {
             let names: Vec<String> = sim.rows.iter().map(|r| r.name.clone()).collect();
             if !names.is_empty() {
-                let _ = sim.skip(vec![SkipTarget::Member(names[n % names.len()].clone())]);
+                let _ = sim.skip(vec![SkipTarget::Member(names[n % names.len()].clone()); 2]);
             }
         }
         Move::SkipGroup(n) => {

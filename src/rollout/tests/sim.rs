@@ -152,6 +152,7 @@ impl Sim {
     pub(super) fn raise(&mut self, event: Event) -> Result<bool, Refused> {
         let fresh = self.refresh(event.clone());
         let before = (self.run.clone(), self.rows.clone());
+        let upgrades = self.upgrades.len();
         let mut next = fresh.clone();
         self.past.push(event);
         loop {
@@ -171,7 +172,8 @@ impl Sim {
         for group in self.run.stages.iter_mut().flat_map(|s| &mut s.groups) {
             group.queue.clear();
         }
-        invariants::of_change(&before.1, &self.rows, &fresh);
+        invariants::of_change(&before.0, &before.1, &self.rows, &fresh);
+        invariants::in_turn(self, &self.upgrades[upgrades..]);
         invariants::at_rest(self);
         Ok(before != (self.run.clone(), self.rows.clone()))
     }

@@ -1,5 +1,7 @@
 //! A run's rows before its start.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, types::Json};
@@ -11,7 +13,7 @@ use crate::{
         strategy::GateConfiguration,
         update_run::{UpdateRunStatus, UpdateState},
     },
-    rollout::{Event, Plan, SkipTarget},
+    rollout::{Event, Plan, PlannedGroup, SkipTarget},
     store::StoreError,
 };
 
@@ -92,7 +94,7 @@ pub async fn replace_plan(
 fn skips(status: &UpdateRunStatus, plan: &Plan) -> Vec<SkipTarget> {
     let is_skipped = |state| state == UpdateState::Skipped;
     let mut targets = Vec::new();
-    for stage in status.stages.iter() {
+    for stage in &status.stages {
         let Some(planned) = plan.stages.iter().find(|planned| planned.name == stage.name) else { continue };
         if is_skipped(stage.status.state) {
             targets.push(SkipTarget::Stage(stage.name.clone()));
@@ -103,14 +105,16 @@ fn skips(status: &UpdateRunStatus, plan: &Plan) -> Vec<SkipTarget> {
             targets.push(SkipTarget::AfterStageWait(stage.name.clone()));
         }
     }
-    let groups = || plan.stages.iter().flat_map(|stage| &stage.groups);
+    let planned: Vec<&PlannedGroup> = plan.stages.iter().flat_map(|stage| &stage.groups).collect();
+    let groups: HashSet<&str> = planned.iter().map(|group| group.name.as_str()).collect();
+    let members: HashSet<&str> = planned.iter().flat_map(|group| &group.members).map(|m| m.name.as_str()).collect();
     for group in status.stages.iter().flat_map(|stage| &stage.groups) {
-        if is_skipped(group.status.state) && groups().any(|planned| planned.name == group.name) {
+        if is_skipped(group.status.state) && groups.contains(group.name.as_str()) {
             targets.push(SkipTarget::Group(group.name.clone()));
         }
         let skipped = group.members.iter().filter(|member| is_skipped(member.status.state));
-        let still_in = |name: &str| groups().any(|planned| planned.members.iter().any(|m| m.name == name));
-        targets.extend(skipped.filter(|m| still_in(&m.name)).map(|m| SkipTarget::Member(m.name.clone())));
+        let still_in = skipped.filter(|member| members.contains(member.name.as_str()));
+        targets.extend(still_in.map(|member| SkipTarget::Member(member.name.clone())));
     }
     targets
 }

@@ -117,13 +117,13 @@ impl ResourceId {
         }
     }
 
-    /// The name in the segment of this type, at any depth: `named("fleets")`.
+    /// The name in the segment of this type, at any depth: `named("databases")`.
     #[must_use]
     pub fn named(&self, kind: &str) -> Option<&str> {
         self.segments.iter().find(|(k, _)| k.eq_ignore_ascii_case(kind)).map(|(_, name)| name.as_str())
     }
 
-    /// The full type as written, such as `Microsoft.ContainerService/fleets/members`; `None` for scopes.
+    /// The full type as written, such as `Namespace/types/children`; `None` for scopes.
     #[must_use]
     pub fn resource_type(&self) -> Option<String> {
         let namespace = self.namespace.as_ref()?;

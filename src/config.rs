@@ -45,7 +45,8 @@ pub struct Settings {
     #[arg(long, env = "FLEET_ARM_ENDPOINT", default_value = "http://127.0.0.1:8090", value_name = "URL")]
     pub arm_endpoint: Uri,
 
-    /// How to authenticate there: `emulator` (the emulator takes any token) or `static` (the token of FLEET_ARM_TOKEN)
+    /// How to authenticate there: `emulator` (the emulator takes any token, and any published node image) or `static` (the
+    /// token of FLEET_ARM_TOKEN)
     #[arg(long, env = "FLEET_ARM_CREDENTIAL", default_value = "emulator", value_name = "KIND")]
     pub arm_credential: ArmCredential,
 

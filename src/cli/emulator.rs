@@ -32,9 +32,11 @@ pub(super) struct Emulator {
     #[arg(long)]
     require_token: bool,
 
-    /// Let an agent pool be put on any node image published in its region, not only on one that it used before
+    /// Take in `nodeImageVersion` only what AKS takes: an image that the pool ran before. Otherwise any image that is
+    /// published in the region is taken, which a service with FLEET_ARM_CREDENTIAL=emulator relies on for Consistent and
+    /// Custom node images
     #[arg(long)]
-    accept_any_published_image: bool,
+    strict_node_images: bool,
 
     #[command(flatten)]
     log: LogSettings,
@@ -73,7 +75,7 @@ impl Emulator {
             seed: self.seed,
             enforce_throttles: self.enforce_throttles,
             require_token: self.require_token,
-            accept_any_published_image: self.accept_any_published_image,
+            accept_any_published_image: !self.strict_node_images,
         };
         azure_emulator::Emulator::new(config).serve(listener, stop).await.context("the emulator ended")
     }

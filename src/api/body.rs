@@ -1,10 +1,11 @@
 //! Request bodies: JSON, bounded, typed, with the path of what is wrong.
 
 use axum::{
-    body::Bytes,
+    body::{Body, Bytes},
     extract::{FromRequest, Request},
 };
 use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -29,21 +30,35 @@ impl FromRequest<App> for RawBody {
                 format!("The request's body is larger than the {limit} bytes that are accepted."),
             )
         };
-        let declared = request.headers().get(http::header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|length: usize| length > limit) {
-            return Err(too_large().into());
-        }
-        match axum::body::to_bytes(request.into_body(), limit).await {
-            Ok(bytes) => Ok(Self(bytes)),
-            Err(error)
-                if std::error::Error::source(&error).is_some_and(|e| e.is::<http_body_util::LengthLimitError>()) =>
-            {
-                Err(too_large().into())
+        let mut body = request.into_body();
+        let mut bytes = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| invalid(&format!("the body ended early: {error}")))?;
+            let Some(data) = frame.data_ref() else { continue };
+            if bytes.len() + data.len() > limit {
+                drain(body).await;
+                return Err(too_large().into());
             }
-            Err(error) => Err(invalid(&format!("the body ended early: {error}")).into()),
+            bytes.extend_from_slice(data);
+        }
+        Ok(Self(bytes.into()))
+    }
+}
+
+/// Reads on and forgets, so that a client that sends first and reads then sees its 413 and no broken connection; up to a
+/// bound, for one that never ends.
+async fn drain(mut body: Body) {
+    let mut left = MOST_DRAINED;
+    while let Some(Ok(frame)) = body.frame().await {
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        if left == 0 {
+            break;
         }
     }
 }
+
+/// Bytes of a body that is refused that are read nevertheless.
+const MOST_DRAINED: usize = 64 << 20;
 
 /// Reads a JSON object.
 ///
@@ -59,7 +74,13 @@ pub(crate) fn json(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, ArmError
         ));
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error.to_string()))?;
-    if value.is_object() { Ok(value) } else { Err(invalid("a JSON object is expected")) }
+    if !value.is_object() {
+        return Err(invalid("a JSON object is expected"));
+    }
+    if has_nul(&value) {
+        return Err(invalid("the character U+0000 is not allowed in names and values"));
+    }
+    Ok(value)
 }
 
 /// Reads the body of a PUT: what the version does not have is removed, and what the URL says must not be contradicted.
@@ -136,6 +157,16 @@ fn strip_nulls(value: Value) -> Value {
     }
 }
 
+/// Whether the character that no text of the database can hold occurs anywhere.
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => object.iter().any(|(name, value)| name.contains('\0') || has_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
 fn invalid(reason: &str) -> ArmError {
     ArmError::bad_request(
         "InvalidRequestContent",
@@ -153,6 +184,9 @@ fn is_json(media: &str) -> bool {
 /// # Errors
 /// As [`part`].
 pub(crate) fn whole<T: DeserializeOwned>(body: &Value) -> Result<T, ArmError> {
-    serde_path_to_error::deserialize(strip_nulls(body.clone()))
-        .map_err(|error| invalid(&format!("{}: {}", error.path(), error.inner())).at(error.path().to_string()))
+    serde_path_to_error::deserialize(strip_nulls(body.clone())).map_err(|error| {
+        let path = error.path().to_string();
+        let wrong = invalid(&format!("{path}: {}", error.inner()));
+        if path == "." { wrong } else { wrong.at(path) }
+    })
 }

@@ -137,6 +137,7 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     };
     let mut engine = work::Settings::new(owner());
     engine.concurrency = usize::try_from(settings.worker_concurrency)?;
+    engine.lease = Duration::from_secs(settings.lease_seconds.into());
     engine.drain = settings.shutdown_grace();
     Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, settings.stopped_clusters))?)
 }

@@ -71,6 +71,10 @@ pub struct Settings {
     #[arg(long, env = "FLEET_WORKER_CONCURRENCY", default_value_t = 64, value_parser = between(1, 10_000))]
     pub worker_concurrency: u32,
 
+    /// Seconds after which the jobs of a process that died are taken over by another
+    #[arg(long, env = "FLEET_LEASE_SECONDS", default_value_t = 15, value_parser = between(1, 300))]
+    pub lease_seconds: u32,
+
     /// What an update run does with a member whose cluster is stopped
     #[arg(long, env = "FLEET_STOPPED_CLUSTERS", value_enum, default_value_t = StoppedClusters::Fail, ignore_case = true)]
     pub stopped_clusters: StoppedClusters,

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod azure;
+mod chaos;
 mod cli;
 mod harness;
 mod local_postgres;

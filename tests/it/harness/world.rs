@@ -1,0 +1,355 @@
+//! A world of its own for a test: an emulator of AKS in this process, a database, and the real binary in front.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    net::TcpListener as StdListener,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use azure_emulator::{Config, Emulator};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::ConnectOptions;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::postgres::{TestDatabase, database};
+
+pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+const BINARY: &str = env!("CARGO_BIN_EXE_fleet-manager");
+
+/// How a world is made.
+pub struct Options {
+    pub clusters: usize,
+    pub upgrade_seconds: f64,
+    pub env: Vec<(&'static str, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { clusters: 12, upgrade_seconds: 0.3, env: Vec::new() }
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: reqwest::header::HeaderMap,
+    pub body: Value,
+}
+
+impl Answer {
+    pub fn code(&self) -> &str {
+        self.body["error"]["code"].as_str().unwrap_or_default()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+pub struct World {
+    pub url: String,
+    pub emulator_url: String,
+    pub token: String,
+    pub database: TestDatabase,
+    http: reqwest::Client,
+    listen: String,
+    env: Vec<(&'static str, String)>,
+    home: TempDir,
+    replicas: Vec<Child>,
+    _emulator: tokio_util::sync::DropGuard,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        Self::start_with(Options::default()).await
+    }
+
+    pub async fn start_with(options: Options) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = Config {
+            clusters: options.clusters,
+            upgrade_seconds: options.upgrade_seconds,
+            accept_any_published_image: true,
+            ..Config::default()
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let emulator_url = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        tokio::spawn(Emulator::new(config).serve(listener, stop.clone()));
+        let database = database().await;
+        let home = TempDir::new().unwrap();
+        // Free a moment ago: nothing else of this machine takes ports at random in that moment.
+        let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let mut env = options.env;
+        env.extend([
+            ("DATABASE_URL", database.options.to_url_lossy().to_string()),
+            ("FLEET_ARM_ENDPOINT", emulator_url.clone()),
+            ("FLEET_DATA_DIR", home.path().join("data").display().to_string()),
+        ]);
+        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        let mut world = Self {
+            url: format!("http://{listen}"),
+            emulator_url,
+            token: String::new(),
+            database,
+            http,
+            listen,
+            env,
+            home,
+            replicas: Vec::new(),
+            _emulator: stop.drop_guard(),
+        };
+        world.restart().await;
+        let token = world.command().arg("token").output().unwrap();
+        assert!(token.status.success(), "{token:?}");
+        world.token = String::from_utf8(token.stdout).unwrap().trim().to_owned();
+        world
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(BINARY);
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FLEET_")) {
+            command.env_remove(name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (*name, value.as_str())));
+        command
+    }
+
+    fn log(&self) -> std::path::PathBuf {
+        self.home.path().join("service.log")
+    }
+
+    fn spawn(&mut self, listen: &str) {
+        let log = File::options().create(true).append(true).open(self.log()).unwrap();
+        let mut command = self.command();
+        command.arg("serve").env("FLEET_LISTEN", listen).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.replicas.push(command.spawn().unwrap());
+    }
+
+    /// Starts the service (again), and waits until it is ready.
+    pub async fn restart(&mut self) {
+        self.spawn(&self.listen.clone());
+        self.ready().await;
+    }
+
+    /// Starts another replica against the same database.
+    pub fn add_replica(&mut self) {
+        let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        self.spawn(&listen);
+    }
+
+    pub async fn ready(&self) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.http.get(format!("{}/readyz", self.url)).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the service is not ready\n{}", self.log_tail());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// `kill -9` of all replicas.
+    pub fn kill(&mut self) {
+        for mut replica in self.replicas.drain(..) {
+            let _ = replica.kill();
+            let _ = replica.wait();
+        }
+    }
+
+    /// SIGTERM of all replicas, which must end well.
+    pub fn stop(&mut self) {
+        for mut replica in self.replicas.drain(..) {
+            let told = Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap();
+            assert!(told.success());
+            assert!(replica.wait().unwrap().success());
+        }
+    }
+
+    pub fn log_tail(&self) -> String {
+        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    pub fn fleet(&self, name: &str) -> String {
+        format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1/providers/Microsoft.ContainerService/fleets/{name}")
+    }
+
+    pub fn cluster(n: usize) -> String {
+        format!(
+            "/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1/providers/Microsoft.ContainerService/managedClusters/aks-{n}"
+        )
+    }
+
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.call_with(method, path, body, &[]).await
+    }
+
+    pub async fn call_with(&self, method: &str, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
+        self.try_call(method, path, body, headers).await.unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+
+    pub async fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Answer> {
+        let mut url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.url) };
+        if !url.contains('?') {
+            url.push_str("?api-version=2026-06-01");
+        }
+        let mut request = self.http.request(Method::from_bytes(method.as_bytes()).unwrap(), url);
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization")) {
+            request = request.bearer_auth(&self.token);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let answer = request.send().await?;
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let text = answer.text().await?;
+        Ok(Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, None).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call("PUT", path, Some(body)).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call("PATCH", path, Some(body)).await
+    }
+
+    pub async fn post(&self, path: &str, body: Option<Value>) -> Answer {
+        self.call("POST", path, body).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.call("DELETE", path, None).await
+    }
+
+    /// The resource once no operation is under way on it.
+    pub async fn settled(&self, path: &str) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = self.get(path).await;
+            let state = answer.body["properties"]["provisioningState"].as_str().unwrap_or_default().to_owned();
+            if matches!(state.as_str(), "Succeeded" | "Failed" | "Canceled") {
+                return answer.body;
+            }
+            assert!(Instant::now() < deadline, "{path} is {state}: {}\n{}", answer.body, self.log_tail());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// A fleet with these members (name, cluster number, group), all joined.
+    pub async fn fleet_of(&self, name: &str, members: &[(&str, usize, &str)]) -> String {
+        let fleet = self.fleet(name);
+        assert_eq!(self.put(&fleet, json!({"location": "eastus"})).await.status, 201);
+        self.settled(&fleet).await;
+        for (member, cluster, group) in members {
+            let properties = json!({"clusterResourceId": Self::cluster(*cluster), "group": group});
+            let answer = self.put(&format!("{fleet}/members/{member}"), json!({"properties": properties})).await;
+            assert_eq!(answer.status, 201, "{}", answer.body);
+        }
+        for (member, ..) in members {
+            let joined = self.settled(&format!("{fleet}/members/{member}")).await;
+            assert_eq!(joined["properties"]["provisioningState"], "Succeeded", "{joined}");
+        }
+        fleet
+    }
+
+    /// Makes a run and starts it; its path.
+    pub async fn start_run(&self, fleet: &str, run: &str, properties: Value) -> String {
+        let run = format!("{fleet}/updateRuns/{run}");
+        let made = self.put(&run, json!({"properties": properties})).await;
+        assert_eq!(made.status, 201, "{}", made.body);
+        let started = self.post(&format!("{run}/start"), None).await;
+        assert_eq!(started.status, 200, "{}", started.body);
+        run
+    }
+
+    /// The run's status once the run is in this state.
+    pub async fn reaches(&self, run: &str, state: &str, within: Duration) -> Value {
+        self.until(run, within, state, |status| status["status"]["state"] == state).await
+    }
+
+    /// The run's status once a condition holds.
+    pub async fn until(&self, run: &str, within: Duration, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + within;
+        loop {
+            let answer = self.get(run).await;
+            let status = &answer.body["properties"]["status"];
+            if answer.status == 200 && holds(status) {
+                return status.clone();
+            }
+            assert!(Instant::now() < deadline, "{run} is not {what}: {:#}\n{}", answer.body, self.log_tail());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn emulator(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let answer = self.call(method, &format!("{}{path}", self.emulator_url), body).await;
+        assert!(answer.status < 300, "{method} {path}: {} {}", answer.status, answer.body);
+        answer
+    }
+
+    pub async fn fault(&self, fault: Value) {
+        self.emulator("POST", "/emulator/faults", Some(fault)).await;
+    }
+
+    pub async fn emulator_log(&self) -> Vec<Value> {
+        let log = self.emulator("GET", "/emulator/log", None).await.body;
+        let list = if log.is_array() { &log } else { &log["value"] };
+        list.as_array().unwrap_or_else(|| panic!("{log}")).clone()
+    }
+
+    /// How often each step was carried out, by (cluster, step), lower-cased.
+    pub async fn applied(&self) -> HashMap<(String, String), usize> {
+        let mut applied = HashMap::new();
+        for entry in self.emulator_log().await.iter().filter(|entry| entry["applied"] == true) {
+            let text = |name: &str| entry[name].as_str().unwrap_or_default().to_lowercase();
+            *applied.entry((text("cluster"), text("step"))).or_default() += 1;
+        }
+        applied
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// All members of a run's status.
+pub fn members(status: &Value) -> Vec<&Value> {
+    fn inner(value: &Value) -> Vec<&Value> {
+        value.as_array().into_iter().flatten().collect()
+    }
+    inner(&status["stages"])
+        .into_iter()
+        .flat_map(|stage| inner(&stage["groups"]))
+        .flat_map(|group| inner(&group["members"]))
+        .collect()
+}
+
+/// What a run to a Kubernetes version wants.
+pub fn upgrade_to(kind: &str, version: &str) -> Value {
+    json!({"upgrade": {"type": kind, "kubernetesVersion": version}, "nodeImageSelection": {"type": "Latest"}})
+}

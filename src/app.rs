@@ -138,6 +138,9 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     let mut engine = work::Settings::new(owner());
     engine.concurrency = usize::try_from(settings.worker_concurrency)?;
     engine.lease = Duration::from_secs(settings.lease_seconds.into());
+    engine.backoff = work::Backoff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
+    // A job that gives up would leave its resource waiting for ever: handlers decide when enough is enough.
+    engine.max_failures = u32::MAX;
     engine.drain = settings.shutdown_grace();
     Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, settings.stopped_clusters))?)
 }

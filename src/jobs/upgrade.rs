@@ -35,7 +35,7 @@ use crate::{
 const KIND: &str = "member.upgrade";
 
 /// Consecutive failures to reach AKS after which a member whose upgrade has not begun is given up. With the engine's
-/// back-off that is well over half an hour.
+/// back-off that is about ten minutes and more.
 const GIVE_UP_AFTER: u32 = 30;
 /// How often the kind may look and act in one attempt before the job makes room for others.
 const MOST_LOOKS: u32 = 8;

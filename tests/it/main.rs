@@ -5,9 +5,12 @@
 
 mod architecture;
 mod azure;
+mod bad_input;
 mod chaos;
 mod cli;
+mod faults;
 mod harness;
 mod local_postgres;
+mod session;
 mod store_runs;
 mod work;

@@ -78,7 +78,9 @@ async fn a_busy_cluster_is_pending_and_a_stopped_one_fails() {
     let find = |status: &Value, name: &str| members(status).into_iter().find(|m| m["name"] == name).unwrap().clone();
     let pending = |s: &Value| find(s, "m1")["status"]["error"]["code"] == "ClusterOperationInProgress";
     let status = world.until(&run, LATE, "m1 pending", pending).await;
-    assert_eq!(find(&status, "m1")["status"]["state"], "Pending");
+    // Stopped, when the other's failure has ended the run before this look.
+    let state = find(&status, "m1")["status"]["state"].clone();
+    assert!(state == "Pending" || state == "Stopped", "{state}");
     let status = world.until(&run, LATE, "m2 failed", |s| find(s, "m2")["status"]["state"] == "Failed").await;
     assert_eq!(find(&status, "m2")["status"]["error"]["code"], "ClusterStopped");
     world.until(&run, LATE, "ended", |s| s["status"]["state"] == "Failed").await;

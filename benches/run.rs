@@ -169,7 +169,11 @@ impl World {
         let emulator_listener = TcpListener::bind("127.0.0.1:0").await?;
         let arm = format!("http://{}", emulator_listener.local_addr()?);
         let address = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
-        let options = if std::env::var_os("ASYNC").is_some() { options.clone().options([("synchronous_commit", "off")]) } else { options.clone() };
+        let options = if std::env::var_os("ASYNC").is_some() {
+            options.clone().options([("synchronous_commit", "off")])
+        } else {
+            options.clone()
+        };
         let url = options.to_url_lossy().to_string();
         let flags = [
             ("--database-url", url),

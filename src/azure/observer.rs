@@ -1,8 +1,9 @@
 //! Follows many operations within AKS's limits.
 //!
 //! While a subscription's budget for operation statuses is plentiful, each operation is asked about by itself. When it
-//! runs low, one list of the subscription's clusters, shared by all who wait, tells who is no longer busy; only these are
-//! asked for their result, or, with nothing left to ask with, are looked at.
+//! runs low, or many wait that nobody can tell the end of yet, one list of the subscription's clusters, shared by all who
+//! wait, tells who is no longer busy; only these are asked for their result, or, with nothing left to ask with, are
+//! looked at.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,8 +23,10 @@ use crate::{
 
 /// Part of the status budget below which a list is asked for instead.
 const LOW: f64 = 0.25;
+/// In flight of which the typical end is not known yet: more than these would spend the budget in asking too early.
+const FEW: usize = 5;
 /// Oldest list that serves while lists are plentiful.
-const FRESH: Duration = Duration::from_millis(200);
+const FRESH: Duration = Duration::from_millis(50);
 /// Oldest list that serves when they run low: as many as come back.
 const SPARING: Duration = Duration::from_secs(1);
 
@@ -113,12 +116,10 @@ impl<C: ManagedClusters> Observer<C> {
         let now = Instant::now();
         let (typical, in_flight) = self.with_known(|known| {
             known.sweep(now);
-            let flight = known.in_flight.entry(subscription.to_owned()).or_default();
-            flight.insert(followed.subject(), now);
-            let in_flight = flight.len();
-            (known.typical.get(&(subscription.to_owned(), followed.kind())).copied(), in_flight)
+            known.in_flight.entry(subscription.to_owned()).or_default().insert(followed.subject(), now);
+            known.about(followed)
         });
-        next_poll(followed.elapsed, typical.and_then(Typical::get), retry_after, in_flight)
+        next_poll(followed.elapsed, typical, retry_after, in_flight)
     }
 
     /// Asks about an operation, or learns of it from what others asked.
@@ -128,8 +129,10 @@ impl<C: ManagedClusters> Observer<C> {
     pub async fn observe(&self, followed: &Followed<'_>) -> Result<Observation, UpstreamError> {
         let Some(url) = followed.operation_url else { return Ok(Observation::Look) };
         let subscription = followed.cluster.subscription();
-        let plentiful = self.client.left(Class::OperationStatus, subscription) >= LOW;
-        if !plentiful && self.busy(subscription, followed.elapsed).await?.contains(&followed.subject()) {
+        let (typical, in_flight) = self.with_known(|known| known.about(followed));
+        let plentiful =
+            self.client.left(Class::OperationStatus, subscription) >= LOW && (typical.is_some() || in_flight <= FEW);
+        if !plentiful && self.busy(subscription, followed.elapsed, typical).await?.contains(&followed.subject()) {
             return Ok(Observation::Running { again_after: self.wait(followed, None) });
         }
         match self.client.poll(subscription, url).await {
@@ -151,10 +154,21 @@ impl<C: ManagedClusters> Observer<C> {
         }
     }
 
-    /// The IDs of the subscription's busy clusters and pools, by a list younger than the operation.
-    async fn busy(&self, subscription: &str, elapsed: Duration) -> Result<Arc<HashSet<String>>, UpstreamError> {
-        let sparing = self.client.left(Class::List, subscription) < 0.5;
-        let max_age = (elapsed / 20).clamp(FRESH, LONGEST).max(if sparing { SPARING } else { FRESH }).min(elapsed);
+    /// The IDs of the subscription's busy clusters and pools, by a list younger than the operation and, while lists are
+    /// plentiful, than its typical end: an older one tells what is known.
+    async fn busy(
+        &self,
+        subscription: &str,
+        elapsed: Duration,
+        typical: Option<Duration>,
+    ) -> Result<Arc<HashSet<String>>, UpstreamError> {
+        let age = (elapsed / 20).clamp(FRESH, LONGEST);
+        let max_age = if self.client.left(Class::List, subscription) < 0.5 {
+            age.max(SPARING)
+        } else {
+            typical.and_then(|typical| elapsed.checked_sub(typical)).map_or(age, |over| over.min(age))
+        };
+        let max_age = max_age.min(elapsed);
         self.lists
             .get(subscription.to_owned(), max_age, || async {
                 Ok(Arc::new(self.client.list(subscription).await?.iter().flat_map(busy_parts).collect()))
@@ -180,6 +194,13 @@ impl<C: ManagedClusters> Observer<C> {
 }
 
 impl Known {
+    /// How long such an operation typically takes, and how many are in flight in its subscription.
+    fn about(&self, followed: &Followed<'_>) -> (Option<Duration>, usize) {
+        let subscription = followed.cluster.subscription();
+        let typical = self.typical.get(&(subscription.to_owned(), followed.kind())).and_then(|typical| typical.get());
+        (typical, self.in_flight.get(subscription).map_or(0, HashMap::len))
+    }
+
     /// Forgets operations that nobody has asked about for a while: another replica follows them now.
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) > LONGEST) {

@@ -1,0 +1,107 @@
+//! The pure room of update runs at 10,000 members: planning, and the step that one member's end leads to. The floor of a
+//! step is the copy of the snapshot that it answers with.
+
+use std::hint::black_box;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use fleet_manager::{
+    model::{
+        strategy::UpdateRunStrategy,
+        update_run::{UpdateState, UpdateStatus},
+    },
+    rollout::{self, Event, FleetMember, Group, Member, Outcome, Run, Stage, Tally},
+};
+use jiff::Timestamp;
+use serde_json::json;
+
+const MEMBERS: u32 = 10_000;
+const GROUPS: u32 = 25;
+
+fn running() -> UpdateStatus {
+    UpdateStatus {
+        start_time: Some(Timestamp::UNIX_EPOCH),
+        completed_time: None,
+        state: UpdateState::Running,
+        error: None,
+    }
+}
+
+/// A run in the middle: in every group two members are in flight, and the queue holds as many as a step can start.
+fn snapshot() -> Run {
+    let members = MEMBERS / GROUPS;
+    let groups = (0..GROUPS).map(|group| {
+        let first = group * members;
+        Group {
+            index: group,
+            name: format!("group-{group}"),
+            status: running(),
+            max_concurrency: 2,
+            max_allowed_failures: 0,
+            before: Vec::new(),
+            after: Vec::new(),
+            tally: Tally { not_started: members / 2 - 2, running: 2, completed: members / 2, ..Tally::default() },
+            queue: (0..4).map(|n| member(first + members / 2 + 2 + n, group, UpdateState::NotStarted)).collect(),
+        }
+    });
+    let stage = Stage {
+        index: 0,
+        name: "all".to_owned(),
+        status: running(),
+        max_concurrency: 50,
+        max_allowed_failures: 0,
+        before: Vec::new(),
+        after: Vec::new(),
+        wait: None,
+        groups: groups.collect(),
+    };
+    Run { status: running(), stop_requested: false, stages: vec![stage] }
+}
+
+fn member(index: u32, group: u32, state: UpdateState) -> Member {
+    let attempt = u32::from(state != UpdateState::NotStarted);
+    Member { index, name: format!("member-{index}"), group, state, attempt }
+}
+
+fn advance(criterion: &mut Criterion) {
+    let (run, now) = (snapshot(), Timestamp::UNIX_EPOCH);
+    let ended = member(MEMBERS / GROUPS / 2, 0, UpdateState::Running);
+    let event = Event::MemberEnded { member: ended, attempt: 1, outcome: Outcome::Completed { message: None } };
+    let step = rollout::advance(&run, &event, now).ok();
+    assert!(step.is_some_and(|step| step.effects.len() == 1), "the end of a member starts the next one");
+    let mut group = criterion.benchmark_group("advance, 10,000 members");
+    group.bench_function("floor: copy of the snapshot", |bencher| bencher.iter(|| black_box(&run).clone()));
+    group.bench_function("a member ended", |bencher| {
+        bencher.iter(|| rollout::advance(black_box(&run), black_box(&event), now));
+    });
+    group.finish();
+}
+
+fn plan(criterion: &mut Criterion) {
+    let members: Vec<FleetMember> = (0..MEMBERS)
+        .map(|n| FleetMember {
+            name: format!("member-{n}"),
+            cluster_resource_id: format!(
+                "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/aks-{n}"
+            ),
+            group: Some(format!("group-{}", n % GROUPS)),
+        })
+        .collect();
+    let groups: Vec<_> = (0..GROUPS).map(|n| json!({"name": format!("group-{n}"), "maxConcurrency": "2"})).collect();
+    let strategy: Option<UpdateRunStrategy> =
+        serde_json::from_value(json!({"stages": [{"name": "all", "groups": groups}]})).ok();
+    let planned = rollout::plan(strategy.as_ref(), &members);
+    assert_eq!(planned.stages.iter().flat_map(|stage| &stage.groups).map(|g| g.members.len()).sum::<usize>(), 10_000);
+    let mut group = criterion.benchmark_group("plan, 10,000 members");
+    group.bench_function("floor: sorted copy of the members", |bencher| {
+        bencher.iter(|| {
+            let mut members = black_box(&members).clone();
+            members.sort_by(|a, b| a.name.cmp(&b.name));
+            members
+        });
+    });
+    group.bench_function("plan", |bencher| bencher.iter(|| rollout::plan(black_box(strategy.as_ref()), &members)));
+    group.finish();
+}
+
+criterion_group!(benches, advance, plan);
+criterion_main!(benches);

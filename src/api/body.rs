@@ -59,6 +59,9 @@ pub(crate) fn json(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, ArmError
         ));
     }
     let value: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error.to_string()))?;
+    if holds_nul(&value) {
+        return Err(invalid("a name or string in it has the character U+0000, which cannot be stored: leave it out"));
+    }
     if value.is_object() { Ok(value) } else { Err(invalid("a JSON object is expected")) }
 }
 
@@ -133,6 +136,16 @@ fn strip_nulls(value: Value) -> Value {
         }
         Value::Array(items) => Value::Array(items.into_iter().map(strip_nulls).collect()),
         other => other,
+    }
+}
+
+/// Whether U+0000 is anywhere inside. PostgreSQL stores it neither in text nor in jsonb.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        Value::Object(object) => object.iter().any(|(name, value)| name.contains('\0') || holds_nul(value)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -126,6 +126,8 @@ pub(crate) async fn patch(
         check_tags(tags, &mut problems);
     }
     problems.into_result()?;
+    // As Azure does: the type None is kept as it was sent by a PUT, and is gone after a PATCH.
+    next.identity = next.identity.filter(|identity| identity.get("type").and_then(Value::as_str) != Some("None"));
     if fleet.provisioning_state == "Failed" {
         next.provisioning_state = "Failed";
     }

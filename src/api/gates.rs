@@ -56,6 +56,7 @@ pub(crate) async fn patch(
     request.authorize(action::GATES_WRITE)?;
     let body = body::json(request.headers(), &bytes)?;
     let Patch { state } = body::part(&body, "properties")?;
+    let completes = state.is_some();
     if let Some(state) = state.filter(|state| state != "Completed") {
         return Err(ArmError::bad_request(
             "InvalidParameter",
@@ -66,6 +67,11 @@ pub(crate) async fn patch(
     }
     let mut tx = app.pool.begin().await?;
     let seen = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+    if !completes {
+        // A patch that says nothing changes nothing; least of all does it approve.
+        request.precondition.check(Some(seen.etag))?;
+        return Ok(Json(show(&request, &seen)?));
+    }
     // The run's row comes first, as everywhere: two locks in one order.
     let (Some(run), Ok(name)) = (seen.parent_id, uuid::Uuid::try_parse(&seen.name)) else {
         return Err(not_found(&request.id));

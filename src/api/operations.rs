@@ -22,8 +22,8 @@ use crate::{
 /// The status monitor: 200 as long as it is readable, whatever the state.
 pub(crate) async fn status(
     State(app): State<App>,
-    Path((_, _, id)): Path<(String, String, String)>,
     request: ArmRequest,
+    Path((_, _, id)): Path<(String, String, String)>,
 ) -> ApiResult<Response> {
     let operation = find(&app, &request, &id).await?;
     let running = !operation.status.status.is_terminal();
@@ -37,8 +37,8 @@ pub(crate) async fn status(
 /// The result: 202 while it runs; then 204, or the error with which it ended.
 pub(crate) async fn result(
     State(app): State<App>,
-    Path((_, location, id)): Path<(String, String, String)>,
     request: ArmRequest,
+    Path((_, location, id)): Path<(String, String, String)>,
 ) -> ApiResult<Response> {
     let operation = find(&app, &request, &id).await?;
     let mut response = match operation.status.status {

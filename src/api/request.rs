@@ -152,6 +152,10 @@ fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmError> {
             "The query string is not well-formed: percent-encode its values.",
         )
     })?;
+    if let Some((name, _)) = pairs.iter().find(|(_, value)| value.chars().any(char::is_control)) {
+        let message = format!("The query parameter '{}' has a control character in it.", name.escape_debug());
+        return Err(ArmError::bad_request("InvalidQueryParameter", message));
+    }
     Ok(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
 }
 
@@ -202,7 +206,7 @@ fn target(path: &str) -> Result<ResourceId, ArmError> {
                 id = Some(ResourceId::subscription_scope(given));
             }
             ("resourceGroups", Some(group)) if !subscription.is_empty() => {
-                if !is_resource_group_name(group) {
+                if !name::is_resource_group(group) {
                     return Err(ArmError::bad_request(
                         "InvalidResourceGroup",
                         format!(
@@ -234,12 +238,6 @@ fn target(path: &str) -> Result<ResourceId, ArmError> {
 
 fn no_resource(path: &str) -> ArmError {
     ArmError::not_found("InvalidResource", format!("'{path}' names no resource."))
-}
-
-fn is_resource_group_name(name: &str) -> bool {
-    (1..=90).contains(&name.chars().count())
-        && !name.ends_with('.')
-        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '(' | ')'))
 }
 
 /// Checks the name of a resource that a request would create.

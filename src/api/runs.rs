@@ -26,6 +26,7 @@ use crate::{
         strategy::FleetUpdateStrategyProperties,
         types::{self, action},
         update_run::{NodeImageSelectionType, UpdateRunProperties, UpdateRunStatus, UpdateState},
+        versions,
     },
     rollout::{self, Event, SkipTarget},
     store::{
@@ -68,12 +69,15 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
     let allowed = request.authorize(action::RUNS_WRITE)?;
     check_name(allowed.id(), name::MAX_PROXY)?;
-    let body = body::resource(request.headers(), &bytes, &request.id, types::UPDATE_RUNS, request.version)?;
-    let given: UpdateRunProperties = body::part(&body, "properties")?;
+    let mut body = body::resource(request.headers(), &bytes, &request.id, types::UPDATE_RUNS, request.version)?;
     let mut tx = app.pool.begin().await?;
     let fleet = parent_for_write(&mut tx, &request, action::RUNS_WRITE, types::UPDATE_RUNS).await?;
     let existing = resources::get_for_update(&mut tx, &request.id).await?;
     request.precondition.check(existing.as_ref().map(|run| run.etag))?;
+    if let (Some(run), Some(properties)) = (&existing, body.get_mut("properties")) {
+        versions::keep_unseen(properties, &run.properties, types::UPDATE_RUNS, request.version);
+    }
+    let given: UpdateRunProperties = body::part(&body, "properties")?;
     let stored: Option<UpdateRunProperties> =
         existing.as_ref().map(|run| serde_json::from_value(run.properties.clone())).transpose()?;
 

@@ -22,6 +22,7 @@ use crate::{
         name,
         strategy::FleetUpdateStrategyProperties,
         types::{self, action},
+        versions,
     },
     store::resources::{self, Draft, Resource},
 };
@@ -49,7 +50,14 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
     let allowed = request.authorize(action::STRATEGIES_WRITE)?;
     check_name(allowed.id(), name::MAX_PROXY)?;
-    let body = body::resource(request.headers(), &bytes, &request.id, types::UPDATE_STRATEGIES, request.version)?;
+    let mut body = body::resource(request.headers(), &bytes, &request.id, types::UPDATE_STRATEGIES, request.version)?;
+    let mut tx = app.pool.begin().await?;
+    let fleet = parent_for_write(&mut tx, &request, action::STRATEGIES_WRITE, types::UPDATE_STRATEGIES).await?;
+    let existing = resources::get_for_update(&mut tx, &request.id).await?;
+    request.precondition.check(existing.as_ref().map(|strategy| strategy.etag))?;
+    if let (Some(strategy), Some(properties)) = (&existing, body.get_mut("properties")) {
+        versions::keep_unseen(properties, &strategy.properties, types::UPDATE_STRATEGIES, request.version);
+    }
     let new: FleetUpdateStrategyProperties = body::part(&body, "properties")?;
     let mut problems = Problems::default();
     new.strategy.check("properties.strategy", &mut problems);
@@ -62,10 +70,6 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         provisioning_state: "Succeeded",
         operation: None,
     };
-    let mut tx = app.pool.begin().await?;
-    let fleet = parent_for_write(&mut tx, &request, action::STRATEGIES_WRITE, types::UPDATE_STRATEGIES).await?;
-    let existing = resources::get_for_update(&mut tx, &request.id).await?;
-    request.precondition.check(existing.as_ref().map(|strategy| strategy.etag))?;
     let (strategy, status) = match existing {
         Some(_) => (update(&mut tx, &request, &draft).await?, StatusCode::OK),
         None => {

@@ -4,6 +4,8 @@
 //! token is authenticated together with the list it belongs to, so that a changed one, or one of another list, is
 //! refused rather than obeyed.
 
+use std::num::IntErrorKind;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -53,6 +55,7 @@ impl TokenSealer {
             None => MAX_PAGE,
             Some(text) => match text.parse::<u32>() {
                 Ok(n) if n > 0 => n.min(MAX_PAGE),
+                Err(error) if *error.kind() == IntErrorKind::PosOverflow => MAX_PAGE,
                 _ => {
                     return Err(ArmError::bad_request(
                         "InvalidParameter",

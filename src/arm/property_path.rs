@@ -24,6 +24,33 @@ pub fn remove(document: &mut Value, path: &str) {
     }
 }
 
+/// Copies what the path points at from one document into another that has the way to it. Elements of arrays correspond
+/// when they have the same `name`.
+pub fn carry(into: &mut Value, from: &Value, path: &str) {
+    let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
+    let (name, array) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));
+    let (Value::Object(object), Some(source)) = (into, from.get(name)) else { return };
+    match (rest, array) {
+        (None, _) => {
+            object.insert(name.to_owned(), source.clone());
+        }
+        (Some(rest), false) => {
+            if let Some(inner) = object.get_mut(name) {
+                carry(inner, source, rest);
+            }
+        }
+        (Some(rest), true) => {
+            let (Some(Value::Array(items)), Value::Array(sources)) = (object.get_mut(name), source) else { return };
+            for item in items {
+                let same = |source: &&Value| source.get("name").is_some_and(|name| item.get("name") == Some(name));
+                if let Some(source) = sources.iter().find(same) {
+                    carry(item, source, rest);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -37,7 +37,8 @@ impl MemberProperties {
     pub fn cluster(&self) -> Option<ResourceId> {
         self.cluster_resource_id.parse().ok().filter(|id: &ResourceId| {
             id.is_type(types::MANAGED_CLUSTERS)
-                && id.resource_group().is_some()
+                && id.resource_group().is_some_and(name::is_resource_group)
+                && name::is_managed_cluster(id.name())
                 && uuid::Uuid::try_parse(id.subscription()).is_ok()
         })
     }
@@ -190,6 +191,11 @@ mod tests {
         assert_eq!(findings(&other, Some(&member(&[]))), ["properties.clusterResourceId"]);
         other.cluster_resource_id = CLUSTER.replace("resourcegroups", "resourceGroups");
         assert!(findings(&other, Some(&member(&[]))).is_empty());
+        // One cluster has one ID: what an ARM client would cut off or decode does not make another.
+        for name in ["aks-1?x=", "aks-1#x", "aks%2D1", "aks-1 ", "..", "\u{212a}", &"x".repeat(64)] {
+            other.cluster_resource_id = CLUSTER.replace("aks-1", name);
+            assert_eq!(findings(&other, None), ["properties.clusterResourceId"], "{name}");
+        }
         other.cluster_resource_id = "/subscriptions/x/y".to_owned();
         assert_eq!(findings(&other, None), ["properties.clusterResourceId"]);
     }

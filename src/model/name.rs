@@ -1,4 +1,4 @@
-//! Names of fleets and what is in them.
+//! Names of fleets, of what is in them, and of what they refer to.
 
 /// Longest name of a fleet or a managed namespace.
 pub const MAX_TRACKED: usize = 63;
@@ -14,6 +14,25 @@ pub fn is_valid(name: &str, max: usize) -> bool {
         && bytes.first().is_some_and(|b| plain(*b))
         && bytes.last().is_some_and(|b| plain(*b))
         && bytes.iter().all(|b| plain(*b) || *b == b'-')
+}
+
+/// Whether this may be a resource group's name: 1–90 letters, digits, `.`, `_`, `-`, `(`, `)`, not ending with `.`.
+#[must_use]
+pub fn is_resource_group(name: &str) -> bool {
+    (1..=90).contains(&name.chars().count())
+        && !name.ends_with('.')
+        && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '(' | ')'))
+}
+
+/// Whether this may be an AKS cluster's name: 1–63 letters, digits, `_`, `-`, beginning and ending with a letter or digit.
+#[must_use]
+pub fn is_managed_cluster(name: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric();
+    let bytes = name.as_bytes();
+    bytes.len() <= 63
+        && bytes.first().is_some_and(|b| plain(*b))
+        && bytes.last().is_some_and(|b| plain(*b))
+        && bytes.iter().all(|b| plain(*b) || matches!(b, b'_' | b'-'))
 }
 
 /// What a name must look like, for messages.

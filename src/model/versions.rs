@@ -3,6 +3,8 @@
 //! The newest stable version is the model. A property that an API version does not have is removed from what its
 //! clients send and from what they see.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::types;
@@ -116,26 +118,25 @@ const INTRODUCED_IN_STAGES: &[(&str, Since)] = &[
 
 /// Removes from a body (of a request or an answer) what `version` does not have.
 pub fn hide(body: &mut Value, resource_type: &str, version: ApiVersion) {
-    for (_, path, since) in INTRODUCED.iter().filter(|(of, ..)| *of == resource_type) {
-        if *path == STRATEGY_PREFIX {
-            for (path, _) in INTRODUCED_IN_STAGES.iter().filter(|(_, since)| !since.includes(version)) {
-                property_path::remove(body, &format!("{STRATEGY_PREFIX}.{path}"));
-            }
-        } else if !since.includes(version) {
-            property_path::remove(body, path);
-        }
-    }
+    hidden(resource_type, version).for_each(|path| property_path::remove(body, &path));
 }
 
-/// Carries over to a replacing body what `version` cannot say, so that a client of an older version does not reset
-/// what it does not know: the plain properties of the stored body that are hidden from it.
+/// The paths that `version` does not have.
+fn hidden(resource_type: &str, version: ApiVersion) -> impl Iterator<Item = Cow<'static, str>> {
+    INTRODUCED.iter().filter(move |(of, ..)| *of == resource_type).flat_map(move |(_, path, since)| {
+        let in_stages = if *path == STRATEGY_PREFIX { INTRODUCED_IN_STAGES } else { &[] };
+        let in_stages = in_stages.iter().filter(move |(_, since)| !since.includes(version));
+        let itself = (!since.includes(version)).then_some(Cow::Borrowed(*path));
+        itself.into_iter().chain(in_stages.map(|(path, _)| Cow::Owned(format!("{STRATEGY_PREFIX}.{path}"))))
+    })
+}
+
+/// Carries over to a replacing body (`properties`) what `version` cannot say, so that a client of an older version does
+/// not reset what it does not know. Inside lists it is carried over between elements of the same name.
 pub fn keep_unseen(replacement: &mut Value, stored: &Value, resource_type: &str, version: ApiVersion) {
-    for (_, path, since) in INTRODUCED.iter().filter(|(of, ..)| *of == resource_type) {
-        let plain = path.strip_prefix("properties.").filter(|name| !name.contains(['.', '[']));
-        if let (Some(name), false) = (plain, since.includes(version))
-            && let (Some(value), Value::Object(properties)) = (stored.get(name), &mut *replacement)
-        {
-            properties.insert(name.to_owned(), value.clone());
+    for path in hidden(resource_type, version) {
+        if let Some(path) = path.strip_prefix("properties.") {
+            property_path::carry(replacement, stored, path);
         }
     }
 }
@@ -171,6 +172,18 @@ mod tests {
         let stored = json!({"clusterResourceId": "x", "group": "g", "labels": {"a": "b"}});
         keep_unseen(&mut replacement, &stored, types::MEMBERS, V2025_03_01);
         assert_eq!(replacement, json!({"clusterResourceId": "x", "labels": {"a": "b"}}));
+
+        let strategy = |stages: Value| json!({"strategy": {"stages": stages}});
+        let gates = json!([{"type": "Approval"}]);
+        let mut replacement = strategy(json!([{"name": "new"}, {"name": "s", "groups": [{"name": "g"}]}]));
+        let stored = strategy(json!([
+            {"name": "s", "maxConcurrency": "2", "beforeGates": gates, "afterStageWaitInSeconds": 7,
+             "groups": [{"name": "f", "afterGates": gates}, {"name": "g", "afterGates": gates}]},
+        ]));
+        keep_unseen(&mut replacement, &stored, types::UPDATE_STRATEGIES, V2025_03_01);
+        let kept = json!([{"name": "new"}, {"name": "s", "maxConcurrency": "2", "beforeGates": gates,
+             "groups": [{"name": "g", "afterGates": gates}]}]);
+        assert_eq!(replacement, strategy(kept));
     }
 
     #[test]

@@ -160,12 +160,13 @@ pub async fn get_by_row(conn: &mut PgConnection, id: Uuid) -> Result<Option<Reso
         .map_err(StoreError::while_("reading a resource"))
 }
 
-/// The resource with this ID, its row locked until the transaction ends.
+/// The resource with this ID, its row locked until the transaction ends. Rows that refer to it may be added meanwhile: a
+/// step of a run holds the run's own lock when it adds gates, and must not wait here for somebody who waits for that one.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn get_for_update(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
-    sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR UPDATE")
+    sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR NO KEY UPDATE")
         .bind(id.key())
         .fetch_optional(conn)
         .await

@@ -107,7 +107,7 @@ impl FromRequestParts<App> for ArmRequest {
         let version = if resource_type.contains("/locations/") {
             given.and_then(|text| text.parse().ok()).unwrap_or(versions::NEWEST)
         } else {
-            ApiVersion::negotiate(given, &resource_type, versions::of_type(&resource_type))?
+            ApiVersion::negotiate(given, &resource_type, versions::of_type(&literals_of(&matched).join("/")))?
         };
         let path = parts.uri.path().to_owned();
         let id = target(&path)?;
@@ -159,10 +159,15 @@ fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmError> {
     Ok(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
 }
 
+/// The literals of a route after `providers`: a type, and the action if there is one.
+fn literals_of(matched: &str) -> Vec<&str> {
+    let after = matched.split_once("/providers/").map_or("", |(_, after)| after);
+    after.split('/').filter(|segment| !segment.is_empty() && !segment.starts_with('{')).collect()
+}
+
 /// The full type behind a route: its literals after `providers`, without a trailing action.
 fn type_of(matched: &str, method: &Method) -> String {
-    let Some((_, after)) = matched.split_once("/providers/") else { return String::new() };
-    let mut literals: Vec<&str> = after.split('/').filter(|segment| !segment.starts_with('{')).collect();
+    let mut literals = literals_of(matched);
     if *method == Method::POST && literals.len() > 2 {
         literals.pop();
     }

@@ -145,6 +145,10 @@ pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiRes
     let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
     // Only to know whether it is allowed: the job decides again on what is then.
     rollout::advance(&snapshot, &Event::Start, request.now)?;
+    if jobs::runs::is_starting(&mut tx, run.id).await? {
+        let message = "The update run is being started already. Get it to see how far it is.";
+        return Err(ArmError::conflict("UpdateRunAlreadyStarted", message).into());
+    }
     work::enqueue(&mut tx, jobs::runs::start(run.id, Some(&request.ids.correlation))).await?;
     let shown = show(&mut tx, &request, &run).await?;
     tx.commit().await?;

@@ -19,7 +19,7 @@ use super::{
     upgrade,
 };
 use crate::{
-    arm::ResourceId,
+    arm::{ErrorDetail, ResourceId},
     azure::{ManagedClusters, UpstreamError, Verdict},
     model::{
         managed_cluster::{ManagedCluster, NodeImage},
@@ -42,6 +42,14 @@ const WAIT: &str = "run.wait";
 #[must_use]
 pub fn start(run: Uuid, trace: Option<&str>) -> NewJob {
     traced(NewJob::new(START, run.to_string()), trace)
+}
+
+/// Whether a start was asked for that has not been carried out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn is_starting(conn: &mut PgConnection, run: Uuid) -> Result<bool, sqlx::Error> {
+    work::is_queued(conn, START, &run.to_string()).await
 }
 
 /// The job that makes the node images of a `Consistent` run readable before it starts.
@@ -98,9 +106,19 @@ impl<C: ManagedClusters> Start<C> {
         let id = subject(attempt)?;
         let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        let chosen = match chosen_images(&self.pool, &self.upstream, fleet, &properties).await? {
-            Ok(chosen) => chosen,
-            Err(error) => return Ok(later(&error)),
+        // Chosen for good at the first start: a restart asks AKS nothing.
+        let first = {
+            let mut tx = self.pool.begin().await?;
+            let snapshot = runs::load_for_update(&mut tx, id).await?;
+            snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted)
+        };
+        let chosen = if first {
+            match chosen_images(&self.pool, &self.upstream, fleet, &properties).await? {
+                Ok(chosen) => chosen,
+                Err(error) => return put_off(attempt, &self.pool, id, &error).await,
+            }
+        } else {
+            None
         };
         let now = Timestamp::now();
         let mut tx = attempt.begin(&self.pool).await?;
@@ -154,7 +172,7 @@ impl<C: ManagedClusters> Images<C> {
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
         let chosen = match chosen_images(&self.pool, &self.upstream, fleet, &properties).await? {
             Ok(chosen) => chosen,
-            Err(error) => return Ok(later(&error)),
+            Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
         let mut tx = attempt.begin(&self.pool).await?;
         let snapshot = runs::load_for_update(&mut tx, id).await?;
@@ -268,13 +286,27 @@ async fn consistent<C: ManagedClusters>(
     Ok(rollout::upgrade::consistent_images(&observed, &latest))
 }
 
-fn later(error: &UpstreamError) -> Outcome {
-    let after = match error.verdict() {
-        Verdict::Retry { after, .. } => after,
-        _ => Some(Duration::from_secs(30)),
+/// Tries again later, and says so on the run: no member shows yet what is wrong.
+async fn put_off(attempt: &Attempt, pool: &PgPool, id: Uuid, error: &UpstreamError) -> Result<Outcome, JobError> {
+    let (after, cause) = match error.verdict() {
+        Verdict::Retry { after, detail } => (after, Some(detail)),
+        Verdict::Wait(detail) | Verdict::Fail(detail) => (Some(PUT_OFF), Some(detail)),
+        Verdict::LookAgain => (Some(PUT_OFF), None),
     };
-    Outcome::Retry { error: error.to_string(), after }
+    let reason = ErrorDetail::new(
+        "NodeImageVersionNotAvailable",
+        "The node images of the update run cannot be chosen yet, as AKS does not say what its regions offer. It is tried again.",
+    );
+    let reason = cause.into_iter().fold(reason, ErrorDetail::with);
+    let mut tx = attempt.begin(pool).await?;
+    runs::explain_wait(&mut tx, id, &reason).await?;
+    attempt.settle(&mut tx, Outcome::Retry { error: error.to_string(), after }).await?;
+    tx.commit().await?;
+    Ok(Outcome::Settled)
 }
+
+/// Until the next try, where AKS does not say when.
+const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// The handlers of this file.
 pub(super) fn handlers<C: ManagedClusters>(pool: &PgPool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {

@@ -139,15 +139,13 @@ impl HubProfile {
 }
 
 impl ManagedServiceIdentity {
-    /// Checks that type and identities fit together.
+    /// Checks that type and identities fit together. Identities beside the type `None` mean nothing, and the official
+    /// example of a fleet sends some.
     pub fn check(&self, problems: &mut Problems) {
         let named = self.user_assigned_identities.as_ref().is_some_and(|ids| !ids.is_empty());
         let wants = matches!(self.identity_type, IdentityType::UserAssigned | IdentityType::Both);
         if wants && !named {
             problems.add("identity.userAssignedIdentities", "Name at least one identity for the type UserAssigned.");
-        }
-        if named && !wants {
-            problems.add("identity.userAssignedIdentities", "Identities go with the type UserAssigned only.");
         }
     }
 }

@@ -132,7 +132,8 @@ pub struct UpdateRunStatus {
     /// In order of execution.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<UpdateStageStatus>,
-    /// Chosen images; empty unless `Consistent` or `Custom`.
+    /// Chosen images; empty unless `Consistent` or `Custom`. Always shown, as Azure does, though its own examples do not.
+    #[serde(default)]
     pub node_image_selection: NodeImageSelectionStatus,
     /// Members that failed. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]

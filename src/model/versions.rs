@@ -38,13 +38,33 @@ pub const ALL: &[ApiVersion] = &[
 pub const WITH_GATES: &[ApiVersion] =
     &[P2026_06_02, V2026_06_01, P2026_05_01, P2026_03_02, P2026_02_01, P2025_08_01, P2025_04_01];
 
+/// Versions in which targets of a run can be skipped, newest first.
+pub const WITH_SKIP: &[ApiVersion] = &[
+    P2026_06_02,
+    V2026_06_01,
+    P2026_05_01,
+    P2026_03_02,
+    P2026_02_01,
+    P2025_08_01,
+    P2025_04_01,
+    V2025_03_01,
+    V2024_04_01,
+];
+
 /// The newest stable version: the model.
 pub const NEWEST: ApiVersion = V2026_06_01;
 
-/// Versions that know a resource type, newest first.
+/// Versions that know a resource type, or an action on one (`{type}/{action}`), newest first.
 #[must_use]
-pub fn of_type(resource_type: &str) -> &'static [ApiVersion] {
-    if resource_type.eq_ignore_ascii_case(types::GATES) { WITH_GATES } else { ALL }
+pub fn of_type(type_or_action: &str) -> &'static [ApiVersion] {
+    let action = type_or_action.strip_prefix(types::UPDATE_RUNS).unwrap_or_default();
+    if type_or_action.eq_ignore_ascii_case(types::GATES) {
+        WITH_GATES
+    } else if action == "/skip" {
+        WITH_SKIP
+    } else {
+        ALL
+    }
 }
 
 /// From which versions on something exists.

@@ -92,7 +92,12 @@ pub(super) fn finish(status: &mut UpdateStatus, state: UpdateState, now: Timesta
 fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
     match run.status.state {
         UpdateState::NotStarted | UpdateState::Stopped | UpdateState::Failed => {}
-        UpdateState::Running | UpdateState::Pending => return Ok(()),
+        UpdateState::Running | UpdateState::Pending => {
+            return Err(conflict(
+                "UpdateRunAlreadyStarted",
+                "The update run was started already and is in progress. There is nothing to start.",
+            ));
+        }
         UpdateState::Stopping => {
             return Err(conflict(
                 "UpdateRunStopping",
@@ -128,9 +133,17 @@ fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
 fn stop(run: &mut Run) -> Result<(), Refused> {
     match run.status.state {
         UpdateState::Running | UpdateState::Pending => run.stop_requested = true,
-        UpdateState::Stopping | UpdateState::Stopped | UpdateState::Skipped => {}
+        UpdateState::Stopping => {
+            return Err(conflict(
+                "UpdateRunStopping",
+                "The update run is stopping already. It is Stopped, or Failed, once what is in flight has ended.",
+            ));
+        }
+        UpdateState::Stopped => {
+            return Err(conflict("UpdateRunStopped", "The update run is stopped already. Start it to go on."));
+        }
         UpdateState::NotStarted => return Err(conflict("UpdateRunNotStarted", "The update run has not been started.")),
-        UpdateState::Failed | UpdateState::Completed => {
+        UpdateState::Skipped | UpdateState::Failed | UpdateState::Completed => {
             return Err(conflict("UpdateRunFinished", "The update run has ended. There is nothing to stop."));
         }
     }

@@ -24,18 +24,18 @@ pub(super) fn skip(run: &mut Run, targets: &[SkipTarget], members: &[Member], ou
     }
     // Members first: their states are those from before the groups' and stages' turn.
     let mut seen = HashSet::new();
-    for target in targets {
+    for (at, target) in targets.iter().enumerate() {
         if let SkipTarget::Member(name) = target {
             let mut named = members.iter().filter(|member| member.name == *name).peekable();
             if named.peek().is_none() {
-                return Err(unknown("member", name));
+                return Err(unknown("member", name, at));
             }
             for member in named.filter(|member| seen.insert(member.index)) {
-                skip_member(run, member, out)?;
+                skip_member(run, member, at, out)?;
             }
         }
     }
-    for target in targets {
+    for (at, target) in targets.iter().enumerate() {
         let retriable = |run: &Run, stage: u32| !run.in_progress() && run.current().is_some_and(|s| s.index == stage);
         match target {
             SkipTarget::Member(_) => {}
@@ -43,35 +43,42 @@ pub(super) fn skip(run: &mut Run, targets: &[SkipTarget], members: &[Member], ou
                 let stage = run.stages.iter().find(|s| s.groups.iter().any(|g| g.name == *name)).map(|s| s.index);
                 let retriable = stage.is_some_and(|stage| retriable(run, stage));
                 let mut groups = run.stages.iter_mut().flat_map(|stage| &mut stage.groups);
-                let group = groups.find(|group| group.name == *name).ok_or_else(|| unknown("group", name))?;
+                let group = groups.find(|group| group.name == *name).ok_or_else(|| unknown("group", name, at))?;
                 skip_group(group, retriable, out);
             }
             SkipTarget::Stage(name) => {
-                let index = find_stage(run, name)?.index;
+                let index = find_stage(run, name, at)?.index;
                 let retriable = retriable(run, index);
-                skip_stage(find_stage(run, name)?, retriable, out);
+                skip_stage(find_stage(run, name, at)?, retriable, out);
             }
             SkipTarget::AfterStageWait(name) => {
-                if find_stage(run, name)?.wait.is_none() {
-                    return Err(unknown("after-stage wait of stage", name));
+                let stage = find_stage(run, name, at)?;
+                if stage.wait.is_none() {
+                    return Err(unknown("after-stage wait of stage", name, at));
                 }
-                skip_wait(find_stage(run, name)?, out);
+                skip_wait(stage, out);
             }
         }
     }
     Ok(())
 }
 
-fn find_stage<'a>(run: &'a mut Run, name: &str) -> Result<&'a mut Stage, Refused> {
-    run.stages.iter_mut().find(|stage| stage.name == name).ok_or_else(|| unknown("stage", name))
+fn find_stage<'a>(run: &'a mut Run, name: &str, at: usize) -> Result<&'a mut Stage, Refused> {
+    run.stages.iter_mut().find(|stage| stage.name == name).ok_or_else(|| unknown("stage", name, at))
 }
 
-fn unknown(what: &str, name: &str) -> Refused {
+/// Refuses the target at this position.
+fn unknown(what: &str, name: &str, at: usize) -> Refused {
     let message = format!("The update run has no {what} named '{name}'. Nothing was skipped.");
-    Refused::BadRequest(ErrorDetail::new("SkipTargetNotFound", message).at(name))
+    Refused::BadRequest(ErrorDetail::new("SkipTargetNotFound", message).at(target_path(at)))
 }
 
-fn skip_member(run: &mut Run, member: &Member, out: &mut Out) -> Result<(), Refused> {
+/// The path of a target's name in the request.
+fn target_path(at: usize) -> String {
+    format!("targets[{at}].name")
+}
+
+fn skip_member(run: &mut Run, member: &Member, at: usize, out: &mut Out) -> Result<(), Refused> {
     // A failed member that the next start would try again may be left out; any other failure stands.
     let current = run.current().is_some_and(|stage| stage.groups.iter().any(|group| group.index == member.group));
     let retriable = !run.in_progress() && current;
@@ -82,7 +89,7 @@ fn skip_member(run: &mut Run, member: &Member, out: &mut Out) -> Result<(), Refu
         UpdateState::Running | UpdateState::Stopping => {
             let message =
                 format!("Member '{}' is being updated and cannot be skipped. Nothing was skipped.", member.name);
-            let detail = ErrorDetail::new("MemberUpdateInProgress", message).at(&member.name);
+            let detail = ErrorDetail::new("MemberUpdateInProgress", message).at(target_path(at));
             return Err(Refused::Conflict(detail));
         }
     };

@@ -102,6 +102,18 @@ pub async fn enqueue_all(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<(),
     Ok(())
 }
 
+/// Whether there is such a job that has not failed for good: it waits, or is being executed.
+///
+/// # Errors
+/// As the database reports them.
+pub async fn is_queued(conn: &mut PgConnection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT FROM jobs WHERE kind = $1 AND subject = $2 AND failed_at IS NULL)")
+        .bind(kind)
+        .bind(subject)
+        .fetch_one(conn)
+        .await
+}
+
 /// Takes the job back, in the caller's transaction: it is removed, or, if it is being executed, the attempt is told
 /// ([`Attempt::lost`](super::Attempt::lost), at the next heartbeat) and its result dropped. Waits for a fenced transaction
 /// of the job that is open right now; after the commit no other one succeeds. Returns whether there was such a job.

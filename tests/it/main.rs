@@ -8,6 +8,7 @@ mod azure;
 mod bad_input;
 mod chaos;
 mod cli;
+mod contract;
 mod faults;
 mod harness;
 mod local_postgres;

@@ -61,7 +61,7 @@ async fn start_stop_start_skip_finish() {
     assert_eq!(stopped.status, 200);
     world.until(&run, SOON, "Stopped", |s| sound(s) && s["status"]["state"] == "Stopped").await;
     let twice = world.post(&format!("{run}/stop"), None).await;
-    assert_eq!(twice.status, 200, "stopping what is stopped changes nothing");
+    assert_eq!((twice.status, twice.code()), (409, "UpdateRunStopped"));
 
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
     let skip = |kind: &str, name: &str| json!({"targets": [{"type": kind, "name": name}]});

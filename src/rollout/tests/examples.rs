@@ -125,11 +125,12 @@ fn stop_lets_what_is_in_flight_end_and_start_goes_on() {
     sim.raise(Event::Start).unwrap();
     sim.raise(Event::Stop).unwrap();
     assert_eq!((sim.run.status.state, sim.running()), (Stopping, vec!["a01"]));
+    assert!(matches!(sim.raise(Event::Stop), Err(Refused::Conflict(_))), "stopping already");
     sim.complete("a01");
     assert_eq!((sim.run.status.state, sim.state("a02")), (Stopped, NotStarted));
-    assert!(!sim.raise(Event::Stop).unwrap());
+    assert!(matches!(sim.raise(Event::Stop), Err(Refused::Conflict(_))), "stopped already");
     sim.raise(Event::Start).unwrap();
-    assert!(!sim.raise(Event::Start).unwrap());
+    assert!(matches!(sim.raise(Event::Start), Err(Refused::Conflict(_))), "started already");
     assert_eq!(sim.running(), ["a02"]);
 }
 
@@ -221,7 +222,7 @@ fn a_skipped_group_takes_its_gates_along_and_what_is_in_flight_ends() {
     fresh.skip(vec![SkipTarget::Stage("t".to_owned())]).unwrap();
     assert_eq!(fresh.run.status.state, Skipped);
     assert!(matches!(fresh.raise(Event::Start), Err(Refused::Conflict(_))));
-    assert!(!fresh.raise(Event::Stop).unwrap());
+    assert!(matches!(fresh.raise(Event::Stop), Err(Refused::Conflict(_))));
 
     let mut running = started(strategy, &[("a", 2), ("b", 2)]);
     let gate = running.pending_gates()[0];

@@ -17,6 +17,7 @@ use crate::{
         MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
         UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
     },
+    rollout::is_finished,
     store::StoreError,
 };
 
@@ -34,7 +35,11 @@ pub(super) const STATUS: &str = concat!(
 
 const SELECTED: &str = "SELECT selected_images FROM update_runs WHERE run_id = $1";
 
-const SELECT: &str = "UPDATE update_runs SET selected_images = $2 WHERE run_id = $1";
+const SELECT: &str = "UPDATE update_runs SET selected_images = $2,
+         error = CASE WHEN state <> 'NotStarted' THEN error END
+     WHERE run_id = $1";
+
+const EXPLAIN: &str = "UPDATE update_runs SET error = $2 WHERE run_id = $1 AND state = 'NotStarted'";
 
 #[derive(Deserialize)]
 struct Document {
@@ -113,6 +118,21 @@ pub async fn selected_images(conn: &mut PgConnection, run_id: Uuid) -> Result<Ve
     Ok(images.map(|Json(images)| images).unwrap_or_default())
 }
 
+/// Says why a run that was told to start has not been started yet. The reason goes with the start, or with the choice of
+/// images.
+///
+/// # Errors
+/// When the database fails.
+pub async fn explain_wait(conn: &mut PgConnection, run_id: Uuid, reason: &ErrorDetail) -> Result<(), StoreError> {
+    sqlx::query(EXPLAIN)
+        .bind(run_id)
+        .bind(Json(reason))
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("explaining why an update run waits"))?;
+    Ok(())
+}
+
 /// Freezes the node images of a run.
 ///
 /// # Errors
@@ -147,25 +167,29 @@ impl Document {
             let failed = group.tally().failed;
             let (failures, of_stage) = by_stage.entry(group.stage_index).or_default();
             *failures += failed;
+            let before_gates = gates_at(group.stage_index, index, Timing::Before);
             of_stage.push(UpdateGroupStatus {
+                status: begun_behind(&before_gates, group.node.into()),
                 members: by_group.remove(&group.group_index).unwrap_or_default(),
-                before_gates: gates_at(group.stage_index, index, Timing::Before),
+                before_gates,
                 after_gates: gates_at(group.stage_index, index, Timing::After),
                 max_concurrency: Some(group.max_concurrency),
                 max_allowed_failures: Some(group.max_allowed_failures),
                 failure_count: Some(failed),
                 name: group.name,
-                status: group.node.into(),
             });
         }
         let failures = by_stage.values().map(|(failed, _)| failed).sum();
         let stages = stages.into_iter().map(|stage| {
             let (failed, groups) = by_stage.remove(&stage.stage_index).unwrap_or_default();
+            let before_gates = gates_at(stage.stage_index, None, Timing::Before);
+            let wait = stage.wait();
             UpdateStageStatus {
+                status: begun_behind(&before_gates, stage.node.into()),
                 groups,
-                before_gates: gates_at(stage.stage_index, None, Timing::Before),
+                before_gates,
                 after_gates: gates_at(stage.stage_index, None, Timing::After),
-                after_stage_wait_status: stage.wait().map(|wait| WaitStatus {
+                after_stage_wait_status: wait.map(|wait| WaitStatus {
                     status: wait.status,
                     wait_duration_in_seconds: i32::try_from(wait.seconds).unwrap_or(i32::MAX),
                 }),
@@ -173,7 +197,6 @@ impl Document {
                 max_allowed_failures: Some(stage.max_allowed_failures),
                 failure_count: Some(failed),
                 name: stage.name,
-                status: stage.node.into(),
             }
         });
         UpdateRunStatus {
@@ -183,6 +206,14 @@ impl Document {
             failure_count: Some(failures),
         }
     }
+}
+
+/// A stage or group is reached when its gates are, and has begun when the last of them was passed: as Azure shows it.
+fn begun_behind(gates: &[UpdateRunGateStatus], mut status: UpdateStatus) -> UpdateStatus {
+    let held = gates.iter().any(|gate| !is_finished(gate.status.state));
+    let passed = gates.iter().filter_map(|gate| gate.status.completed_time).max();
+    status.start_time = status.start_time.filter(|_| !held).map(|reached| passed.map_or(reached, |at| at.max(reached)));
+    status
 }
 
 /// A gate has an ID from the moment the run reaches it.

@@ -35,6 +35,9 @@ async fn one_of_each(world: &World, fleet: &str) -> Vec<(String, Value)> {
     all
 }
 
+/// Method, conditions, status.
+type Refusal<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
+
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_hold_for_every_type_and_verb() {
     let world = World::start().await;
@@ -44,7 +47,7 @@ async fn conditions_hold_for_every_type_and_verb() {
     for (path, body) in &all {
         let before = world.get(path).await.body;
         let tag = etag(path).await;
-        let refused: [(&str, &[(&str, &str)], u16); 5] = [
+        let refused: [Refusal<'_>; 5] = [
             ("PUT", &[("If-Match", STALE)], 412),
             ("PUT", &[("If-Match", "garbage")], 412),
             ("PUT", &[("If-None-Match", "*")], 412),

@@ -127,12 +127,14 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
         ArmCredential::Emulator => SecretString::from("fleet-manager"),
         ArmCredential::Static => settings.arm_token.clone().context("FLEET_ARM_TOKEN is not set")?,
     };
+    // What is remembered of a region is never older: asking again would be in vain.
+    let recheck = Duration::from_secs(settings.recheck_seconds.into());
     let emulated = settings.arm_credential == ArmCredential::Emulator;
     let upstream = azure::Settings::new(settings.arm_endpoint.to_string());
     let client = Arc::new(ArmClient::new(&upstream, Arc::new(StaticToken::new(token)))?);
     let upstream = jobs::Upstream {
         observer: Arc::new(Observer::new(Arc::clone(&client))),
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), CATALOGUE_AGE, emulated)),
+        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), recheck, emulated)),
         clusters: client,
     };
     let mut engine = work::Settings::new(owner());
@@ -142,7 +144,7 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     // A job that gives up would leave its resource waiting for ever: handlers decide when enough is enough.
     engine.max_failures = u32::MAX;
     engine.drain = settings.shutdown_grace();
-    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, settings.stopped_clusters))?)
+    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, settings.stopped_clusters, recheck))?)
 }
 
 /// Names this process in leases: unique among all that ever were.
@@ -193,7 +195,5 @@ impl Database {
     }
 }
 
-/// How old what is known of a region's versions and images may be: AKS publishes weekly.
-const CATALOGUE_AGE: Duration = Duration::from_secs(180);
 /// Statements slower than this are logged.
 const SLOW: Duration = Duration::from_secs(1);

@@ -79,6 +79,11 @@ pub struct Settings {
     #[arg(long, env = "FLEET_STOPPED_CLUSTERS", value_enum, default_value_t = StoppedClusters::Fail, ignore_case = true)]
     pub stopped_clusters: StoppedClusters,
 
+    /// Seconds until a region that does not offer an update run's Kubernetes version or node image yet is asked again; what
+    /// is remembered of a region's offer is never older
+    #[arg(long, env = "FLEET_RECHECK_SECONDS", default_value_t = 60, value_parser = between(1, 3600))]
+    pub recheck_seconds: u32,
+
     /// Seconds that requests and jobs in progress have to end when the process is told to
     #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
     pub shutdown_seconds: u32,

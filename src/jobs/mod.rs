@@ -1,6 +1,6 @@
 //! One file a job kind: load, ask a pure room, store, call upstream.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 
@@ -37,19 +37,20 @@ impl<C> Clone for Upstream<C> {
     }
 }
 
-/// The handlers of all job kinds.
+/// The handlers of all job kinds. `offer_recheck`: how soon a region that does not offer a run's target yet is asked again.
 #[must_use]
 pub fn handlers<C: ManagedClusters>(
     pool: &PgPool,
     upstream: &Upstream<C>,
     stopped: StoppedClusters,
+    offer_recheck: Duration,
 ) -> Vec<Arc<dyn Handler>> {
     let mut handlers: Vec<Arc<dyn Handler>> = vec![
         Arc::new(fleets::Provision { pool: pool.clone() }),
         Arc::new(fleets::Delete { pool: pool.clone() }),
         Arc::new(members::Join { pool: pool.clone(), clusters: Arc::clone(&upstream.clusters) }),
         Arc::new(members::Leave { pool: pool.clone() }),
-        Arc::new(upgrade::UpgradeMember { pool: pool.clone(), upstream: upstream.clone(), stopped }),
+        Arc::new(upgrade::UpgradeMember { pool: pool.clone(), upstream: upstream.clone(), stopped, offer_recheck }),
     ];
     handlers.extend(runs::handlers(pool, upstream));
     handlers

@@ -66,6 +66,8 @@ pub struct UpgradeMember<C> {
     pub upstream: Upstream<C>,
     /// What to do with stopped clusters.
     pub stopped: StoppedClusters,
+    /// How soon a region that does not offer the target yet is asked again.
+    pub offer_recheck: Duration,
 }
 
 impl<C: ManagedClusters> Handler for UpgradeMember<C> {
@@ -223,7 +225,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Err(error) => return self.not_read(task, &error).await,
         };
         let now = Timestamp::now();
-        match upgrade::next(&task.upgrade, &seen.cluster, &task.goal, &offer, now) {
+        match upgrade::next(&task.upgrade, &seen.cluster, &task.goal, &offer, self.offer_recheck, now) {
             Next::Begin(begin) => self.begin(task, &seen, &begin).await,
             Next::Follow(watches) => {
                 let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_AGAIN);
@@ -307,6 +309,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                 &seen.cluster,
                 &task.goal,
                 &offer,
+                self.offer_recheck,
                 Timestamp::now(),
             ))
         };

@@ -126,7 +126,7 @@ impl World {
     ) -> Result<Option<Outcome>, UpstreamError> {
         let seen = self.client.get(id).await?;
         let catalogue = self.catalogue.of(id, &seen.cluster, goal.wants_image_history()).await?;
-        match next(upgrade, &seen.cluster, goal, &catalogue, Timestamp::now()) {
+        match next(upgrade, &seen.cluster, goal, &catalogue, Duration::from_secs(60), Timestamp::now()) {
             Next::Done(outcome) => Ok(Some(outcome)),
             Next::Blocked { error, .. } => panic!("{error:?}"),
             Next::Begin(begin) => {

@@ -9,6 +9,7 @@ mod bad_input;
 mod chaos;
 mod cli;
 mod faults;
+mod faults_members;
 mod harness;
 mod local_postgres;
 mod session;

@@ -19,13 +19,19 @@ use crate::{
 
 /// How soon a busy cluster is looked at again.
 const BUSY_RECHECK: Duration = Duration::from_secs(5);
-/// How soon a region's offer is looked at again.
-const OFFER_RECHECK: Duration = Duration::from_secs(300);
 
 /// What to do next on a cluster, from the record of the attempt, the cluster as read just now, the goal, and what its
-/// region offers. Pure: the same arguments give the same answer.
+/// region offers. `offer_recheck`: how soon a region that does not offer the target yet is asked again. Pure: the same
+/// arguments give the same answer.
 #[must_use]
-pub fn next(upgrade: &Upgrade, cluster: &ManagedCluster, goal: &Goal, catalogue: &Catalogue, now: Timestamp) -> Next {
+pub fn next(
+    upgrade: &Upgrade,
+    cluster: &ManagedCluster,
+    goal: &Goal,
+    catalogue: &Catalogue,
+    offer_recheck: Duration,
+    now: Timestamp,
+) -> Next {
     let judged: Vec<Judgement> =
         upgrade.steps.iter().enumerate().map(|(index, step)| judge(index, step, cluster)).collect();
     let mut running: Vec<Watch> = Vec::new();
@@ -55,7 +61,7 @@ pub fn next(upgrade: &Upgrade, cluster: &ManagedCluster, goal: &Goal, catalogue:
     match plan(upgrade, &done, cluster, goal, catalogue, now) {
         Ok(plan) => act(plan, running, begun, upgrade, cluster, goal, catalogue, now),
         Err(_) if !running.is_empty() => Next::Follow(running),
-        Err(Stop::Pending(error)) => Next::Blocked { error, recheck_after: OFFER_RECHECK },
+        Err(Stop::Pending(error)) => Next::Blocked { error, recheck_after: offer_recheck },
         Err(Stop::Failed(error)) => failed(error),
         Err(Stop::Skipped(message)) => Next::Done(Outcome::Skipped { message }),
     }

@@ -9,6 +9,7 @@ use crate::model::{
     update_run::ManagedClusterUpgradeType::{self, ControlPlaneOnly, Full, NodeImageOnly},
 };
 
+const RECHECK: std::time::Duration = std::time::Duration::from_secs(60);
 const NEW: &str = "U-202510.29.0";
 const OLD: &str = "U-202508.20.1";
 
@@ -21,7 +22,7 @@ fn full(version: &str) -> Goal {
 }
 
 fn first(cluster: &ManagedCluster, goal: &Goal) -> Next {
-    next(&Upgrade::default(), cluster, goal, &catalogue(), at())
+    next(&Upgrade::default(), cluster, goal, &catalogue(), RECHECK, at())
 }
 
 fn busy(state: &str) -> ProvisioningState {
@@ -70,7 +71,7 @@ fn at_the_version_with_an_older_image() {
     assert_eq!(upgrade.operation_id(), Some("id"));
     upgrade.ended(steps[0], Ok(()));
     let seen = cluster("1.33.5", vec![pool("a", "1.33.5", NEW), pool("b", "1.33.5", NEW)]);
-    let end = next(&upgrade, &seen, &full("1.33"), &catalogue(), at());
+    let end = next(&upgrade, &seen, &full("1.33"), &catalogue(), RECHECK, at());
     says(end, &["Completed", "agent pool 'b' is at or ahead", NEW]);
 }
 
@@ -86,7 +87,7 @@ fn a_minor_version_is_frozen_at_the_start() {
         version: "1.33.9".parse().unwrap(),
         ..later.versions[0].clone()
     });
-    says(next(&upgrade, &seen, &full("1.33"), &later, at()), &["Begin control plane to Kubernetes 1.33.5"]);
+    says(next(&upgrade, &seen, &full("1.33"), &later, RECHECK, at()), &["Begin control plane to Kubernetes 1.33.5"]);
 }
 
 #[test]
@@ -152,7 +153,8 @@ fn chosen_images() {
 
     let mut strict = catalogue();
     strict.accepts_any_image = false;
-    let strictly = |catalogue: &_| next(&Upgrade::default(), &seen, &consistent(chosen.as_str()), catalogue, at());
+    let strictly =
+        |catalogue: &_| next(&Upgrade::default(), &seen, &consistent(chosen.as_str()), catalogue, RECHECK, at());
     says(strictly(&strict), &["Failed NodeImageVersionNotAvailable", "newest image only"]);
     strict.recently_used.insert("a".to_owned(), vec![chosen.clone()]);
     says(strictly(&strict), &["Begin agent pool 'a' to node image U-202509.11.0"]);
@@ -160,7 +162,7 @@ fn chosen_images() {
     let ancient = cluster("1.32.7", vec![pool("a", "1.32.7", "U-2022.10.24")]);
     says(first(&ancient, &custom("U-202505.01.0")), &["Failed NodeImageVersionExpired", "U-202505.01.0"]);
     let much_later = "2027-01-01T00:00:00Z".parse().unwrap();
-    let Next::Begin(_) = next(&Upgrade::default(), &seen, &custom(NEW), &catalogue(), much_later) else {
+    let Next::Begin(_) = next(&Upgrade::default(), &seen, &custom(NEW), &catalogue(), RECHECK, much_later) else {
         panic!("where nothing newer is published, nothing expires")
     };
 }
@@ -199,9 +201,9 @@ fn a_refused_step_ends_the_attempt_once_the_others_are_over() {
     let steps = upgrade.intend(&begin, &seen, at());
     upgrade.started(steps[0], Some("u".to_owned()), None, at());
     upgrade.ended(steps[1], Err(ErrorDetail::new("QuotaExceeded", "no cores")));
-    says(next(&upgrade, &seen, &full("1.33.2"), &catalogue(), at()), &[r#"Follow [Some("a")]"#]);
+    says(next(&upgrade, &seen, &full("1.33.2"), &catalogue(), RECHECK, at()), &[r#"Follow [Some("a")]"#]);
     upgrade.ended(steps[0], Ok(()));
-    let end = next(&upgrade, &seen, &full("1.33.2"), &catalogue(), at());
+    let end = next(&upgrade, &seen, &full("1.33.2"), &catalogue(), RECHECK, at());
     let Next::Done(Outcome::Failed { error }) = end else { panic!("{end:?}") };
     assert_eq!((error.code.as_ref(), error.details[0].code.as_ref()), ("UpgradeFailed", "QuotaExceeded"));
 }
@@ -213,5 +215,5 @@ fn success_without_effect_does_not_go_round_in_circles() {
     let mut upgrade = Upgrade::default();
     upgrade.intend(&begin, &seen, at());
     upgrade.ended(0, Ok(()));
-    says(next(&upgrade, &seen, &full("1.33.2"), &catalogue(), at()), &["Failed UpgradeFailed", "1.32.7"]);
+    says(next(&upgrade, &seen, &full("1.33.2"), &catalogue(), RECHECK, at()), &["Failed UpgradeFailed", "1.32.7"]);
 }

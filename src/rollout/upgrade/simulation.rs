@@ -223,7 +223,7 @@ fn attempt(aks: &mut Aks, goal: &Goal, rounds: &[Round]) -> Outcome {
         }
         // It is a record in a database.
         upgrade = serde_json::from_str(&serde_json::to_string(&upgrade).unwrap()).unwrap();
-        match next(&upgrade, &aks.cluster, goal, &aks.catalogue, at()) {
+        match next(&upgrade, &aks.cluster, goal, &aks.catalogue, std::time::Duration::from_secs(60), at()) {
             Next::Done(outcome) => return outcome,
             Next::Blocked { error, .. } => assert_eq!(error.code, "ClusterOperationInProgress"),
             Next::Begin(begin) => {

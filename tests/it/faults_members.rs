@@ -144,3 +144,42 @@ async fn while_aks_fails_the_member_says_so() {
     world.reaches(&run, "Completed", LATE).await;
     assert_told_once(&world).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_image_that_comes_to_the_region_later_is_waited_for() {
+    let env = vec![("FLEET_RECHECK_SECONDS", "1".to_owned())];
+    let world = World::start_with(Options { env, ..Options::default() }).await;
+    let made = json!({"name": "aks-late", "resourceGroup": "rg1", "location": "swedencentral",
+        "agentPools": [{"name": "nodepool1", "mode": "System", "osSKU": "Ubuntu"}]});
+    world.emulator("POST", "/emulator/clusters", Some(made)).await;
+    let fleet = world.fleet_of("f", &[]).await;
+    let path = format!("{fleet}/members/m1");
+    let id = World::cluster(1).replace("aks-1", "aks-late");
+    assert_eq!(world.put(&path, json!({"properties": {"clusterResourceId": id}})).await.status, 201);
+    world.settled(&path).await;
+    // eastus has it, swedencentral not yet.
+    let image = "AKSUbuntu-2204gen2containerd-202510.29.0";
+    let selection = json!({"type": "Custom", "customNodeImageVersions": [{"version": image}]});
+    let wish = json!({"managedClusterUpdate": {"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": selection}});
+    let run = world.start_run(&fleet, "r", wish).await;
+    let status = world.until(&run, LATE, "pending", |s| member(s, "m1")["status"]["state"] == "Pending").await;
+    assert_eq!(member(&status, "m1")["status"]["error"]["code"], "NodeImageVersionNotAvailable", "{status:#}");
+    let published =
+        json!({"region": "swedencentral", "family": "AKSUbuntu-2204gen2containerd", "version": "202510.29.0"});
+    world.emulator("POST", "/emulator/images", Some(published)).await;
+    world.reaches(&run, "Completed", LATE).await;
+    assert_told_once(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_is_waited_out() {
+    let world = World::start().await;
+    for method in ["GET", "PUT"] {
+        world.fault(json!({"match": {"method": method, "cluster": "aks-1"}, "action": {"timeout": 2}})).await;
+    }
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", wish).await;
+    world.reaches(&run, "Completed", LATE).await;
+    assert_told_once(&world).await;
+}

@@ -70,23 +70,28 @@ async fn run() -> anyhow::Result<ExitCode> {
         verifier: Arc::new(verifier),
         sealer: TokenSealer::new(rand::random()),
         scheme: "http",
+        tenant: settings.tenant_id,
+        subscriptions: settings.subscriptions.clone().into(),
         max_body_bytes: 1 << 20,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let service = listener.local_addr()?;
     tokio::spawn(axum::serve(listener, ServiceExt::<Request>::into_make_service(api::router(app))).into_future());
 
-    let request = |method: &str, body: &str| {
+    let request = |method: &str, path: &str, body: &str| {
         format!(
-            "{method} {FLEET}?api-version=2026-06-01 HTTP/1.1\r\nhost: {service}\r\nauthorization: Bearer {token}\r\n\
+            "{method} {path}?api-version=2026-06-01 HTTP/1.1\r\nhost: {service}\r\nauthorization: Bearer {token}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )
         .into_bytes()
     };
-    let made = Connection::open(service).await?.exchange(&request("PUT", r#"{"location": "eastus"}"#)).await?;
-    ensure!(made.0 == 201, "the fleet was not made: {} {}", made.0, String::from_utf8_lossy(&made.1));
-    let get_fleet = request("GET", "");
+    for path in [FLEET.split("/providers").next().unwrap_or_default(), FLEET] {
+        let put = request("PUT", path, r#"{"location": "eastus"}"#);
+        let made = Connection::open(service).await?.exchange(&put).await?;
+        ensure!(made.0 == 201, "{path} was not made: {} {}", made.0, String::from_utf8_lossy(&made.1));
+    }
+    let get_fleet = request("GET", FLEET, "");
     let (status, bytes) = Connection::open(service).await?.exchange(&get_fleet).await?;
     ensure!(status == 200, "the fleet was not read: {status}");
 

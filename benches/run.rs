@@ -283,6 +283,7 @@ impl World {
 
     /// Fleet, members and run, and waits until they are provisioned.
     async fn make_fleet(&self, shape: &Shape, clusters: &[String]) -> anyhow::Result<()> {
+        self.make(FLEET.split("/providers").next().unwrap_or_default(), &json!({"location": "eastus"})).await?;
         self.make(FLEET, &json!({"location": "eastus"})).await?;
         let making = stream::iter(clusters.iter().enumerate()).map(|(n, cluster)| async move {
             let properties = json!({"clusterResourceId": cluster, "group": format!("group-{}", n % GROUPS)});

@@ -96,6 +96,8 @@ async fn serve_on(
         verifier: Arc::new(verifier),
         sealer: TokenSealer::new(secret),
         scheme: "http",
+        tenant: settings.tenant_id,
+        subscriptions: settings.subscriptions.clone().into(),
         max_body_bytes: usize::try_from(settings.max_body_bytes)?,
     };
     let working = match options.worker {

@@ -9,7 +9,11 @@ use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
-use crate::identity::ARM_AUDIENCES;
+use crate::{identity::ARM_AUDIENCES, model::subscription::Subscription};
+
+/// Those of the local world.
+const LOCAL_SUBSCRIPTIONS: &str =
+    "00000000-0000-0000-0000-000000000001=Local 1,00000000-0000-0000-0000-000000000002=Local 2";
 
 /// Settings of `serve`, `worker`, `migrate` and `demo`.
 #[derive(Debug, Clone, Args)]
@@ -66,6 +70,10 @@ pub struct Settings {
     /// The tenant that callers must belong to
     #[arg(long, env = "FLEET_TENANT_ID", default_value = "11111111-1111-1111-1111-111111111111", value_name = "GUID")]
     pub tenant_id: Uuid,
+
+    /// Subscriptions that are served, `GUID` or `GUID=Display name`, separated by commas
+    #[arg(long, env = "FLEET_SUBSCRIPTIONS", value_delimiter = ',', value_name = "SUBSCRIPTION", default_value = LOCAL_SUBSCRIPTIONS)]
+    pub subscriptions: Vec<Subscription>,
 
     /// Jobs that one process works on at the same time
     #[arg(long, env = "FLEET_WORKER_CONCURRENCY", default_value_t = 128, value_parser = between(1, 10_000))]

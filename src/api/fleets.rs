@@ -16,6 +16,7 @@ use super::{
     error::{ApiError, ApiResult},
     render::{self, Pointers},
     request::{ArmRequest, check_name},
+    resource_groups,
 };
 use crate::{
     arm::{
@@ -33,7 +34,7 @@ use crate::{
     store::{
         operations,
         resources::{self, Draft, Resource, Written},
-        runs,
+        runs, tracked,
     },
     work,
 };
@@ -53,6 +54,9 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
     let mut conn = app.pool.acquire().await?;
     let (subscription, group) = (request.id.subscription(), request.id.resource_group());
     let (rows, more) = resources::list_in_scope(&mut conn, subscription, group, types::FLEETS, &page).await?;
+    if rows.is_empty() && group.is_some() && !tracked::group_exists(&mut conn, &request.id).await? {
+        return Err(resource_groups::not_found(&request.id));
+    }
     let items = rows.iter().map(|fleet| show(&request, fleet)).collect::<ApiResult<_>>()?;
     Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
 }
@@ -78,8 +82,9 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         }
         None => {
             draft.provisioning_state = "Creating";
+            let group = Some(resource_groups::for_write(&mut tx, &request.id).await?.id);
             let made =
-                resources::insert(&mut tx, &request.id, types::FLEETS, None, &draft, request.author(), request.now);
+                resources::insert(&mut tx, &request.id, types::FLEETS, group, &draft, request.author(), request.now);
             // Somebody else's creation came between: the caller decides again.
             (made.await?.ok_or_else(concurrent)?, StatusCode::CREATED)
         }

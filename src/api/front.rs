@@ -9,7 +9,6 @@ const LITERALS: &[&str] = &[
     "subscriptions",
     "resourceGroups",
     "providers",
-    "Microsoft.ContainerService",
     "fleets",
     "members",
     "updateStrategies",
@@ -25,7 +24,15 @@ const LITERALS: &[&str] = &[
     "skip",
     "listCredentials",
     "generateUpdateRun",
+    "tenants",
+    "resources",
+    "register",
+    "metadata",
+    "endpoints",
 ];
+
+/// Every namespace that a path may hold, in its canonical case.
+const NAMESPACES: &[&str] = &["Microsoft.ContainerService", "Microsoft.Resources"];
 
 /// Rewrites a request's path into canonical form. Wraps the router from outside, as routing comes after it.
 pub(crate) fn normalize(mut request: Request) -> Request {
@@ -43,23 +50,35 @@ pub(crate) fn normalize(mut request: Request) -> Request {
     request
 }
 
+/// What a segment is by its place.
+enum Next {
+    Literal,
+    Namespace,
+    Name,
+}
+
 fn canonical(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
-    // Literals and names alternate, but for the namespace after `providers`: a literal as well.
-    let mut literal = true;
+    // Literals and names alternate, but for the namespace after `providers`.
+    let mut next = Next::Literal;
     for segment in path.split('/').filter(|segment| !segment.is_empty()) {
+        let among = |known: &[&'static str]| known.iter().find(|known| known.eq_ignore_ascii_case(segment)).copied();
         out.push('/');
-        if literal {
-            let known = LITERALS.iter().find(|known| known.eq_ignore_ascii_case(segment));
-            out.push_str(known.unwrap_or(&segment));
-            literal = known == Some(&"providers");
-            if !literal && known == Some(&"Microsoft.ContainerService") {
-                literal = true;
+        next = match next {
+            Next::Literal => {
+                let literal = among(LITERALS);
+                out.push_str(literal.unwrap_or(segment));
+                if literal == Some("providers") { Next::Namespace } else { Next::Name }
             }
-        } else {
-            out.push_str(segment);
-            literal = true;
-        }
+            Next::Namespace => {
+                out.push_str(among(NAMESPACES).unwrap_or(segment));
+                Next::Literal
+            }
+            Next::Name => {
+                out.push_str(segment);
+                Next::Literal
+            }
+        };
     }
     if out.is_empty() { "/".to_owned() } else { out }
 }
@@ -85,6 +104,11 @@ mod tests {
                 "/subscriptions/s/providers/Microsoft.ContainerService/locations/East/operations/x",
             ),
             ("/healthz", "/healthz"),
+            (
+                "/SUBSCRIPTIONS/S/Providers/microsoft.CONTAINERservice/REGISTER",
+                "/subscriptions/S/providers/Microsoft.ContainerService/register",
+            ),
+            ("/subscriptions/s/resourcegroups/RG/Resources", "/subscriptions/s/resourceGroups/RG/resources"),
         ] {
             assert_eq!(canonical(given), wanted);
         }

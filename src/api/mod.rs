@@ -8,14 +8,18 @@ mod front;
 mod gates;
 mod health;
 mod members;
+mod missing;
 mod operations;
 mod provider;
 mod render;
 mod request;
+mod resource_groups;
 mod router;
 mod runs;
 mod state;
 mod strategies;
+mod subscriptions;
+mod tracked;
 
 pub use router::{Service, router};
 pub use state::App;

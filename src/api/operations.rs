@@ -8,7 +8,7 @@ use axum::{
 use http::{HeaderValue, StatusCode, header};
 use uuid::Uuid;
 
-use super::{App, error::ApiResult, render, request::ArmRequest};
+use super::{App, error::ApiResult, render, request::ArmRequest, resource_groups};
 use crate::{
     arm::{
         ArmError, ResourceId,
@@ -43,13 +43,7 @@ pub(crate) async fn result(
     let operation = find(&app, &request, &id).await?;
     let mut response = match operation.status.status {
         OperationState::InProgress => StatusCode::ACCEPTED.into_response(),
-        OperationState::Failed | OperationState::Canceled => {
-            let detail = operation
-                .status
-                .error
-                .unwrap_or_else(|| crate::arm::ErrorDetail::new("OperationFailed", "The operation did not succeed."));
-            return Err(ArmError::from_detail(StatusCode::CONFLICT, detail).into());
-        }
+        OperationState::Failed | OperationState::Canceled => return Err(ended_badly(operation).into()),
         OperationState::Succeeded => StatusCode::NO_CONTENT.into_response(),
     };
     let headers = response.headers_mut();
@@ -60,6 +54,36 @@ pub(crate) async fn result(
         headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     }
     Ok(response)
+}
+
+/// The result of a resource group's deletion: 202 while it runs; then 200, or the error with which it ended.
+pub(crate) async fn group_result(
+    State(app): State<App>,
+    request: ArmRequest,
+    Path((_, id)): Path<(String, String)>,
+) -> ApiResult<Response> {
+    let operation = find(&app, &request, &id).await?;
+    match operation.status.status {
+        OperationState::InProgress => {
+            let mut response = StatusCode::ACCEPTED.into_response();
+            let headers = response.headers_mut();
+            if let Ok(id) = Uuid::try_parse(&id) {
+                render::put(headers, header::LOCATION, &resource_groups::result_url(&request, id));
+            }
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+            Ok(response)
+        }
+        OperationState::Succeeded => Ok(StatusCode::OK.into_response()),
+        OperationState::Failed | OperationState::Canceled => Err(ended_badly(operation).into()),
+    }
+}
+
+fn ended_badly(operation: Operation) -> ArmError {
+    let detail = operation
+        .status
+        .error
+        .unwrap_or_else(|| crate::arm::ErrorDetail::new("OperationFailed", "The operation did not succeed."));
+    ArmError::from_detail(StatusCode::CONFLICT, detail)
 }
 
 async fn find(app: &App, request: &ArmRequest, id: &str) -> ApiResult<Operation> {

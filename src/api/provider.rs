@@ -11,11 +11,15 @@ use serde_json::{Value, json};
 use super::{
     App,
     error::{ApiError, ApiResult},
-    request::authenticate,
+    request::{ArmRequest, authenticate},
 };
 use crate::{
     arm::{ApiVersion, ArmError},
-    model::{types, versions},
+    model::{
+        location::LOCATIONS,
+        types::{self, arm_action},
+        versions,
+    },
 };
 
 /// Lists the provider's operations.
@@ -44,6 +48,61 @@ pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiR
         })
         .collect();
     Ok(Json(json!({"value": value})))
+}
+
+/// The provider, as a subscription sees it: registered, always.
+pub(crate) async fn get(State(_): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+    request.authorize(arm_action::SUBSCRIPTIONS_READ)?;
+    Ok(Json(describe(Some(request.id.subscription()))))
+}
+
+/// Registers the provider, which it is already.
+pub(crate) async fn register(State(_): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+    request.authorize(arm_action::REGISTER)?;
+    Ok(Json(describe(Some(request.id.subscription()))))
+}
+
+/// Lists the providers of a subscription: this one.
+pub(crate) async fn list(State(_): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+    request.authorize(arm_action::SUBSCRIPTIONS_READ)?;
+    Ok(Json(json!({"value": [describe(Some(request.id.subscription()))]})))
+}
+
+/// The provider, as the tenant sees it.
+pub(crate) async fn get_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
+    authenticate(&request.into_parts().0, &app, Timestamp::now())?;
+    Ok(Json(describe(None)))
+}
+
+/// Lists the providers of the tenant: this one.
+pub(crate) async fn list_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
+    authenticate(&request.into_parts().0, &app, Timestamp::now())?;
+    Ok(Json(json!({"value": [describe(None)]})))
+}
+
+/// Types, their versions and regions: what `az resource` chooses an api-version by.
+fn describe(subscription: Option<&str>) -> Value {
+    let locations: Vec<&str> = LOCATIONS.iter().map(|location| location.display_name).collect();
+    let described = types::ALL.iter().map(|full| {
+        let versions: Vec<String> = versions::of_type(full).iter().map(ToString::to_string).collect();
+        let short = full.split_once('/').map_or(*full, |(_, short)| short);
+        json!({
+            "resourceType": short,
+            "locations": locations,
+            "apiVersions": versions,
+            "defaultApiVersion": versions::NEWEST.to_string(),
+            "capabilities": if *full == types::FLEETS { "CrossResourceGroupResourceMove, SupportsTags, SupportsLocation" } else { "None" },
+        })
+    });
+    let described: Vec<Value> = described.collect();
+    let id = format!("/providers/{}", types::NAMESPACE);
+    json!({
+        "id": subscription.map_or_else(|| id.clone(), |subscription| format!("/subscriptions/{subscription}{id}")),
+        "namespace": types::NAMESPACE,
+        "registrationPolicy": "RegistrationRequired",
+        "registrationState": "Registered",
+        "resourceTypes": described,
+    })
 }
 
 /// What no route knows.

@@ -104,13 +104,18 @@ impl FromRequestParts<App> for ArmRequest {
         let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
         let resource_type = type_of(&matched, &parts.method);
         // The operation URLs that the service hands out carry a version that is none of the types'.
-        let version = if resource_type.contains("/locations/") {
+        let version = if resource_type.contains("/locations/") || matched.contains("/operationresults/") {
             given.and_then(|text| text.parse().ok()).unwrap_or(versions::NEWEST)
+        } else if !resource_type.starts_with(types::FLEETS) {
+            ApiVersion::any(given)?
         } else {
             ApiVersion::negotiate(given, &resource_type, versions::of_type(&literals_of(&matched).join("/")))?
         };
         let path = parts.uri.path().to_owned();
         let id = target(&path)?;
+        if app.subscription(id.subscription()).is_none() {
+            return Err(subscription_not_found(&id).into());
+        }
         Ok(Self {
             author_name: caller.display_name(),
             caller: Arc::new(caller),
@@ -175,7 +180,7 @@ fn type_of(matched: &str, method: &Method) -> String {
 }
 
 /// The resource ID that a path names; of a list or an action, that of what holds it.
-fn target(path: &str) -> Result<ResourceId, ArmError> {
+pub(crate) fn target(path: &str) -> Result<ResourceId, ArmError> {
     let mut segments = Vec::new();
     for raw in path.split('/').filter(|segment| !segment.is_empty()) {
         let segment = percent_decode(raw).filter(|text| {
@@ -239,6 +244,12 @@ fn target(path: &str) -> Result<ResourceId, ArmError> {
         }
     }
     id.ok_or_else(|| no_resource(path))
+}
+
+/// The 404 of a subscription that is not served.
+pub(crate) fn subscription_not_found(id: &ResourceId) -> ArmError {
+    let subscription = id.subscription();
+    ArmError::not_found("SubscriptionNotFound", format!("The subscription '{subscription}' could not be found."))
 }
 
 fn no_resource(path: &str) -> ArmError {

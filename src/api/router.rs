@@ -14,7 +14,10 @@ use tower::{ServiceBuilder, util::MapRequest};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
-use super::{context, error, fleets, front, gates, health, members, operations, provider, runs, strategies};
+use super::{
+    context, error, fleets, front, gates, health, members, missing, operations, provider, resource_groups, runs,
+    strategies, subscriptions, tracked,
+};
 use crate::arm::ArmError;
 
 const PROVIDER: &str = "/providers/Microsoft.ContainerService";
@@ -32,6 +35,27 @@ pub fn router(app: App) -> Service {
     let routes = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/tenants", get(subscriptions::tenants))
+        .route("/subscriptions", get(subscriptions::list))
+        .route("/subscriptions/{subscription}", get(subscriptions::get))
+        .route("/subscriptions/{subscription}/locations", get(subscriptions::locations))
+        .route("/subscriptions/{subscription}/resources", get(tracked::list))
+        .route("/subscriptions/{subscription}/resourceGroups", get(resource_groups::list))
+        .route(
+            "/subscriptions/{subscription}/resourceGroups/{group}",
+            get(resource_groups::get)
+                .head(resource_groups::head)
+                .put(resource_groups::put)
+                .patch(resource_groups::patch)
+                .delete(resource_groups::delete),
+        )
+        .route("/subscriptions/{subscription}/resourceGroups/{group}/resources", get(tracked::list))
+        .route("/subscriptions/{subscription}/operationresults/{id}", get(operations::group_result))
+        .route("/providers", get(provider::list_of_tenant))
+        .route(PROVIDER, get(provider::get_of_tenant))
+        .route("/subscriptions/{subscription}/providers", get(provider::list))
+        .route(&subscription, get(provider::get))
+        .route(&format!("{subscription}/register"), post(provider::register))
         .route(&format!("{PROVIDER}/operations"), get(provider::operations))
         .route(&format!("{subscription}/locations/{{location}}/operations/{{id}}"), get(operations::status))
         .route(&format!("{subscription}/locations/{{location}}/operationresults/{{id}}"), get(operations::result))
@@ -58,7 +82,8 @@ pub fn router(app: App) -> Service {
         .route(&format!("{fleet}/gates/{{gate}}"), get(gates::get).patch(gates::patch))
         .fallback(provider::unknown)
         .method_not_allowed_fallback(provider::wrong_method)
-        .with_state(app);
+        .with_state(app.clone());
+    let routes = routes.layer(middleware::from_fn_with_state(app, missing::explain));
     let routes = routes.layer(
         ServiceBuilder::new().layer(middleware::from_fn(context::identify)).layer(CatchPanicLayer::custom(panicked)),
     );

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 
-use crate::{arm::page::TokenSealer, identity::Verifier};
+use uuid::Uuid;
+
+use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
 
 /// What every request handler shares.
 #[derive(Clone)]
@@ -17,6 +19,19 @@ pub struct App {
     pub sealer: TokenSealer,
     /// Of the URLs that the service hands out: `http` or `https`.
     pub scheme: &'static str,
+    /// The tenant that callers belong to.
+    pub tenant: Uuid,
+    /// The subscriptions that are served.
+    pub subscriptions: Arc<[Subscription]>,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+}
+
+impl App {
+    /// The subscription with this ID, if it is served.
+    #[must_use]
+    pub fn subscription(&self, id: &str) -> Option<&Subscription> {
+        let id = Uuid::try_parse(id).ok()?;
+        self.subscriptions.iter().find(|subscription| subscription.id == id)
+    }
 }

@@ -32,6 +32,22 @@ impl ApiVersion {
         !self.stable
     }
 
+    /// Reads the `api-version` of a request to one of ARM's own types, of which every version is the same here.
+    ///
+    /// # Errors
+    /// 400 `MissingApiVersionParameter` or `InvalidApiVersionParameter`.
+    pub fn any(given: Option<&str>) -> Result<Self, ArmError> {
+        let Some(text) = given.filter(|text| !text.is_empty()) else {
+            let message = "The api-version query parameter (?api-version=) is required for all requests.";
+            return Err(ArmError::bad_request("MissingApiVersionParameter", message).at("api-version"));
+        };
+        text.parse().map_err(|()| {
+            let shown: String = text.chars().take(64).collect();
+            let message = format!("The api-version '{shown}' is invalid: it is a date such as 2024-11-01.");
+            ArmError::bad_request("InvalidApiVersionParameter", message).at("api-version")
+        })
+    }
+
     /// Reads the `api-version` of a request to a type that has the versions `supported` (newest first).
     ///
     /// # Errors

@@ -5,6 +5,7 @@ pub mod api_version;
 pub mod envelope;
 pub mod error;
 pub mod etag;
+pub mod filter;
 pub mod operation;
 pub mod page;
 pub mod patch;

@@ -13,6 +13,7 @@ pub mod fleets;
 pub mod members;
 pub mod outcome;
 mod reports;
+pub mod resource_groups;
 pub mod rollout;
 pub mod runs;
 pub mod upgrade;
@@ -47,6 +48,7 @@ pub fn handlers<C: ManagedClusters>(
     let mut handlers: Vec<Arc<dyn Handler>> = vec![
         Arc::new(fleets::Provision { pool: pool.clone() }),
         Arc::new(fleets::Delete { pool: pool.clone() }),
+        Arc::new(resource_groups::Delete { pool: pool.clone() }),
         Arc::new(members::Join { pool: pool.clone(), clusters: Arc::clone(&upstream.clusters) }),
         Arc::new(members::Leave { pool: pool.clone() }),
         Arc::new(upgrade::UpgradeMember::new(pool, upstream, policy)),

@@ -280,6 +280,8 @@ impl SampleFleet {
     /// # Errors
     /// When the service refuses one of them.
     pub async fn make(&self, plan: &Plan) -> Result<(), SampleError> {
+        let group = format!("{SUBSCRIPTION}/resourceGroups/{RESOURCE_GROUP}");
+        self.service.put(&group, &json!({"location": "eastus"})).await?;
         self.service.put(&fleet_path(""), &json!({"location": "eastus", "tags": {"sample": "true"}})).await?;
         for member in &plan.members {
             let body = json!({"properties": {"clusterResourceId": member.cluster_id, "group": member.group}});

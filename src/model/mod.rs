@@ -5,10 +5,12 @@
 
 pub mod fleet;
 pub mod limit;
+pub mod location;
 pub mod managed_cluster;
 pub mod member;
 pub mod name;
 pub mod strategy;
+pub mod subscription;
 pub mod types;
 pub mod update_run;
 pub mod version;

@@ -12,8 +12,29 @@ pub const UPDATE_STRATEGIES: &str = "Microsoft.ContainerService/fleets/updateStr
 pub const UPDATE_RUNS: &str = "Microsoft.ContainerService/fleets/updateRuns";
 /// Gates of a fleet's update runs.
 pub const GATES: &str = "Microsoft.ContainerService/fleets/gates";
+/// Resource groups.
+pub const RESOURCE_GROUPS: &str = "Microsoft.Resources/resourceGroups";
 /// AKS clusters.
 pub const MANAGED_CLUSTERS: &str = "Microsoft.ContainerService/managedClusters";
+
+/// The provider's resource types.
+pub const ALL: &[&str] = &[FLEETS, MEMBERS, UPDATE_STRATEGIES, UPDATE_RUNS, GATES];
+
+/// Actions on ARM's own types.
+pub mod arm_action {
+    /// Reads and lists subscriptions, their regions and their providers.
+    pub const SUBSCRIPTIONS_READ: &str = "Microsoft.Resources/subscriptions/read";
+    /// Lists resources of all types.
+    pub const RESOURCES_READ: &str = "Microsoft.Resources/subscriptions/resources/read";
+    /// Reads and lists resource groups.
+    pub const GROUPS_READ: &str = "Microsoft.Resources/subscriptions/resourceGroups/read";
+    /// Creates and changes resource groups.
+    pub const GROUPS_WRITE: &str = "Microsoft.Resources/subscriptions/resourceGroups/write";
+    /// Deletes resource groups.
+    pub const GROUPS_DELETE: &str = "Microsoft.Resources/subscriptions/resourceGroups/delete";
+    /// Registers the provider in a subscription.
+    pub const REGISTER: &str = "Microsoft.ContainerService/register/action";
+}
 
 /// An operation of the provider, as role definitions name it and `GET …/operations` lists it.
 #[derive(Debug, Clone, Copy)]

@@ -10,5 +10,6 @@ pub mod operations;
 pub mod resources;
 pub mod runs;
 pub mod schema;
+pub mod tracked;
 
 pub use error::StoreError;

@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["arm"]),
     ("azure", &["model", "arm"]),
     ("store", &["rollout", "model", "arm", "work"]),
-    ("config", &["identity"]),
+    ("config", &["identity", "model"]),
     ("telemetry", &["config"]),
     ("jobs", &["store", "work", "rollout", "azure", "model", "arm", "config"]),
     ("api", &["jobs", "store", "work", "rollout", "identity", "model", "arm"]),

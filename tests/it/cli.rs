@@ -58,6 +58,7 @@ fn help_documents_every_setting_and_shows_no_secret() {
             "FLEET_SHUTDOWN_SECONDS",
             "FLEET_OFFER_RECHECK_SECONDS",
             "FLEET_STOPPED_CLUSTERS",
+            "FLEET_SUBSCRIPTIONS",
             "FLEET_TENANT_ID",
             "FLEET_WORKER_CONCURRENCY",
         ] {
@@ -81,6 +82,7 @@ fn a_bad_setting_stops_the_start_with_one_line() {
         ("FLEET_AUTH", "https://login.microsoftonline.com/x/v2.0", "come with a later version"),
         ("FLEET_AUTH", "none", "expected 'local'"),
         ("FLEET_AUTH_AUDIENCE", "a,,b", "FLEET_AUTH_AUDIENCE"),
+        ("FLEET_SUBSCRIPTIONS", "production", "--subscriptions"),
         ("FLEET_TENANT_ID", "contoso", "--tenant-id"),
         ("FLEET_LOG", "=,=", "FLEET_LOG"),
         ("FLEET_LOG_FORMAT", "xml", "--log-format"),

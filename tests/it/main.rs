@@ -13,6 +13,7 @@ mod faults;
 mod faults_database;
 mod faults_members;
 mod faults_overlap;
+mod front_door;
 mod harness;
 mod local_postgres;
 mod session;

@@ -110,7 +110,7 @@ async fn makes_the_fleet_and_follows_its_runs() {
     assert_eq!(plan.first["upgrade"]["type"], "Full");
     sample.make(&plan).await.unwrap();
     let made = kept.lock().unwrap().resources.clone();
-    assert_eq!(made.len(), 1 + 12 + 1);
+    assert_eq!(made.len(), 1 + 1 + 12 + 1);
     assert!(made.keys().any(|path| path.ends_with("/fleets/fleet1/members/aks-12")), "{made:?}");
 
     let run = next_run(sample.newest_run().await.unwrap().as_deref());

@@ -110,6 +110,9 @@ impl World {
         let token = world.command().arg("token").output().unwrap();
         assert!(token.status.success(), "{token:?}");
         world.token = String::from_utf8(token.stdout).unwrap().trim().to_owned();
+        let group = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1");
+        let made = world.put(&group, json!({"location": "eastus"})).await;
+        assert_eq!(made.status, 201, "{}", made.body);
         world
     }
 

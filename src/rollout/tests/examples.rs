@@ -199,7 +199,7 @@ fn skip_is_all_or_nothing_and_says_so() {
     let Err(Refused::BadRequest(detail)) = sim.skip(vec![member("a02"), SkipTarget::Group("x".to_owned())]) else {
         panic!("unknown names are refused")
     };
-    assert_eq!(detail.target.as_deref(), Some("x"));
+    assert_eq!(detail.target.as_deref(), Some("targets[1].name"));
     assert!(matches!(sim.skip(vec![member("a02"), member("a01")]), Err(Refused::Conflict(_))));
     assert!(matches!(sim.skip(vec![SkipTarget::AfterStageWait("s".to_owned())]), Err(Refused::BadRequest(_))));
     assert_eq!(sim.state("a02"), NotStarted);

@@ -44,16 +44,16 @@ async fn conditions_hold_for_every_type_and_verb() {
     for (path, body) in &all {
         let before = world.get(path).await.body;
         let tag = etag(path).await;
-        let refused: [(&str, &[(&str, &str)], u16); 5] = [
-            ("PUT", &[("If-Match", STALE)], 412),
-            ("PUT", &[("If-Match", "garbage")], 412),
-            ("PUT", &[("If-None-Match", "*")], 412),
-            ("PUT", &[("If-None-Match", &tag)], 400),
-            ("PUT", &[("If-Match", "*"), ("If-None-Match", "*")], 400),
+        let refused: [(&[(&str, &str)], u16); 5] = [
+            (&[("If-Match", STALE)], 412),
+            (&[("If-Match", "garbage")], 412),
+            (&[("If-None-Match", "*")], 412),
+            (&[("If-None-Match", &tag)], 400),
+            (&[("If-Match", "*"), ("If-None-Match", "*")], 400),
         ];
-        for (method, headers, status) in refused {
-            let answer = world.call_with(method, path, Some(body.clone()), headers).await;
-            assert_eq!(answer.status, status, "{method} {path} {headers:?}: {}", answer.body);
+        for (headers, status) in refused {
+            let answer = world.call_with("PUT", path, Some(body.clone()), headers).await;
+            assert_eq!(answer.status, status, "PUT {path} {headers:?}: {}", answer.body);
         }
         let answer = world.call_with("DELETE", path, None, &[("If-Match", STALE)]).await;
         assert_eq!((answer.status, answer.code()), (412, "PreconditionFailed"), "DELETE {path}");

@@ -68,7 +68,7 @@ pub struct Settings {
     pub tenant_id: Uuid,
 
     /// Jobs that one process works on at the same time
-    #[arg(long, env = "FLEET_WORKER_CONCURRENCY", default_value_t = 64, value_parser = between(1, 10_000))]
+    #[arg(long, env = "FLEET_WORKER_CONCURRENCY", default_value_t = 128, value_parser = between(1, 10_000))]
     pub worker_concurrency: u32,
 
     /// Seconds after which the jobs of a process that died are taken over by another

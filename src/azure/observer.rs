@@ -2,8 +2,8 @@
 //!
 //! While a subscription's budget for operation statuses is plentiful, each operation is asked about by itself. When it
 //! runs low, or many wait that nobody can tell the end of yet, one list of the subscription's clusters, shared by all who
-//! wait, tells who is no longer busy; only these are asked for their result, or, with nothing left to ask with, are
-//! looked at.
+//! wait, tells who is no longer busy; when lists run low as well, the cluster itself does, which has a budget of its own.
+//! Only who is no longer busy is asked for its result, or, with nothing left to ask with, is looked at.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     ManagedClusters, Progress, UpstreamError,
-    pace::{Class, LONGEST, Typical, next_poll},
+    pace::{Class, LONGEST, Lengths, next_poll, part},
     shared::Shared,
 };
 use crate::{
@@ -23,10 +23,10 @@ use crate::{
 
 /// Part of the status budget below which a list is asked for instead.
 const LOW: f64 = 0.25;
-/// In flight of which the typical end is not known yet: more than these would spend the budget in asking too early.
+/// In flight of which nobody knows yet how long they take: more than these would spend the budget in asking too early.
 const FEW: usize = 5;
 /// Oldest list that serves while lists are plentiful.
-const FRESH: Duration = Duration::from_millis(50);
+const FRESH: Duration = Duration::from_millis(20);
 /// Oldest list that serves when they run low: as many as come back.
 const SPARING: Duration = Duration::from_secs(1);
 
@@ -68,7 +68,7 @@ pub struct Observer<C> {
 
 #[derive(Default)]
 struct Known {
-    typical: HashMap<(String, Kind), Typical>,
+    lengths: HashMap<(String, Kind), Lengths>,
     /// By subscription and operation: last asked about.
     in_flight: HashMap<String, HashMap<String, Instant>>,
     swept: Option<Instant>,
@@ -114,12 +114,12 @@ impl<C: ManagedClusters> Observer<C> {
     pub fn wait(&self, followed: &Followed<'_>, retry_after: Option<Duration>) -> Duration {
         let subscription = followed.cluster.subscription();
         let now = Instant::now();
-        let (typical, in_flight) = self.with_known(|known| {
+        let (shortest, in_flight) = self.with_known(|known| {
             known.sweep(now);
             known.in_flight.entry(subscription.to_owned()).or_default().insert(followed.subject(), now);
             known.about(followed)
         });
-        next_poll(followed.elapsed, typical, retry_after, in_flight)
+        next_poll(followed.elapsed, shortest, retry_after, in_flight)
     }
 
     /// Asks about an operation, or learns of it from what others asked.
@@ -129,10 +129,10 @@ impl<C: ManagedClusters> Observer<C> {
     pub async fn observe(&self, followed: &Followed<'_>) -> Result<Observation, UpstreamError> {
         let Some(url) = followed.operation_url else { return Ok(Observation::Look) };
         let subscription = followed.cluster.subscription();
-        let (typical, in_flight) = self.with_known(|known| known.about(followed));
+        let (shortest, in_flight) = self.with_known(|known| known.about(followed));
         let plentiful =
-            self.client.left(Class::OperationStatus, subscription) >= LOW && (typical.is_some() || in_flight <= FEW);
-        if !plentiful && self.busy(subscription, followed.elapsed, typical).await?.contains(&followed.subject()) {
+            self.client.left(Class::OperationStatus, subscription) >= LOW && (shortest.is_some() || in_flight <= FEW);
+        if !plentiful && self.is_busy(followed, shortest).await? {
             return Ok(Observation::Running { again_after: self.wait(followed, None) });
         }
         match self.client.poll(subscription, url).await {
@@ -147,28 +147,36 @@ impl<C: ManagedClusters> Observer<C> {
                 self.ended(followed, None);
                 Ok(Observation::Failed(error))
             }
-            Ok(Progress::Gone) => Ok(Observation::Look),
+            Ok(Progress::Gone) => {
+                self.ended(followed, None);
+                Ok(Observation::Look)
+            }
             // No longer busy, and nothing left to ask for the result with: the cluster tells.
-            Err(UpstreamError::Transient { .. }) if !plentiful => Ok(Observation::Look),
+            Err(UpstreamError::Transient { .. }) if !plentiful => {
+                self.ended(followed, None);
+                Ok(Observation::Look)
+            }
             Err(error) => Err(error),
         }
     }
 
-    /// The IDs of the subscription's busy clusters and pools, by a list younger than the operation and, while lists are
-    /// plentiful, than its typical end: an older one tells what is known.
-    async fn busy(
-        &self,
-        subscription: &str,
-        elapsed: Duration,
-        typical: Option<Duration>,
-    ) -> Result<Arc<HashSet<String>>, UpstreamError> {
-        let age = (elapsed / 20).clamp(FRESH, LONGEST);
-        let max_age = if self.client.left(Class::List, subscription) < 0.5 {
-            age.max(SPARING)
+    /// Whether what the operation works on is busy, as a list or the cluster tells.
+    async fn is_busy(&self, followed: &Followed<'_>, shortest: Option<Duration>) -> Result<bool, UpstreamError> {
+        let (cluster, elapsed) = (followed.cluster, followed.elapsed);
+        let age = part(elapsed).clamp(FRESH, LONGEST);
+        let max_age = if self.client.left(Class::List, cluster.subscription()) >= LOW {
+            // Younger than the earliest end: an older one tells what is known.
+            shortest.and_then(|shortest| elapsed.checked_sub(shortest)).map_or(age, |over| over.min(age))
+        } else if self.client.left(Class::GetCluster, cluster.key()) >= LOW {
+            return Ok(busy_parts(&self.client.get(cluster).await?.cluster).contains(&followed.subject()));
         } else {
-            typical.and_then(|typical| elapsed.checked_sub(typical)).map_or(age, |over| over.min(age))
+            age.max(SPARING)
         };
-        let max_age = max_age.min(elapsed);
+        Ok(self.list(cluster.subscription(), max_age.min(elapsed)).await?.contains(&followed.subject()))
+    }
+
+    /// The IDs of the subscription's busy clusters and pools.
+    async fn list(&self, subscription: &str, max_age: Duration) -> Result<Arc<HashSet<String>>, UpstreamError> {
         self.lists
             .get(subscription.to_owned(), max_age, || async {
                 Ok(Arc::new(self.client.list(subscription).await?.iter().flat_map(busy_parts).collect()))
@@ -183,7 +191,7 @@ impl<C: ManagedClusters> Observer<C> {
                 flight.remove(&followed.subject());
             }
             if let Some(took) = took {
-                known.typical.entry((subscription.to_owned(), followed.kind())).or_default().learn(took);
+                known.lengths.entry((subscription.to_owned(), followed.kind())).or_default().learn(took);
             }
         });
     }
@@ -194,11 +202,11 @@ impl<C: ManagedClusters> Observer<C> {
 }
 
 impl Known {
-    /// How long such an operation typically takes, and how many are in flight in its subscription.
+    /// Before when such an operation hardly ends, and how many are in flight in its subscription.
     fn about(&self, followed: &Followed<'_>) -> (Option<Duration>, usize) {
         let subscription = followed.cluster.subscription();
-        let typical = self.typical.get(&(subscription.to_owned(), followed.kind())).and_then(|typical| typical.get());
-        (typical, self.in_flight.get(subscription).map_or(0, HashMap::len))
+        let shortest = self.lengths.get(&(subscription.to_owned(), followed.kind())).and_then(Lengths::shortest);
+        (shortest, self.in_flight.get(subscription).map_or(0, HashMap::len))
     }
 
     /// Forgets operations that nobody has asked about for a while: another replica follows them now.
@@ -320,6 +328,21 @@ mod tests {
         assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
         assert_eq!(observe(&observer, None).await, Ok(Observation::Look));
         assert_eq!((observer.client.lists.load(Relaxed), observer.client.polls.load(Relaxed)), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn whoever_is_looked_at_is_no_longer_one_of_the_crowd() {
+        let observer = Script::new(0.0, false, Err(transient()));
+        for n in 0..200 {
+            let cluster =
+                ResourceId::in_group("s", "g", "Microsoft.ContainerService", "managedClusters", &n.to_string());
+            let image = crate::model::managed_cluster::NodeImage::new("U-1");
+            let action = UpgradeAction::NewestImage { pool: "p".to_owned(), image };
+            let elapsed = Duration::from_millis(1);
+            let followed = Followed { cluster: &cluster, action: Some(&action), operation_url: Some("u"), elapsed };
+            assert_eq!(observer.wait(&followed, None), crate::azure::pace::SHORTEST);
+            assert_eq!(observer.observe(&followed).await, Ok(Observation::Look));
+        }
     }
 
     #[tokio::test]

@@ -1,16 +1,18 @@
 //! How fast AKS may be asked, and when to ask about an operation again. Pure: `now` is a parameter.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
 /// Shortest time between two questions about an operation.
-pub const SHORTEST: Duration = Duration::from_millis(100);
+pub const SHORTEST: Duration = Duration::from_millis(25);
 /// Longest time between two questions about an operation.
 pub const LONGEST: Duration = Duration::from_secs(30);
-/// How long after the typical end of an operation it is first asked about.
-const PAST_TYPICAL: Duration = Duration::from_millis(20);
+/// Up to here an operation is young: questions are few yet, and may come more often.
+const EARLY: Duration = Duration::from_secs(20);
+/// How long after the end of the shortest operations of its kind an operation is first asked about.
+const PAST_SHORTEST: Duration = Duration::from_millis(20);
 
 /// Kinds of calls that AKS counts apart (product documentation, throttling limits of the AKS resource provider).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -125,39 +127,51 @@ impl Budgets {
 
 /// When to ask about an operation again, from now.
 ///
-/// `Retry-After` is a lower bound. Before the typical end of such operations: at that end. Otherwise after 5 % of the
-/// time elapsed, so that an end is noticed late by that much at most and the number of questions grows with the
-/// logarithm of the time. With many in flight in one subscription the shortest gap grows with their number.
+/// `Retry-After` is a lower bound. Before the shortest such operations end: then. Otherwise after a part of the
+/// time elapsed, 2.5 % in the first seconds and 5 % later, so that an end is noticed late by that much at most and the
+/// number of questions grows with the logarithm of the time. With many in flight in one subscription the shortest gap grows with their number.
 #[must_use]
 pub fn next_poll(
     elapsed: Duration,
-    typical: Option<Duration>,
+    shortest: Option<Duration>,
     retry_after: Option<Duration>,
     in_flight: usize,
 ) -> Duration {
     let crowd = Duration::from_millis(u64::try_from(in_flight).unwrap_or(u64::MAX));
     let floor = SHORTEST.max(crowd).min(LONGEST);
-    let gap = match typical.map(|typical| typical + PAST_TYPICAL) {
+    let gap = match shortest.map(|shortest| shortest + PAST_SHORTEST) {
         Some(end) if end > elapsed => (end - elapsed).min(LONGEST),
-        _ => (elapsed / 20).clamp(floor, LONGEST),
+        _ => part(elapsed).clamp(floor, LONGEST),
     };
     gap.max(retry_after.unwrap_or_default())
 }
 
-/// How long operations of one kind typically take: a moving average over those that have ended.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Typical(Option<Duration>);
+/// The part of the time elapsed that an end may be noticed late by.
+#[must_use]
+pub fn part(elapsed: Duration) -> Duration {
+    if elapsed < EARLY { elapsed / 40 } else { elapsed / 20 }
+}
 
-impl Typical {
+/// How long operations of one kind take: what the latest that have ended took.
+#[derive(Debug, Clone, Default)]
+pub struct Lengths(VecDeque<Duration>);
+
+impl Lengths {
+    /// So many are remembered: of the next one, hardly any chance is left to be shorter than all of them.
+    const REMEMBERED: usize = 50;
+
     /// Learns from one that has ended.
     pub fn learn(&mut self, took: Duration) {
-        self.0 = Some(self.0.map_or(took, |so_far| so_far.mul_f64(0.7) + took.mul_f64(0.3)));
+        if self.0.len() == Self::REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(took);
     }
 
-    /// The average; `None` before the first.
+    /// Before this, hardly any ends; `None` before the first has ended.
     #[must_use]
-    pub fn get(self) -> Option<Duration> {
-        self.0
+    pub fn shortest(&self) -> Option<Duration> {
+        self.0.iter().min().copied()
     }
 }
 
@@ -196,10 +210,10 @@ mod tests {
         assert!(budgets.take(Class::PutCluster, "a", now + Duration::from_secs(1)).is_err());
     }
 
-    fn watch(ends: Duration, typical: Option<Duration>) -> (u32, Duration) {
+    fn watch(ends: Duration, shortest: Option<Duration>) -> (u32, Duration) {
         let (mut elapsed, mut polls) = (Duration::ZERO, 0);
         loop {
-            elapsed += next_poll(elapsed, typical, None, 1);
+            elapsed += next_poll(elapsed, shortest, None, 1);
             polls += 1;
             if elapsed >= ends {
                 return (polls, elapsed - ends);
@@ -213,14 +227,15 @@ mod tests {
             let ends = Duration::from_millis(ends_ms);
             let (polls, late) = watch(ends, None);
             prop_assert!(late <= (ends / 20).max(SHORTEST) + Duration::from_millis(1), "{:?} late", late);
-            let expected = 21.0 + 22.0 * (ends.as_secs_f64() / 2.0).max(1.0).ln() + ends.as_secs_f64() / 30.0;
+            let young = 41.0 + 42.0 * ends.as_secs_f64().clamp(1.0, 20.0).ln();
+            let expected = young + 22.0 * (ends.as_secs_f64() / 20.0).max(1.0).ln() + ends.as_secs_f64() / 30.0;
             prop_assert!(f64::from(polls) <= expected, "{} polls", polls);
         }
 
         #[test]
         fn two_questions_when_it_takes_as_long_as_usual(ends_ms in 500_u64..25_000, off in -10_i64..10) {
-            let typical = Duration::from_millis(ends_ms.saturating_add_signed(off));
-            let (polls, late) = watch(Duration::from_millis(ends_ms), Some(typical));
+            let shortest = Duration::from_millis(ends_ms.saturating_add_signed(off));
+            let (polls, late) = watch(Duration::from_millis(ends_ms), Some(shortest));
             prop_assert!(polls <= 2 && late <= Duration::from_millis(130), "{} polls, {:?} late", polls, late);
         }
 

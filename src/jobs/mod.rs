@@ -13,6 +13,7 @@ use crate::{
 pub mod fleets;
 pub mod members;
 pub mod outcome;
+mod reports;
 pub mod rollout;
 pub mod runs;
 pub mod upgrade;
@@ -49,7 +50,7 @@ pub fn handlers<C: ManagedClusters>(
         Arc::new(fleets::Delete { pool: pool.clone() }),
         Arc::new(members::Join { pool: pool.clone(), clusters: Arc::clone(&upstream.clusters) }),
         Arc::new(members::Leave { pool: pool.clone() }),
-        Arc::new(upgrade::UpgradeMember { pool: pool.clone(), upstream: upstream.clone(), stopped }),
+        Arc::new(upgrade::UpgradeMember::new(pool, upstream, stopped)),
     ];
     handlers.extend(runs::handlers(pool, upstream));
     handlers

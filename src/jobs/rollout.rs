@@ -53,7 +53,21 @@ pub async fn drive(
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, DriveError> {
-    let Some(advanced) = runs::advance(tx, run_id, event, now).await? else { return Ok(None) };
+    drive_all(tx, run_id, vec![event], now, trace).await
+}
+
+/// [`drive`] for many events, in this order.
+///
+/// # Errors
+/// [`DriveError`]; the caller then rolls back.
+pub async fn drive_all(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    events: Vec<Event>,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<Option<Run>, DriveError> {
+    let Some(advanced) = runs::advance_all(tx, run_id, events, now).await? else { return Ok(None) };
     let advanced = advanced?;
     set_in_motion(tx, run_id, &advanced, now, trace).await?;
     Ok(Some(advanced.after))

@@ -4,7 +4,7 @@
 //! record the answer, report to the run. An attempt that is cut off anywhere is taken up by the next one, which looks
 //! before it acts.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Upstream,
     outcome::{JobError, outcome},
+    reports::{Report, Reported, Reports},
     rollout::drive,
 };
 use crate::{
@@ -60,12 +61,10 @@ pub async fn cancel_all(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Er
 
 /// Upgrades members.
 pub struct UpgradeMember<C> {
-    /// The database.
-    pub pool: PgPool,
-    /// AKS.
-    pub upstream: Upstream<C>,
-    /// What to do with stopped clusters.
-    pub stopped: StoppedClusters,
+    pool: PgPool,
+    upstream: Upstream<C>,
+    stopped: StoppedClusters,
+    reports: Arc<Reports>,
 }
 
 impl<C: ManagedClusters> Handler for UpgradeMember<C> {
@@ -103,11 +102,19 @@ impl Task<'_> {
 enum Then {
     /// The job's attempt is over.
     Return(Outcome),
+    /// All is recorded. The operations that are under way are to be asked about again after this time.
+    Wait(Duration),
     /// Look at the cluster again at once.
     Look,
 }
 
 impl<C: ManagedClusters> UpgradeMember<C> {
+    /// `stopped`: what to do with stopped clusters.
+    #[must_use]
+    pub fn new(pool: &PgPool, upstream: &Upstream<C>, stopped: StoppedClusters) -> Self {
+        Self { pool: pool.clone(), upstream: upstream.clone(), stopped, reports: Reports::new(pool.clone()) }
+    }
+
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let Some(mut task) = self.load(attempt).await? else { return Ok(Outcome::Done) };
         match task.row.member.state {
@@ -115,15 +122,21 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                 if let Some(outcome) = self.take_cluster(&task).await? {
                     return Ok(outcome);
                 }
-                if let Then::Return(outcome) = self.follow(&mut task).await? {
-                    return Ok(outcome);
-                }
-                for _ in 0..MOST_LOOKS {
-                    if let Then::Return(outcome) = self.look(&mut task).await? {
-                        return Ok(outcome);
+                let (mut then, mut looks) = (self.follow(&mut task).await?, 0);
+                loop {
+                    then = match then {
+                        Then::Return(outcome) => return Ok(outcome),
+                        Then::Wait(delay) if attempt.pause(delay).await => self.follow(&mut task).await?,
+                        Then::Wait(delay) => return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) }),
+                        Then::Look if looks == MOST_LOOKS => {
+                            return self.save(&task, Outcome::AgainAfter { delay: Duration::ZERO }).await;
+                        }
+                        Then::Look => {
+                            looks += 1;
+                            self.look(&mut task).await?
+                        }
                     }
                 }
-                self.save(&task, Outcome::AgainAfter { delay: Duration::ZERO }).await
             }
             UpdateState::Pending => self.look_from_outside(&task).await,
             // Skipped, stopped, left or ended meanwhile.
@@ -205,8 +218,8 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         }
         match next {
             // Others may have ended: what follows from them waits for a look only when all that run were asked.
-            Some(delay) if !look && !news => Ok(Then::Return(Outcome::AgainAfter { delay })),
-            Some(delay) if !look => self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return),
+            Some(delay) if !look && !news => Ok(Then::Wait(delay)),
+            Some(delay) if !look => self.wait_for(task, delay).await,
             _ => Ok(Then::Look),
         }
     }
@@ -227,7 +240,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Next::Begin(begin) => self.begin(task, &seen, &begin).await,
             Next::Follow(watches) => {
                 let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_AGAIN);
-                self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return)
+                self.wait_for(task, delay).await
             }
             Next::Blocked { error, recheck_after } => self.blocked(task, error, recheck_after).await.map(Then::Return),
             Next::Done(ended) => self.ended(task, ended).await.map(Then::Return),
@@ -276,13 +289,13 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         }
         match (failure, delay, blocked) {
             (Some(error), ..) => self.unreachable(task, &error).await.map(Then::Return),
-            (None, Some(delay), _) => self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return),
+            (None, Some(delay), _) => self.wait_for(task, delay).await,
             (None, None, Some(reason)) if task.has_begun_nothing() => {
                 self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return)
             }
-            (None, None, Some(_)) => self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return),
+            (None, None, Some(_)) => self.wait_for(task, BUSY_AGAIN).await,
             (None, None, None) if again => Ok(Then::Look),
-            (None, None, None) => self.save(task, Outcome::AgainAfter { delay: BUSY_AGAIN }).await.map(Then::Return),
+            (None, None, None) => self.wait_for(task, BUSY_AGAIN).await,
         }
     }
 
@@ -384,6 +397,19 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             upgrade::Outcome::Failed { error } => rollout::Outcome::Failed { error, message: None },
         };
         tracing::info!(cluster = %task.cluster, ?outcome, "member ended");
+        let report = Report {
+            job: task.attempt.ticket(),
+            member: task.row.member.clone(),
+            cluster: task.cluster.clone(),
+            outcome: outcome.clone(),
+            upgrade: serde_json::to_value(&task.upgrade)?,
+            operation_id: task.upgrade.operation_id().map(str::to_owned),
+            trace: task.attempt.trace.clone(),
+        };
+        if self.reports.send(task.run, report).await == Reported::Together {
+            task.attempt.finished();
+            return Ok(Outcome::Settled);
+        }
         let member = task.row.member.clone();
         self.report(task, Event::MemberEnded { member, attempt, outcome }, Outcome::Done).await
     }
@@ -399,6 +425,17 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         task.attempt.settle(&mut tx, outcome).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
+    }
+
+    /// Stores the record. Only a wait that is too long for a pause settles the job, too.
+    async fn wait_for(&self, task: &Task<'_>, delay: Duration) -> Result<Then, JobError> {
+        if !task.attempt.may_pause(delay) {
+            return self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return);
+        }
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        record(&mut tx, task).await?;
+        tx.commit().await?;
+        Ok(Then::Wait(delay))
     }
 
     /// Stores the record, and settles the job: one transaction.
@@ -422,6 +459,8 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     }
 }
 
+/// Soonest that a job which is not to pause goes again: each time costs statements.
+const SOONEST_ROW: Duration = Duration::from_millis(100);
 /// How soon a busy cluster is looked at again.
 const BUSY_AGAIN: Duration = Duration::from_secs(5);
 

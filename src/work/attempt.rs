@@ -1,12 +1,13 @@
 //! One execution of a job, as its handler sees it.
 
 use super::Settings;
-use super::settle::{self, Outcome, Settlement};
+use super::settle::{self, Outcome, Settlement, Ticket};
 use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// One claimed execution of a job. Valid as long as its lease.
@@ -32,6 +33,7 @@ pub struct Attempt {
     pub due_at: Timestamp,
     pub(crate) settings: Arc<Settings>,
     pub(crate) lease: Arc<Lease>,
+    pub(crate) pauses: Arc<Pauses>,
     pub(crate) settled: Mutex<Option<Settlement>>,
 }
 
@@ -85,6 +87,38 @@ impl Attempt {
         }
     }
 
+    /// Names this attempt to [`finish_all`](super::finish_all).
+    pub fn ticket(&self) -> Ticket {
+        Ticket { id: self.id, attempt: self.attempt }
+    }
+
+    /// Tells that [`finish_all`](super::finish_all) has finished this attempt, and was committed. The handler then returns
+    /// [`Outcome::Settled`].
+    pub fn finished(&self) {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(Settlement::Ended);
+    }
+
+    /// Waits here, under the lease, rather than as a row, so that looking again soon costs no statement. Whether it did:
+    /// `false` at once when the wait is longer than [`Settings::longest_pause`] or half the slots pause already, and
+    /// `false` early when the workers are to stop. The handler then answers [`Outcome::AgainAfter`].
+    pub async fn pause(&self, delay: Duration) -> bool {
+        if !self.may_pause(delay) {
+            return false;
+        }
+        let Ok(_slot) = self.pauses.slots.try_acquire() else { return false };
+        tokio::select! {
+            () = sleep(delay) => true,
+            () = self.pauses.ended.cancelled() => false,
+        }
+    }
+
+    /// Whether [`Attempt::pause`] would wait, as things are now.
+    pub fn may_pause(&self, delay: Duration) -> bool {
+        delay <= self.settings.longest_pause
+            && self.pauses.slots.available_permits() > 0
+            && !self.pauses.ended.is_cancelled()
+    }
+
     /// What [`Attempt::settle`] has settled, if it was called.
     pub(crate) fn settlement(&self) -> Option<Settlement> {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner)
@@ -99,6 +133,20 @@ impl Attempt {
     /// How long the attempt may certainly go on if no renewal succeeds from now on.
     pub fn lease_remaining(&self) -> Duration {
         self.lease.deadline().saturating_duration_since(Instant::now())
+    }
+}
+
+/// What attempts of one pool that wait in memory share.
+#[derive(Debug)]
+pub(crate) struct Pauses {
+    slots: Semaphore,
+    /// The workers are to stop.
+    pub(crate) ended: CancellationToken,
+}
+
+impl Pauses {
+    pub(crate) fn new(concurrency: usize) -> Self {
+        Self { slots: Semaphore::new(concurrency / 2), ended: CancellationToken::new() }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Leases: taking them, keeping them, giving them back. One statement each, by the database's clock.
 
 use super::Settings;
-use super::attempt::{Attempt, Lease};
+use super::attempt::{Attempt, Lease, Pauses};
 use super::settle::seconds_from_now;
 use jiff_sqlx::Timestamp;
 use sqlx::{PgPool, Row as _, postgres::PgRow};
@@ -12,7 +12,9 @@ use tokio::time::Instant;
 /// What a look at the queue brought.
 pub(crate) struct Claimed {
     pub(crate) attempts: Vec<ClaimedAttempt>,
-    /// In how long the next job is due that was not claimed; zero if it is due but somebody holds its row.
+    /// When the queue was looked at.
+    pub(crate) sent: Instant,
+    /// How long after `sent` the next job is due that was not claimed; zero if it is due but somebody holds its row.
     pub(crate) next_in: Option<Duration>,
 }
 
@@ -29,6 +31,7 @@ pub(crate) struct ClaimedAttempt {
 pub(crate) async fn claim(
     pool: &PgPool,
     settings: &Arc<Settings>,
+    pauses: &Arc<Pauses>,
     owner: &str,
     kinds: &[&'static str],
     slots: usize,
@@ -41,11 +44,11 @@ pub(crate) async fn claim(
         .bind(settings.lease.as_secs_f64())
         .fetch_all(pool)
         .await?;
-    let mut claimed = Claimed { attempts: Vec::with_capacity(rows.len()), next_in: None };
+    let mut claimed = Claimed { attempts: Vec::with_capacity(rows.len()), sent, next_in: None };
     for row in &rows {
         claimed.next_in = row.try_get::<Option<f64>, _>("next_in")?.map(seconds_from_now);
         if let Some(id) = row.try_get("id")? {
-            claimed.attempts.push(attempt(row, id, kinds, settings, sent)?);
+            claimed.attempts.push(attempt(row, id, kinds, settings, pauses, sent)?);
         }
     }
     Ok(claimed)
@@ -73,7 +76,7 @@ pub const CLAIM: &str = "
         SELECT due_at FROM jobs
          WHERE failed_at IS NULL AND kind = ANY ($1) AND id <> ALL (ARRAY(SELECT id FROM due))
          ORDER BY due_at, id LIMIT 1)
-    SELECT (SELECT extract(epoch FROM due_at - clock_timestamp())::float8 FROM next) AS next_in,
+    SELECT (SELECT extract(epoch FROM due_at - now())::float8 FROM next) AS next_in,
            claimed.*, due.due_at
       FROM (SELECT) AS always LEFT JOIN (claimed JOIN due USING (id)) ON true
      ORDER BY due.due_at, id";
@@ -83,6 +86,7 @@ fn attempt(
     id: i64,
     kinds: &[&'static str],
     settings: &Arc<Settings>,
+    pauses: &Arc<Pauses>,
     sent: Instant,
 ) -> Result<ClaimedAttempt, sqlx::Error> {
     let kind: &str = row.try_get("kind")?;
@@ -102,6 +106,7 @@ fn attempt(
             due_at: row.try_get::<Timestamp, _>("due_at")?.to_jiff(),
             settings: Arc::clone(settings),
             lease: Arc::new(Lease::new(sent, settings.lease)),
+            pauses: Arc::clone(pauses),
             settled: Mutex::new(None),
         },
     })

@@ -26,8 +26,9 @@
 //!
 //! # Who may not wait
 //!
-//! Nothing sleeps inside a worker. A refusal by [`Limits`], a `Retry-After` or a closed window is
-//! [`Outcome::Again`] or [`Outcome::Retry`], and the slot is free for others.
+//! No slot is held by what waits. A refusal by [`Limits`], a `Retry-After` or a closed window is [`Outcome::Again`] or
+//! [`Outcome::Retry`], and the slot is free for others. Only a wait that is shorter than writing it down is worth may be an
+//! [`Attempt::pause`], and only as long as half of the slots are left for others.
 //!
 //! # Example
 //!
@@ -77,5 +78,5 @@ pub use claim::CLAIM;
 pub use limits::{LimitSettings, Limits, Permit, RetryAfter};
 pub use queue::{CHANNEL, NewJob, cancel, cancel_prefix, enqueue, enqueue_all, is_queued};
 pub use settings::{Settings, SettingsError};
-pub use settle::Outcome;
+pub use settle::{Outcome, Ticket, finish_all};
 pub use worker::{Handler, Workers};

@@ -11,7 +11,8 @@ const LONGEST_POLL: Duration = Duration::from_secs(60);
 pub struct Settings {
     /// Names this pool in the rows it leases. Each start adds a suffix of its own, so two pools never share leases.
     pub owner: String,
-    /// How many attempts at once; default 64. Attempts that settle or transact use the pool's connections, so a handful of
+    /// How many attempts at once; default 128, of which half may
+    /// [pause](super::Attempt::pause). Attempts that settle or transact use the pool's connections, so a handful of
     /// connections serves many attempts that wait elsewhere.
     pub concurrency: usize,
     /// How long a lease lasts unless renewed, and so how long after a crash its jobs are delivered again; default 30 s.
@@ -20,6 +21,8 @@ pub struct Settings {
     pub poll: Duration,
     /// How long a stop waits for attempts under way before their leases are given back; default 10 s.
     pub drain: Duration,
+    /// The longest [`Attempt::pause`](super::Attempt::pause); default 5 s. Longer waits are rows.
+    pub longest_pause: Duration,
     /// The wait after a failed attempt; default 1 s doubling up to 5 min.
     pub backoff: Backoff,
     /// At this many consecutive failures the job is given up; default 20, at least 1.
@@ -31,10 +34,11 @@ impl Settings {
     pub fn new(owner: impl Into<String>) -> Self {
         Self {
             owner: owner.into(),
-            concurrency: 64,
+            concurrency: 128,
             lease: Duration::from_secs(30),
             poll: Duration::from_secs(15),
             drain: Duration::from_secs(10),
+            longest_pause: Duration::from_secs(5),
             backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) },
             max_failures: 20,
         }

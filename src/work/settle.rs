@@ -4,6 +4,7 @@ use super::Attempt;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use sqlx::{Connection as _, PgConnection};
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Errors are kept in the job's row for people to read; this many characters of them.
@@ -41,6 +42,34 @@ pub enum Outcome {
     },
     /// The handler has settled the job itself, by [`Attempt::settle`].
     Settled,
+}
+
+/// Names an attempt whose job is to be finished together with others: see [`finish_all`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Ticket {
+    pub(crate) id: i64,
+    pub(crate) attempt: i64,
+}
+
+/// Finishes the jobs of many attempts in the caller's transaction, which thereby is fenced for them: one statement. After
+/// the commit each of their handlers calls [`Attempt::finished`]. The answer leaves out the attempts of which the lease is
+/// lost, and those whose job was cancelled or enqueued again meanwhile: their handlers settle as usual.
+///
+/// # Errors
+/// When the database fails.
+pub async fn finish_all(conn: &mut PgConnection, attempts: &[Ticket]) -> Result<HashSet<Ticket>, sqlx::Error> {
+    let (ids, numbers): (Vec<i64>, Vec<i64>) = attempts.iter().map(|ticket| (ticket.id, ticket.attempt)).unzip();
+    let rows: Vec<(i64, i64)> = sqlx::query_as(
+        "DELETE FROM jobs USING unnest($1::bigint[], $2::bigint[]) AS ended (id, attempt)
+          WHERE jobs.id = ended.id AND jobs.attempt = ended.attempt
+            AND lease_until IS NOT NULL AND run_at IS NULL AND NOT cancelled
+         RETURNING jobs.id, jobs.attempt",
+    )
+    .bind(ids)
+    .bind(numbers)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|(id, attempt)| Ticket { id, attempt }).collect())
 }
 
 /// What became of the job when an attempt was settled.

@@ -3,7 +3,11 @@
 use super::claim::{self, ClaimedAttempt};
 use super::settings::{Settings, SettingsError};
 use super::settle::{self, Outcome, Settlement};
-use super::{Attempt, attempt::Lease, listen};
+use super::{
+    Attempt,
+    attempt::{Lease, Pauses},
+    listen,
+};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sqlx::PgPool;
@@ -24,6 +28,9 @@ const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 /// Before looking again at a job that is due but whose row somebody holds.
 const HELD_PAUSE: Duration = Duration::from_millis(200);
 
+/// Between sending a look and the database reading its clock, at least.
+const TICK: Duration = Duration::from_millis(1);
+
 /// Executes the jobs of one kind.
 pub trait Handler: Send + Sync + 'static {
     /// The kind of jobs it wants.
@@ -43,6 +50,7 @@ pub struct Workers {
 struct Shared {
     pool: PgPool,
     settings: Arc<Settings>,
+    pauses: Arc<Pauses>,
     owner: String,
     handlers: HashMap<&'static str, Arc<dyn Handler>>,
     in_flight: Mutex<HashMap<(i64, i64), Arc<Lease>>>,
@@ -66,6 +74,7 @@ impl Workers {
         let shared = Shared {
             pool,
             owner: format!("{}/{}", settings.owner, uuid::Uuid::new_v4().simple()),
+            pauses: Arc::new(Pauses::new(settings.concurrency)),
             settings: Arc::new(settings),
             in_flight: Mutex::default(),
             outage: Mutex::default(),
@@ -121,8 +130,8 @@ impl Workers {
 
     /// Claims and starts what is due, and returns when to look next.
     async fn look(&self, free: usize, stop: &CancellationToken, attempts: &mut JoinSet<Option<Instant>>) -> Instant {
-        let Shared { pool, settings, owner, .. } = &*self.shared;
-        let claiming = claim::claim(pool, settings, owner, &self.kinds, free);
+        let Shared { pool, settings, pauses, owner, .. } = &*self.shared;
+        let claiming = claim::claim(pool, settings, pauses, owner, &self.kinds, free);
         let Ok(claimed) = timeout(settings.lease / 2, claiming)
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -140,13 +149,15 @@ impl Workers {
         match claimed.next_in {
             Some(next) if next.is_zero() && full => now,
             Some(next) if next.is_zero() => now + HELD_PAUSE,
-            Some(next) => now + next.min(settings.poll),
+            // By the time of the look, not of its answer: what has become due between is not held by anybody.
+            Some(next) => claimed.sent + next.min(settings.poll) + TICK,
             None => now + settings.poll,
         }
     }
 
     async fn drain(&self, attempts: &mut JoinSet<Option<Instant>>) {
-        let Shared { pool, settings, owner, .. } = &*self.shared;
+        let Shared { pool, settings, pauses, owner, .. } = &*self.shared;
+        pauses.ended.cancel();
         let all_ended = async { while attempts.join_next().await.is_some() {} };
         if timeout_at(Instant::now() + settings.drain, all_ended).await.is_err() {
             tracing::info!(attempts = attempts.len(), "giving leases back: attempts outlast the drain deadline");

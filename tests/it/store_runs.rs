@@ -310,6 +310,57 @@ async fn steps_at_the_same_time_follow_one_another() {
     assert_eq!(attempts, 40);
 }
 
+/// Reports that come together lead where they lead one after the other: in any order, over stages, failures and queues.
+#[tokio::test]
+async fn events_together_lead_where_they_lead_one_by_one() {
+    let plan = planned([5, 7, 9]);
+    let (one_by_one, together) = (World::of(&plan).await, World::of(&plan).await);
+    for world in [&one_by_one, &together] {
+        world.raise(Event::Start).await;
+        world.approve_all().await;
+    }
+    for round in 0.. {
+        assert!(round < 30, "the run does not end");
+        for world in [&one_by_one, &together] {
+            world.approve_all().await;
+        }
+        let running = one_by_one.in_state("Running").await;
+        assert_eq!(running, together.in_state("Running").await, "round {round}");
+        if running.is_empty() {
+            break;
+        }
+        let ended = |(n, member): (usize, Member)| Event::MemberEnded {
+            attempt: member.attempt,
+            outcome: match (round + n) % 4 {
+                0 => Outcome::Skipped { message: "nothing to do".to_owned() },
+                _ => Outcome::Completed { message: None },
+            },
+            member,
+        };
+        let events: Vec<Event> = running.into_iter().enumerate().map(ended).collect();
+        let mut effects = Vec::new();
+        for event in events.clone() {
+            effects.extend(one_by_one.raise(event).await);
+        }
+        let mut tx = together.db.pool.begin().await.unwrap();
+        let advanced = runs::advance_all(&mut tx, together.run, events, now()).await.unwrap().unwrap().unwrap();
+        tx.commit().await.unwrap();
+        let upgrades = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Upgrade { .. })).count();
+        assert_eq!(upgrades(&effects), upgrades(&advanced.effects), "round {round}");
+        let (mut one, mut other) = (one_by_one.status().await, together.status().await);
+        for status in [&mut one, &mut other] {
+            for stage in &mut status.stages {
+                // Gates have names of their own.
+                stage.after_gates.clear();
+                stage.before_gates.clear();
+                stage.groups.iter_mut().for_each(|group| group.before_gates.clear());
+            }
+        }
+        assert_eq!(one, other, "round {round}");
+    }
+    assert_eq!(one_by_one.state().await, together.state().await);
+}
+
 /// Rows written and read on this connection so far.
 async fn touched(conn: &mut PgConnection) -> (i64, i64) {
     sqlx::query_as(

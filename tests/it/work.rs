@@ -5,3 +5,4 @@ mod outcomes;
 mod queue;
 mod scheduling;
 mod support;
+mod together;

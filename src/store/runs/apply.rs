@@ -1,5 +1,7 @@
 //! Writing steps.
 
+use std::collections::VecDeque;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::{Value, json};
@@ -7,12 +9,12 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
-    load::load_for_update,
+    load::load_for_events,
     members,
     rows::{GroupRow, StageRow},
 };
 use crate::{
-    rollout::{self, Effect, Event, Gate, MemberChange, Refused, Run, SkipTarget, Step},
+    rollout::{self, Effect, Event, Gate, Member, MemberChange, Refused, Run, SkipTarget, Step},
     store::StoreError,
 };
 
@@ -36,56 +38,131 @@ pub struct Advanced {
 pub async fn advance(
     conn: &mut PgConnection,
     run_id: Uuid,
-    mut event: Event,
+    event: Event,
     now: Timestamp,
 ) -> Result<Option<Result<Advanced, Refused>>, StoreError> {
-    let Some(before) = load_for_update(conn, run_id).await? else { return Ok(None) };
-    refresh(conn, run_id, &mut event).await?;
-    let (mut current, mut effects) = (before.clone(), Vec::new());
-    loop {
-        let step = match rollout::advance(&current, &event, now) {
+    advance_all(conn, run_id, vec![event], now).await
+}
+
+/// [`advance`] for many events, in this order, in as few statements as for one where their steps allow it.
+///
+/// # Errors
+/// As [`advance`]; when one of the events was refused, roll back.
+pub async fn advance_all(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    events: Vec<Event>,
+    now: Timestamp,
+) -> Result<Option<Result<Advanced, Refused>>, StoreError> {
+    let Some(before) = load_for_events(conn, run_id, events.len()).await? else { return Ok(None) };
+    let mut events = VecDeque::from(events);
+    refresh(conn, run_id, events.make_contiguous()).await?;
+    let (mut unwritten, mut effects) = (Unwritten::new(before.clone()), Vec::new());
+    while let Some(event) = events.pop_front() {
+        let step = match rollout::advance(&unwritten.after, &event, now) {
             Ok(step) => step,
             Err(refused) => return Ok(Some(Err(refused))),
         };
-        apply(conn, run_id, &current, &step, now).await?;
-        effects.extend(step.effects);
         let stuck = step.more && event == Event::Continue && step.members.is_empty();
         if stuck {
             // Nothing here writes such rows. Going on without filling the slot keeps the rest of the run alive.
             tracing::error!(run = %run_id, "a group's tally counts members in its queue that are not there");
         }
-        if stuck || !step.more {
-            return Ok(Some(Ok(Advanced { before, after: step.run, effects })));
+        let more = step.more && !stuck;
+        if unwritten.clashes_with(&step) {
+            unwritten.write(conn, run_id, now).await?;
         }
-        let Some(loaded) = load_for_update(conn, run_id).await? else { return Ok(None) };
-        (current, event) = (loaded, Event::Continue);
+        let whole_groups = step.members.iter().any(is_of_whole_group);
+        effects.extend(unwritten.add(step));
+        if more || (whole_groups && !events.is_empty()) {
+            unwritten.write(conn, run_id, now).await?;
+            let Some(loaded) = load_for_events(conn, run_id, events.len() + 1).await? else { return Ok(None) };
+            unwritten = Unwritten::new(loaded);
+            refresh(conn, run_id, events.make_contiguous()).await?;
+        }
+        if more {
+            events.push_front(Event::Continue);
+        }
+    }
+    unwritten.write(conn, run_id, now).await?;
+    Ok(Some(Ok(Advanced { before, after: unwritten.after, effects })))
+}
+
+/// Steps that were taken and are not stored yet.
+struct Unwritten {
+    before: Run,
+    after: Run,
+    members: Vec<MemberChange>,
+}
+
+impl Unwritten {
+    fn new(run: Run) -> Self {
+        Self { before: run.clone(), after: run, members: Vec::new() }
+    }
+
+    /// Whether a step changes members that an earlier one has changed, so that one statement cannot carry both.
+    fn clashes_with(&self, step: &Step) -> bool {
+        let index = |change: &MemberChange| match change {
+            MemberChange::One { member, .. } => Some(*member),
+            MemberChange::All { .. } => None,
+        };
+        !self.members.is_empty()
+            && step.members.iter().any(|new| {
+                is_of_whole_group(new)
+                    || self.members.iter().any(|old| is_of_whole_group(old) || index(old) == index(new))
+            })
+    }
+
+    fn add(&mut self, step: Step) -> Vec<Effect> {
+        self.after = step.run;
+        self.members.extend(step.members);
+        step.effects
+    }
+
+    async fn write(&mut self, conn: &mut PgConnection, run_id: Uuid, now: Timestamp) -> Result<(), StoreError> {
+        apply(conn, run_id, &self.before, &self.after, &self.members, now).await?;
+        self.before = self.after.clone();
+        self.members.clear();
+        Ok(())
     }
 }
 
-/// Replaces the members in an event by what they are now.
-async fn refresh(conn: &mut PgConnection, run_id: Uuid, event: &mut Event) -> Result<(), StoreError> {
-    let gone = match event {
+fn is_of_whole_group(change: &MemberChange) -> bool {
+    matches!(change, MemberChange::All { .. })
+}
+
+/// Replaces the members in events by what they are now.
+async fn refresh(conn: &mut PgConnection, run_id: Uuid, events: &mut [Event]) -> Result<(), StoreError> {
+    let indices: Vec<u32> = events.iter_mut().filter_map(|event| member_of(event).map(|member| member.index)).collect();
+    let now_are = if indices.is_empty() { Vec::new() } else { members::by_index(conn, run_id, &indices).await? };
+    for event in events {
+        if let Some(member) = member_of(event) {
+            match now_are.iter().find(|is| is.index == member.index) {
+                Some(is) => *member = is.clone(),
+                None => *event = Event::Continue,
+            }
+        }
+        if let Event::Skip { targets, members } = event {
+            let names: Vec<&str> = targets.iter().filter_map(member_name).collect();
+            *members = if names.is_empty() { Vec::new() } else { members::named(conn, run_id, &names).await? };
+        }
+    }
+    Ok(())
+}
+
+fn member_of(event: &mut Event) -> Option<&mut Member> {
+    match event {
         Event::MemberEnded { member, .. }
         | Event::MemberBlocked { member, .. }
         | Event::MemberUnblocked { member, .. }
-        | Event::MemberLeft { member } => match members::member(conn, run_id, member.index).await? {
-            Some(row) => {
-                *member = row.member;
-                false
-            }
-            None => true,
-        },
-        Event::Skip { targets, members } => {
-            let names: Vec<&str> = targets.iter().filter_map(member_name).collect();
-            *members = if names.is_empty() { Vec::new() } else { members::named(conn, run_id, &names).await? };
-            false
-        }
-        Event::Start | Event::Stop | Event::WaitElapsed { .. } | Event::GateCompleted { .. } | Event::Continue => false,
-    };
-    if gone {
-        *event = Event::Continue;
+        | Event::MemberLeft { member } => Some(member),
+        Event::Start
+        | Event::Stop
+        | Event::Skip { .. }
+        | Event::WaitElapsed { .. }
+        | Event::GateCompleted { .. }
+        | Event::Continue => None,
     }
-    Ok(())
 }
 
 fn member_name(target: &SkipTarget) -> Option<&str> {
@@ -95,15 +172,15 @@ fn member_name(target: &SkipTarget) -> Option<&str> {
     }
 }
 
-/// Writes what a step changed: at most one statement a table, and one more for changes of whole groups.
+/// Writes what steps changed: at most one statement a table, and one more for changes of whole groups.
 async fn apply(
     conn: &mut PgConnection,
     run_id: Uuid,
     before: &Run,
-    step: &Step,
+    after: &Run,
+    members: &[MemberChange],
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let after = &step.run;
     if (&before.status, before.stop_requested) != (&after.status, after.stop_requested) {
         let row = json!({
             "state": after.status.state,
@@ -130,7 +207,7 @@ async fn apply(
         }
     }
     let (mut all, mut one) = (Vec::new(), Vec::new());
-    for change in &step.members {
+    for change in members {
         match change {
             MemberChange::All { group, from, to, message } => {
                 all.push(json!({"group_index": group, "from_state": from, "to_state": to, "message": message}));

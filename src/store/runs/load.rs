@@ -47,7 +47,8 @@ struct QueuedRow {
 pub(super) const LOCK: &str = "SELECT run_id FROM update_runs WHERE run_id = $1 FOR UPDATE";
 
 /// What [`crate::rollout::advance`] needs: all stages and groups, and of the stage whose turn it is the members that could
-/// be started next. One index range a group, however many members there are.
+/// be started next, as many as have a slot or get one by so many events ($2). One index range a group, however many members
+/// there are.
 pub(super) const SNAPSHOT: &str = concat!(
     "SELECT json_build_object(",
     nodes!(),
@@ -55,26 +56,48 @@ pub(super) const SNAPSHOT: &str = concat!(
          'queue', (SELECT coalesce(json_agg(m ORDER BY m.member_index), '[]') FROM run_groups g,
              LATERAL (SELECT member_index, group_index, name, attempt FROM run_members
                  WHERE run_id = g.run_id AND group_index = g.group_index AND state = 'NotStarted'
-                 ORDER BY member_index LIMIT g.max_concurrency - g.running + 1) m
+                 ORDER BY member_index LIMIT g.max_concurrency - g.running + $2) m
              WHERE g.run_id = r.run_id AND g.not_started > 0 AND g.stage_index =
                  (SELECT min(stage_index) FROM run_stages
                   WHERE run_id = r.run_id AND state NOT IN ('Completed', 'Skipped'))))
      FROM update_runs r WHERE r.run_id = $1"
 );
 
-/// Locks a run for the rest of the transaction and reads it. `None` when there is no such run.
+/// Locks a run for the rest of the transaction: before the rows of its jobs, as whoever cancels them does. Whether it is
+/// there.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock(conn: &mut PgConnection, run_id: Uuid) -> Result<bool, StoreError> {
+    let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(conn).await;
+    Ok(locked.map_err(StoreError::while_("locking an update run"))?.is_some())
+}
+
+/// Locks a run for the rest of the transaction and reads it for one event. `None` when there is no such run.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn load_for_update(conn: &mut PgConnection, run_id: Uuid) -> Result<Option<Run>, StoreError> {
+    load_for_events(conn, run_id, 1).await
+}
+
+/// [`load_for_update`], for so many events.
+pub(super) async fn load_for_events(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    events: usize,
+) -> Result<Option<Run>, StoreError> {
     let failed = "loading an update run";
     // Apart from the reading: that must see what the lock was waited for.
-    let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(&mut *conn).await.map_err(StoreError::while_(failed))?;
-    if locked.is_none() {
+    if !lock(conn, run_id).await? {
         return Ok(None);
     }
-    let Json(snapshot): Json<Snapshot> =
-        sqlx::query_scalar(SNAPSHOT).bind(run_id).fetch_one(conn).await.map_err(StoreError::while_(failed))?;
+    let Json(snapshot): Json<Snapshot> = sqlx::query_scalar(SNAPSHOT)
+        .bind(run_id)
+        .bind(i32::try_from(events).unwrap_or(i32::MAX / 2))
+        .fetch_one(conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
     Ok(Some(snapshot.into()))
 }
 

@@ -25,10 +25,16 @@ pub struct RunMember {
 
 const MEMBER: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_index = $2";
 
+const BY_INDEX: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_index = ANY($2)";
+
 const NAMED: &str = "SELECT * FROM run_members WHERE run_id = $1 AND name = ANY($2) ORDER BY member_index";
 
 const SAVE: &str = "UPDATE run_members SET upgrade = $4, operation_id = coalesce($5, operation_id)
      WHERE run_id = $1 AND member_index = $2 AND attempt = $3 AND state = 'Running'";
+
+const SAVE_ALL: &str = "UPDATE run_members m SET upgrade = u.upgrade, operation_id = coalesce(u.operation_id, m.operation_id)
+     FROM unnest($2::integer[], $3::integer[], $4::jsonb[], $5::text[]) AS u (member_index, attempt, upgrade, operation_id)
+     WHERE m.run_id = $1 AND m.member_index = u.member_index AND m.attempt = u.attempt AND m.state = 'Running'";
 
 const RUNNING: &str = "SELECT coalesce(sum(running), 0) FROM run_groups WHERE run_id = $1";
 
@@ -49,6 +55,21 @@ pub async fn member(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Resul
         .fetch_optional(conn)
         .await
         .map_err(StoreError::while_("reading a member of an update run"))
+}
+
+/// Members by index, in any order.
+pub(super) async fn by_index(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    members: &[u32],
+) -> Result<Vec<Member>, StoreError> {
+    let rows: Vec<RunMember> = sqlx::query_as(BY_INDEX)
+        .bind(run_id)
+        .bind(members.iter().copied().map(index).collect::<Vec<_>>())
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("reading members of an update run"))?;
+    Ok(rows.into_iter().map(|row| row.member).collect())
 }
 
 /// Members by name.
@@ -84,6 +105,27 @@ pub async fn save_upgrade(
         .await
         .map_err(StoreError::while_("keeping the progress of a member's upgrade"))?;
     Ok(done.rows_affected() == 1)
+}
+
+/// [`save_upgrade`] for many members of a run.
+///
+/// # Errors
+/// When the database fails.
+pub async fn save_upgrades(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    progress: &[(&Member, &Value, Option<&str>)],
+) -> Result<(), StoreError> {
+    sqlx::query(SAVE_ALL)
+        .bind(run_id)
+        .bind(progress.iter().map(|(member, ..)| index(member.index)).collect::<Vec<_>>())
+        .bind(progress.iter().map(|(member, ..)| index(member.attempt)).collect::<Vec<_>>())
+        .bind(progress.iter().map(|(_, upgrade, _)| *upgrade).collect::<Vec<_>>())
+        .bind(progress.iter().map(|(.., operation)| *operation).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("keeping the progress of members' upgrades"))?;
+    Ok(())
 }
 
 /// Members of a run that are in flight.

@@ -8,6 +8,7 @@ mod front;
 mod gates;
 mod health;
 mod members;
+pub mod openapi;
 mod operations;
 mod provider;
 mod render;

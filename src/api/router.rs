@@ -14,7 +14,7 @@ use tower::{ServiceBuilder, util::MapRequest};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
-use super::{context, error, fleets, front, gates, health, members, operations, provider, runs, strategies};
+use super::{context, error, fleets, front, gates, health, members, openapi, operations, provider, runs, strategies};
 use crate::arm::ArmError;
 
 const PROVIDER: &str = "/providers/Microsoft.ContainerService";
@@ -32,6 +32,7 @@ pub fn router(app: App) -> Service {
     let routes = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/openapi.json", get(openapi::serve))
         .route(&format!("{PROVIDER}/operations"), get(provider::operations))
         .route(&format!("{subscription}/locations/{{location}}/operations/{{id}}"), get(operations::status))
         .route(&format!("{subscription}/locations/{{location}}/operationresults/{{id}}"), get(operations::result))

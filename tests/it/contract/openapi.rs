@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, process::Command};
 use serde_json::{Map, Value};
 
 use super::document::{self, Contract, Schema};
-use crate::harness::world::World;
+use crate::harness::world::{SUBSCRIPTION, World};
 
 /// Resource types that come with later versions of the service.
 const LATER: [&str; 2] = ["autoUpgradeProfiles", "managedNamespaces"];
@@ -31,6 +31,26 @@ async fn the_document_is_served_to_everybody() {
     let answer = world.call_with("GET", "/openapi.json", None, &[("authorization", "")]).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!(answer.body, committed());
+}
+
+/// What is described is there: a path or verb that no route knows is answered so.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_described_has_a_route() {
+    let world = World::start().await;
+    let document = committed();
+    for (path, verbs) in document["paths"].as_object().unwrap() {
+        let names = path.split('/').map(|part| match part {
+            "{subscriptionId}" => SUBSCRIPTION,
+            part if part.starts_with('{') => "x",
+            part => part,
+        });
+        let url = names.collect::<Vec<_>>().join("/");
+        for verb in verbs.as_object().unwrap().keys() {
+            let answer = world.call(&verb.to_uppercase(), &url, Some(serde_json::json!({}))).await;
+            let unknown = ["InvalidResourceType", "NotFound", "MethodNotAllowed"].contains(&answer.code());
+            assert!(!unknown && answer.status < 500, "{verb} {path}: {} {}", answer.status, answer.body);
+        }
+    }
 }
 
 #[test]

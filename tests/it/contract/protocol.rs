@@ -100,6 +100,35 @@ async fn conditions_hold_for_every_type_and_verb() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_is_opened_by_who_has_seen_it_as_it_is() {
+    let world = World::start().await;
+    let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
+    let gates = json!([{"type": "Approval"}]);
+    let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}], "beforeGates": gates}]});
+    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", wish).await;
+    world.reaches(&run, "Pending", Duration::from_secs(20)).await;
+    let gate = world.get(&format!("{fleet}/gates")).await.body["value"][0].clone();
+    let (path, tag) = (gate["id"].as_str().unwrap(), gate["eTag"].as_str().unwrap());
+    let open = json!({"properties": {"state": "Completed"}});
+    for (headers, status) in [
+        (&[("If-Match", STALE)][..], 412),
+        (&[("If-None-Match", "*")], 412),
+        (&[("If-None-Match", tag)], 400),
+        (&[("If-Match", "*"), ("If-None-Match", "*")], 400),
+    ] {
+        let answer = world.call_with("PATCH", path, Some(open.clone()), headers).await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.body);
+    }
+    assert_eq!(world.get(path).await.body["eTag"], tag, "nothing changed");
+    let opened = world.call_with("PATCH", path, Some(open.clone()), &[("If-Match", tag)]).await;
+    assert_eq!((opened.status, &opened.body["properties"]["state"]), (200, &json!("Completed")));
+    let late = world.call_with("PATCH", path, Some(open), &[("If-Match", tag)]).await;
+    assert_eq!(late.status, 412, "what was seen is no longer so");
+    world.reaches(&run, "Completed", Duration::from_secs(30)).await;
+}
+
 async fn gone(world: &World, path: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while world.get(path).await.status != 404 {

@@ -132,7 +132,8 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     let client = Arc::new(ArmClient::new(&upstream, Arc::new(StaticToken::new(token)))?);
     let upstream = jobs::Upstream {
         observer: Arc::new(Observer::new(Arc::clone(&client))),
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), CATALOGUE_AGE, emulated)),
+        // Half as old as the time between two looks: a look never sees what the last one saw.
+        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), settings.offer_recheck() / 2, emulated)),
         clusters: client,
     };
     let mut engine = work::Settings::new(owner());
@@ -142,7 +143,8 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     // A job that gives up would leave its resource waiting for ever: handlers decide when enough is enough.
     engine.max_failures = u32::MAX;
     engine.drain = settings.shutdown_grace();
-    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, settings.stopped_clusters))?)
+    let policy = jobs::upgrade::Policy { stopped: settings.stopped_clusters, offer_recheck: settings.offer_recheck() };
+    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, policy))?)
 }
 
 /// Names this process in leases: unique among all that ever were.
@@ -193,7 +195,5 @@ impl Database {
     }
 }
 
-/// How old what is known of a region's versions and images may be: AKS publishes weekly.
-const CATALOGUE_AGE: Duration = Duration::from_secs(180);
 /// Statements slower than this are logged.
 const SLOW: Duration = Duration::from_secs(1);

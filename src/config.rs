@@ -79,6 +79,10 @@ pub struct Settings {
     #[arg(long, env = "FLEET_STOPPED_CLUSTERS", value_enum, default_value_t = StoppedClusters::Fail, ignore_case = true)]
     pub stopped_clusters: StoppedClusters,
 
+    /// Seconds between two looks whether a region offers the version or node image that a member waits for
+    #[arg(long, env = "FLEET_OFFER_RECHECK_SECONDS", default_value_t = 60, value_parser = between(1, 86_400))]
+    pub offer_recheck_seconds: u32,
+
     /// Seconds that requests and jobs in progress have to end when the process is told to
     #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
     pub shutdown_seconds: u32,
@@ -234,6 +238,12 @@ impl Settings {
             [format!("{url}/"), url]
         });
         ARM_AUDIENCES.into_iter().map(String::from).chain(own).collect()
+    }
+
+    /// Time between two looks at what a region offers.
+    #[must_use]
+    pub fn offer_recheck(&self) -> Duration {
+        Duration::from_secs(self.offer_recheck_seconds.into())
     }
 
     /// How long requests and jobs in progress have to end when the process is told to.

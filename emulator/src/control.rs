@@ -15,7 +15,7 @@ use crate::catalogue;
 use crate::cluster::Cluster;
 use crate::errors::ArmError;
 use crate::faults::Fault;
-use crate::operations::{Begin, Operation, stamp};
+use crate::operations::{Begin, Operation, Status, stamp};
 use crate::seed::{self, SUBSCRIPTIONS};
 use crate::version::Version;
 use crate::world::World;
@@ -322,8 +322,12 @@ async fn remove_cluster(
     Path(name): Path<String>,
     Query(which): Query<Which>,
 ) -> Answer {
-    emulator.settled(|world, _| {
+    emulator.settled(|world, now| {
         let key = find(world, &name, &which)?;
+        // What was under way on it ends with it, as an operation of AKS does.
+        for operation in world.running_on(&key) {
+            world.finish(operation, Status::Canceled, now);
+        }
         world.clusters.remove(&key);
         done()
     })

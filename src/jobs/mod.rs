@@ -6,7 +6,6 @@ use sqlx::PgPool;
 
 use crate::{
     azure::{CatalogueCache, ManagedClusters, Observer},
-    config::StoppedClusters,
     work::Handler,
 };
 
@@ -43,14 +42,14 @@ impl<C> Clone for Upstream<C> {
 pub fn handlers<C: ManagedClusters>(
     pool: &PgPool,
     upstream: &Upstream<C>,
-    stopped: StoppedClusters,
+    policy: upgrade::Policy,
 ) -> Vec<Arc<dyn Handler>> {
     let mut handlers: Vec<Arc<dyn Handler>> = vec![
         Arc::new(fleets::Provision { pool: pool.clone() }),
         Arc::new(fleets::Delete { pool: pool.clone() }),
         Arc::new(members::Join { pool: pool.clone(), clusters: Arc::clone(&upstream.clusters) }),
         Arc::new(members::Leave { pool: pool.clone() }),
-        Arc::new(upgrade::UpgradeMember::new(pool, upstream, stopped)),
+        Arc::new(upgrade::UpgradeMember::new(pool, upstream, policy)),
     ];
     handlers.extend(runs::handlers(pool, upstream));
     handlers

@@ -24,7 +24,7 @@ use crate::{
     model::update_run::UpdateState,
     rollout::{
         self, Event,
-        upgrade::{self, Begin, Goal, Next, StepState, Upgrade, Watch},
+        upgrade::{self, Begin, Goal, Next, StepState, Upgrade, WaitsFor, Watch},
     },
     store::{
         resources,
@@ -59,11 +59,20 @@ pub async fn cancel_all(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Er
     crate::work::cancel_prefix(tx, KIND, &format!("{run}/")).await.map(drop)
 }
 
+/// What operators decide about upgrades.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// What to do with stopped clusters.
+    pub stopped: StoppedClusters,
+    /// How soon to look again whether a region offers what a member waits for.
+    pub offer_recheck: Duration,
+}
+
 /// Upgrades members.
 pub struct UpgradeMember<C> {
     pool: PgPool,
     upstream: Upstream<C>,
-    stopped: StoppedClusters,
+    policy: Policy,
     reports: Arc<Reports>,
 }
 
@@ -109,10 +118,10 @@ enum Then {
 }
 
 impl<C: ManagedClusters> UpgradeMember<C> {
-    /// `stopped`: what to do with stopped clusters.
+    /// Upgrades them by this policy.
     #[must_use]
-    pub fn new(pool: &PgPool, upstream: &Upstream<C>, stopped: StoppedClusters) -> Self {
-        Self { pool: pool.clone(), upstream: upstream.clone(), stopped, reports: Reports::new(pool.clone()) }
+    pub fn new(pool: &PgPool, upstream: &Upstream<C>, policy: Policy) -> Self {
+        Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()) }
     }
 
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
@@ -178,7 +187,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         };
         let reason = other_run(&mut tx, other).await?;
         tx.commit().await?;
-        self.blocked(task, reason, BUSY_AGAIN).await.map(Some)
+        self.blocked(task, reason, WaitsFor::Cluster).await.map(Some)
     }
 
     /// Asks about the operations that are recorded as under way.
@@ -242,7 +251,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                 let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_AGAIN);
                 self.wait_for(task, delay).await
             }
-            Next::Blocked { error, recheck_after } => self.blocked(task, error, recheck_after).await.map(Then::Return),
+            Next::Blocked { error, waits_for } => self.blocked(task, error, waits_for).await.map(Then::Return),
             Next::Done(ended) => self.ended(task, ended).await.map(Then::Return),
         }
     }
@@ -291,7 +300,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             (Some(error), ..) => self.unreachable(task, &error).await.map(Then::Return),
             (None, Some(delay), _) => self.wait_for(task, delay).await,
             (None, None, Some(reason)) if task.has_begun_nothing() => {
-                self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return)
+                self.blocked(task, reason, WaitsFor::Cluster).await.map(Then::Return)
             }
             (None, None, Some(_)) => self.wait_for(task, BUSY_AGAIN).await,
             (None, None, None) if again => Ok(Then::Look),
@@ -309,7 +318,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             }
         };
         if let Some(reason) = holder {
-            return self.blocked(task, reason, BUSY_AGAIN).await;
+            return self.blocked(task, reason, WaitsFor::Cluster).await;
         }
         let looked = async {
             let seen = self.upstream.clusters.get(&task.cluster).await?;
@@ -324,7 +333,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             ))
         };
         match looked.await {
-            Ok(Next::Blocked { error, recheck_after }) => self.blocked(task, error, recheck_after).await,
+            Ok(Next::Blocked { error, waits_for }) => self.blocked(task, error, waits_for).await,
             Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => self.unreachable(task, &error).await,
             // Whatever is to be done or told now, it is done with a slot.
             Ok(_) | Err(_) => {
@@ -339,7 +348,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         match error.verdict() {
             Verdict::Retry { .. } => self.unreachable(task, error).await.map(Then::Return),
             Verdict::LookAgain => Ok(Then::Look),
-            Verdict::Wait(reason) => self.blocked(task, reason, BUSY_AGAIN).await.map(Then::Return),
+            Verdict::Wait(reason) => self.blocked(task, reason, WaitsFor::Cluster).await.map(Then::Return),
             Verdict::Fail(error) => self.ended(task, upgrade::Outcome::Failed { error }).await.map(Then::Return),
         }
     }
@@ -372,8 +381,12 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         Ok(Outcome::Settled)
     }
 
-    async fn blocked(&self, task: &Task<'_>, error: ErrorDetail, after: Duration) -> Result<Outcome, JobError> {
-        let again = Outcome::AgainAfter { delay: after };
+    async fn blocked(&self, task: &Task<'_>, error: ErrorDetail, waits_for: WaitsFor) -> Result<Outcome, JobError> {
+        let delay = match waits_for {
+            WaitsFor::Cluster => BUSY_AGAIN,
+            WaitsFor::Offer => self.policy.offer_recheck,
+        };
+        let again = Outcome::AgainAfter { delay };
         if task.row.member.state == UpdateState::Pending && task.row.error.as_ref() == Some(&error) {
             return Ok(again);
         }
@@ -390,7 +403,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             upgrade::Outcome::Completed { message } => rollout::Outcome::Completed { message },
             upgrade::Outcome::Skipped { message } => rollout::Outcome::Skipped { message },
             upgrade::Outcome::Failed { error }
-                if error.code == "ClusterStopped" && self.stopped == StoppedClusters::Skip =>
+                if error.code == "ClusterStopped" && self.policy.stopped == StoppedClusters::Skip =>
             {
                 rollout::Outcome::Skipped { message: error.message }
             }

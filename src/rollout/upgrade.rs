@@ -17,8 +17,6 @@ mod rules;
 #[cfg(test)]
 mod simulation;
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -133,11 +131,20 @@ pub enum Next {
     Blocked {
         /// Why, with a code.
         error: ErrorDetail,
-        /// When to look again.
-        recheck_after: Duration,
+        /// What must change.
+        waits_for: WaitsFor,
     },
     /// There is nothing more to do.
     Done(Outcome),
+}
+
+/// What a member that is Pending waits for: how soon it is worth another look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// The cluster, to be free of another operation.
+    Cluster,
+    /// The region, to offer a version or an image.
+    Offer,
 }
 
 /// Steps to begin now, side by side.

@@ -66,6 +66,10 @@ async fn fifty_kills_and_every_cluster_is_told_once() {
     for (step, times) in applied {
         assert_eq!(times, 1, "{step:?}");
     }
+    // Nor was AKS told again and had to refuse: what may have begun is looked for first.
+    let log = world.emulator_log().await;
+    let refused: Vec<_> = log.iter().filter(|entry| entry["status"] == 409).collect();
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,11 @@
 //! The decision: judge what was begun, then plan what is left.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
 use super::{
-    Begin, Goal, Next, Outcome, Upgrade, Watch,
+    Begin, Goal, Next, Outcome, Upgrade, WaitsFor, Watch,
     judge::{Judgement, cluster_moves_towards, judge, pool_moves_towards},
     plan::{Plan, Stop, plan, target},
 };
@@ -16,11 +16,6 @@ use crate::{
         update_run::ManagedClusterUpgradeType,
     },
 };
-
-/// How soon a busy cluster is looked at again.
-const BUSY_RECHECK: Duration = Duration::from_secs(5);
-/// How soon a region's offer is looked at again.
-const OFFER_RECHECK: Duration = Duration::from_secs(300);
 
 /// What to do next on a cluster, from the record of the attempt, the cluster as read just now, the goal, and what its
 /// region offers. Pure: the same arguments give the same answer.
@@ -55,7 +50,7 @@ pub fn next(upgrade: &Upgrade, cluster: &ManagedCluster, goal: &Goal, catalogue:
     match plan(upgrade, &done, cluster, goal, catalogue, now) {
         Ok(plan) => act(plan, running, begun, upgrade, cluster, goal, catalogue, now),
         Err(_) if !running.is_empty() => Next::Follow(running),
-        Err(Stop::Pending(error)) => Next::Blocked { error, recheck_after: OFFER_RECHECK },
+        Err(Stop::Pending(error)) => Next::Blocked { error, waits_for: WaitsFor::Offer },
         Err(Stop::Failed(error)) => failed(error),
         Err(Stop::Skipped(message)) => Next::Done(Outcome::Skipped { message }),
     }
@@ -151,7 +146,7 @@ fn act(
 
 fn busy(what: &str) -> Next {
     let message = format!("{what}: another operation is in progress. The upgrade begins when it has ended.");
-    Next::Blocked { error: ErrorDetail::new("ClusterOperationInProgress", message), recheck_after: BUSY_RECHECK }
+    Next::Blocked { error: ErrorDetail::new("ClusterOperationInProgress", message), waits_for: WaitsFor::Cluster }
 }
 
 fn failed(error: ErrorDetail) -> Next {

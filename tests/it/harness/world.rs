@@ -86,12 +86,13 @@ impl World {
         let home = TempDir::new().unwrap();
         // Free a moment ago: nothing else of this machine takes ports at random in that moment.
         let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut env = options.env;
-        env.extend([
+        // A test may set a database of its own.
+        let mut env = vec![
             ("DATABASE_URL", database.options.to_url_lossy().to_string()),
             ("FLEET_ARM_ENDPOINT", emulator_url.clone()),
             ("FLEET_DATA_DIR", home.path().join("data").display().to_string()),
-        ]);
+        ];
+        env.extend(options.env);
         let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
         let mut world = Self {
             url: format!("http://{listen}"),

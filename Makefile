@@ -2,6 +2,7 @@
 # make test    all tests, against a PostgreSQL of their own
 # make lint    formatting, and clippy with warnings denied
 # make bench   benchmarks
+# make openapi writes the OpenAPI document anew
 # make ci      what a change must pass
 #
 # Each installs first what is missing.
@@ -9,7 +10,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help demo test lint bench ci install
+.PHONY: help demo test lint bench openapi ci install
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -27,6 +28,10 @@ lint: install
 
 bench: install
 	$(CARGO) bench --locked --workspace --benches
+
+openapi: install
+	$(CARGO) run --locked -- openapi > openapi/fleets.json.new
+	mv openapi/fleets.json.new openapi/fleets-2026-06-01.json
 
 ci:
 	.ci/run

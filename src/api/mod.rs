@@ -9,6 +9,7 @@ mod gates;
 mod health;
 mod members;
 mod missing;
+pub mod openapi;
 mod operations;
 mod provider;
 mod render;

@@ -9,6 +9,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgConnection;
+use utoipa::ToSchema;
 
 use super::{
     App,
@@ -161,19 +162,26 @@ pub(crate) async fn stop(State(app): State<App>, request: ArmRequest) -> ApiResu
     act(&app, &request, Event::Stop).await
 }
 
-#[derive(Deserialize)]
-struct SkipProperties {
+/// What a skip leaves out.
+#[derive(Deserialize, ToSchema)]
+pub(crate) struct SkipProperties {
+    /// All of them, or none.
     targets: Vec<Target>,
 }
 
-#[derive(Deserialize)]
+/// One member, group, stage or wait.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = SkipTarget)]
 struct Target {
+    /// What it is.
     #[serde(rename = "type")]
     kind: TargetType,
+    /// Its name; of a wait, that of its stage.
     name: String,
 }
 
-#[derive(Deserialize)]
+/// What a skip can leave out.
+#[derive(Deserialize, ToSchema)]
 enum TargetType {
     Member,
     Group,

@@ -5,11 +5,13 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The error object of an ARM error body; also what a resource shows as `lastOperationError` or `status.error`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// Machine-readable code, PascalCase, such as `ResourceNotFound`.
+    #[schema(value_type = String)]
     pub code: Cow<'static, str>,
     /// What was wrong, where, and what to do about it.
     pub message: String,
@@ -18,6 +20,7 @@ pub struct ErrorDetail {
     pub target: Option<String>,
     /// All findings, where there are several; causes, where an upstream said more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(no_recursion)]
     pub details: Vec<ErrorDetail>,
 }
 
@@ -150,7 +153,7 @@ impl ArmError {
 }
 
 /// The body of an error answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ErrorResponse {
     /// The error.
     pub error: ErrorDetail,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::ErrorDetail;
 
@@ -11,7 +12,7 @@ pub const OPERATION_API_VERSION: &str = "2016-03-30";
 pub const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// State of an operation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum OperationState {
     /// Not over.
     InProgress,
@@ -32,7 +33,7 @@ impl OperationState {
 }
 
 /// Body of the status monitor.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperationStatus {
     /// The operation's GUID.
@@ -40,9 +41,11 @@ pub struct OperationStatus {
     /// Where it is.
     pub status: OperationState,
     /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
     pub start_time: Timestamp,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub end_time: Option<Timestamp>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@
 mod demo;
 mod emulator;
 mod migrate;
+mod openapi;
 mod progress;
 mod serve;
 mod signals;
@@ -43,6 +44,8 @@ enum Command {
     Worker(worker::Worker),
     Emulator(emulator::Emulator),
     Migrate(migrate::Migrate),
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     Token(token::Token),
 }
 
@@ -53,7 +56,7 @@ impl Command {
             Self::Serve(serve) => Some(serve.settings()),
             Self::Worker(worker) => Some(worker.settings()),
             Self::Migrate(migrate) => Some(migrate.settings()),
-            Self::Emulator(_) | Self::Token(_) => None,
+            Self::Emulator(_) | Self::OpenApi(_) | Self::Token(_) => None,
         }
     }
 
@@ -71,6 +74,7 @@ impl Command {
             Self::Worker(worker) => worker.run(signals::stop_on_signal()?).await,
             Self::Emulator(emulator) => emulator.run(signals::stop_on_signal()?).await,
             Self::Migrate(migrate) => migrate.run().await,
+            Self::OpenApi(_) => openapi::OpenApi::run(),
             Self::Token(token) => token.run(),
         }
     }

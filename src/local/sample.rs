@@ -317,13 +317,18 @@ impl SampleFleet {
         self.start_run(run).await
     }
 
-    /// Starts a run, or lets a stopped or failed one go on.
+    /// Starts a run, or lets a stopped or failed one go on. One that was started already is left alone.
     ///
     /// # Errors
     /// When the service refuses.
     pub async fn start_run(&self, run: &str) -> Result<(), SampleError> {
         let url = self.service.url(&format!("{}/start", run_path(run)));
-        self.service.send(Method::POST, url, None).await?;
+        match self.service.send(Method::POST, url, None).await {
+            // A start that was asked for by a process that is gone now is carried out nevertheless.
+            Err(SampleError::Refused { status: StatusCode::CONFLICT, message, .. })
+                if message.starts_with("UpdateRunAlreadyStarted ") => {}
+            other => drop(other?),
+        }
         // The answer comes before the effect: a stopped or failed run shows its old end for a moment.
         let started = Instant::now();
         while started.elapsed() < RESTART

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::arm::Problems;
 
@@ -16,11 +17,12 @@ pub struct FleetProperties {
 
 /// The hub cluster's settings; immutable once set. Read-only fields (`fqdn`, `kubernetesVersion`, `portalFqdn`) in a body
 /// are ignored.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HubProfile {
     /// 1–54 letters, digits, hyphens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 54, pattern = "^[a-zA-Z0-9]$|^[a-zA-Z0-9][a-zA-Z0-9-]{0,52}[a-zA-Z0-9]$")]
     pub dns_prefix: Option<String>,
     /// How the hub's API server is reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,7 +33,7 @@ pub struct HubProfile {
 }
 
 /// How the hub's API server is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ApiServerAccessProfile {
     /// Private cluster.
@@ -46,7 +48,7 @@ pub struct ApiServerAccessProfile {
 }
 
 /// The hub's nodes.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentProfile {
     /// Their subnet.
@@ -70,7 +72,7 @@ pub struct ManagedServiceIdentity {
 }
 
 /// Kind of managed identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum IdentityType {
     /// None.
     None,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{name, types};
 use crate::arm::{Problems, ResourceId};
@@ -18,16 +19,18 @@ pub const MAX_LABELS: usize = 100;
 pub const MAX_MEMBERS: i64 = 10_000;
 
 /// `properties` of a member, as a client writes them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberProperties {
     /// The AKS cluster; its spelling is kept.
     pub cluster_resource_id: String,
     /// The update group, which strategies refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     pub group: Option<String>,
     /// The user's labels, and on read the automatic ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<BTreeMap<String, String>>)]
     pub labels: Option<Labels>,
 }
 

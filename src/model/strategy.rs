@@ -2,12 +2,13 @@
 //! (`Microsoft.ContainerService/fleets/updateStrategies`, and `strategy` inside an update run).
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The stages of a rollout, executed one after the other.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRunStrategy {
-    /// At least one, at most [`MAX_STAGES`].
+    /// At least one, at most 50.
     pub stages: Vec<UpdateStage>,
 }
 
@@ -19,10 +20,11 @@ pub const MAX_GROUPS_PER_STAGE: usize = 50;
 pub const MAX_STAGE_WAIT_SECONDS: i32 = 90 * 24 * 3600;
 
 /// Groups that are updated in parallel, and what must hold before and after them.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStage {
     /// 1–50 characters, unique in the strategy.
+    #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     pub name: String,
     /// Groups of members, updated in parallel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -32,12 +34,15 @@ pub struct UpdateStage {
     pub after_stage_wait_in_seconds: Option<i32>,
     /// Ceiling of concurrent member upgrades over all groups: a count or a percentage. Absent: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^(?:([1-9]\d*)|([1-9]\d?|100)%)$")]
     pub max_concurrency: Option<String>,
     /// Failures tolerated over all groups: a count or a percentage. Absent: 0. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub max_allowed_failures: Option<String>,
     /// Label selector of the stage's members (preview). Read to be refused clearly: it comes with a later version.
     #[serde(default, skip_serializing)]
+    #[schema(ignore)]
     pub member_selector: Option<serde_json::Value>,
     /// Gates that must be completed before any group starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -48,19 +53,23 @@ pub struct UpdateStage {
 }
 
 /// Members with the same `group`.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateGroup {
     /// 1–50 characters, unique in the whole strategy; matches the members' `group`.
+    #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     pub name: String,
     /// Ceiling of concurrent member upgrades in the group: a count or a percentage. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(pattern = r"^(?:([1-9]\d*)|([1-9]\d?|100)%)$")]
     pub max_concurrency: Option<String>,
     /// Failures tolerated in the group: a count or a percentage. Absent: 0. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub max_allowed_failures: Option<String>,
     /// Label selector of the group's members (preview). Read to be refused clearly: it comes with a later version.
     #[serde(default, skip_serializing)]
+    #[schema(ignore)]
     pub member_selector: Option<serde_json::Value>,
     /// Gates that must be completed before the group starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -71,11 +80,12 @@ pub struct UpdateGroup {
 }
 
 /// A gate as a strategy asks for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GateConfiguration {
     /// What a person reads, 1–100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
     pub display_name: Option<String>,
     /// What opens it.
     #[serde(rename = "type")]
@@ -83,14 +93,14 @@ pub struct GateConfiguration {
 }
 
 /// What opens a gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum GateType {
     /// A person's approval.
     Approval,
 }
 
 /// `properties` of an update strategy resource.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetUpdateStrategyProperties {
     /// The stages.

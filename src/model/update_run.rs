@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::strategy::UpdateRunStrategy;
 use crate::arm::{ErrorDetail, ResourceId};
 
 /// `properties` of a run, as a client writes them and the service keeps them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRunProperties {
     /// The strategy that was copied into `strategy` when the run was made.
@@ -21,7 +22,7 @@ pub struct UpdateRunProperties {
 }
 
 /// What is upgraded on each member's cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedClusterUpdate {
     /// Kind and version of the upgrade.
@@ -32,7 +33,7 @@ pub struct ManagedClusterUpdate {
 }
 
 /// Kind and version of an upgrade.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedClusterUpgradeSpec {
     /// Which parts of a cluster.
@@ -44,7 +45,7 @@ pub struct ManagedClusterUpgradeSpec {
 }
 
 /// Which parts of a cluster an upgrade moves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum ManagedClusterUpgradeType {
     /// Control plane, then all agent pools, node images with them.
     Full,
@@ -55,7 +56,7 @@ pub enum ManagedClusterUpgradeType {
 }
 
 /// How node images are chosen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImageSelection {
     /// The rule.
@@ -67,7 +68,7 @@ pub struct NodeImageSelection {
 }
 
 /// The rule by which node images are chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum NodeImageSelectionType {
     /// Newest in each cluster's region when that cluster starts.
     Latest,
@@ -78,7 +79,7 @@ pub enum NodeImageSelectionType {
 }
 
 /// A node image: `{family}-{version}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImageVersion {
     /// Such as `AKSUbuntu-2204gen2containerd-202508.20.1`.
@@ -86,7 +87,7 @@ pub struct NodeImageVersion {
 }
 
 /// State of a run, stage, group, member, wait or gate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum UpdateState {
     /// Not reached.
     NotStarted,
@@ -107,14 +108,16 @@ pub enum UpdateState {
 }
 
 /// State, times and error of one node of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStatus {
     /// When it was begun.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub start_time: Option<Timestamp>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub completed_time: Option<Timestamp>,
     /// Where it is.
     pub state: UpdateState,
@@ -124,7 +127,7 @@ pub struct UpdateStatus {
 }
 
 /// `properties.status` of a run, assembled on read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRunStatus {
     /// Of the run as a whole.
@@ -137,11 +140,12 @@ pub struct UpdateRunStatus {
     pub node_image_selection: NodeImageSelectionStatus,
     /// Members that failed. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub failure_count: Option<u32>,
 }
 
 /// The images that a run chose.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImageSelectionStatus {
     /// One per image family.
@@ -150,7 +154,7 @@ pub struct NodeImageSelectionStatus {
 }
 
 /// Status of a stage.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStageStatus {
     /// State, times, error.
@@ -174,14 +178,16 @@ pub struct UpdateStageStatus {
     pub max_concurrency: Option<u32>,
     /// Resolved tolerance. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub max_allowed_failures: Option<u32>,
     /// Members that failed. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub failure_count: Option<u32>,
 }
 
 /// Status of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateGroupStatus {
     /// State, times, error.
@@ -202,14 +208,16 @@ pub struct UpdateGroupStatus {
     pub max_concurrency: Option<u32>,
     /// Resolved tolerance. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub max_allowed_failures: Option<u32>,
     /// Members that failed. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
     pub failure_count: Option<u32>,
 }
 
 /// Status of one member in a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberUpdateStatus {
     /// State, times, error.
@@ -227,7 +235,7 @@ pub struct MemberUpdateStatus {
 }
 
 /// Status of a wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitStatus {
     /// State and times.
@@ -237,14 +245,16 @@ pub struct WaitStatus {
 }
 
 /// Status of a gate in a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRunGateStatus {
     /// What a person reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 100)]
     pub display_name: Option<String>,
     /// The gate resource, once the run has reached it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub gate_id: Option<ResourceId>,
     /// State and times.
     pub status: UpdateStatus,

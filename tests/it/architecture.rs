@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["jobs", "store", "work", "rollout", "identity", "model", "arm"]),
     ("app", &["api", "jobs", "store", "work", "azure", "identity", "config", "local", "arm", "telemetry"]),
     ("local", &["identity", "model", "arm", "config"]),
-    ("cli", &["app", "local", "config", "telemetry", "identity", "model", "arm"]),
+    ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
 ];
 
 const PURE: &[&str] = &["arm", "model", "rollout"];

@@ -5,6 +5,7 @@ mod checker;
 mod document;
 mod examples;
 mod observed;
+mod openapi;
 mod protocol;
 mod schema;
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Deviations, document, judge};
 use crate::harness::world::{Answer, SUBSCRIPTION, World};
@@ -193,6 +193,9 @@ async fn answers_as_the_real_service_did() {
     let Some(folder) = document::folder() else { return };
     let recording = document::read(&folder.join("observed/fleet-hubless.json"));
     let world = World::start().await;
+    // The recording begins when there is one.
+    let group = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/cli-000001");
+    assert_eq!(world.put(&group, json!({"location": "westus"})).await.status, 201);
     let mut replay = Replay { world: &world, operations: HashMap::new(), gates: HashMap::new(), findings: Vec::new() };
     let exchanges = recording["exchanges"].as_array().unwrap();
     for (index, exchange) in exchanges.iter().enumerate() {

@@ -35,9 +35,6 @@ async fn one_of_each(world: &World, fleet: &str) -> Vec<(String, Value)> {
     all
 }
 
-/// Method, conditions, status.
-type Refusal<'a> = (&'a str, &'a [(&'a str, &'a str)], u16);
-
 #[tokio::test(flavor = "multi_thread")]
 async fn conditions_hold_for_every_type_and_verb() {
     let world = World::start().await;
@@ -47,16 +44,16 @@ async fn conditions_hold_for_every_type_and_verb() {
     for (path, body) in &all {
         let before = world.get(path).await.body;
         let tag = etag(path).await;
-        let refused: [Refusal<'_>; 5] = [
-            ("PUT", &[("If-Match", STALE)], 412),
-            ("PUT", &[("If-Match", "garbage")], 412),
-            ("PUT", &[("If-None-Match", "*")], 412),
-            ("PUT", &[("If-None-Match", &tag)], 400),
-            ("PUT", &[("If-Match", "*"), ("If-None-Match", "*")], 400),
+        let refused: [(&[(&str, &str)], u16); 5] = [
+            (&[("If-Match", STALE)], 412),
+            (&[("If-Match", "garbage")], 412),
+            (&[("If-None-Match", "*")], 412),
+            (&[("If-None-Match", &tag)], 400),
+            (&[("If-Match", "*"), ("If-None-Match", "*")], 400),
         ];
-        for (method, headers, status) in refused {
-            let answer = world.call_with(method, path, Some(body.clone()), headers).await;
-            assert_eq!(answer.status, status, "{method} {path} {headers:?}: {}", answer.body);
+        for (headers, status) in refused {
+            let answer = world.call_with("PUT", path, Some(body.clone()), headers).await;
+            assert_eq!(answer.status, status, "PUT {path} {headers:?}: {}", answer.body);
         }
         let answer = world.call_with("DELETE", path, None, &[("If-Match", STALE)]).await;
         assert_eq!((answer.status, answer.code()), (412, "PreconditionFailed"), "DELETE {path}");
@@ -101,6 +98,35 @@ async fn conditions_hold_for_every_type_and_verb() {
         assert!([200, 202].contains(&answer.status), "DELETE {path}: {}", answer.body);
         gone(&world, path).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_is_opened_by_who_has_seen_it_as_it_is() {
+    let world = World::start().await;
+    let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
+    let gates = json!([{"type": "Approval"}]);
+    let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}], "beforeGates": gates}]});
+    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", wish).await;
+    world.reaches(&run, "Pending", Duration::from_secs(20)).await;
+    let gate = world.get(&format!("{fleet}/gates")).await.body["value"][0].clone();
+    let (path, tag) = (gate["id"].as_str().unwrap(), gate["eTag"].as_str().unwrap());
+    let open = json!({"properties": {"state": "Completed"}});
+    for (headers, status) in [
+        (&[("If-Match", STALE)][..], 412),
+        (&[("If-None-Match", "*")], 412),
+        (&[("If-None-Match", tag)], 400),
+        (&[("If-Match", "*"), ("If-None-Match", "*")], 400),
+    ] {
+        let answer = world.call_with("PATCH", path, Some(open.clone()), headers).await;
+        assert_eq!(answer.status, status, "{headers:?}: {}", answer.body);
+    }
+    assert_eq!(world.get(path).await.body["eTag"], tag, "nothing changed");
+    let opened = world.call_with("PATCH", path, Some(open.clone()), &[("If-Match", tag)]).await;
+    assert_eq!((opened.status, &opened.body["properties"]["state"]), (200, &json!("Completed")));
+    let late = world.call_with("PATCH", path, Some(open), &[("If-Match", tag)]).await;
+    assert_eq!(late.status, 412, "what was seen is no longer so");
+    world.reaches(&run, "Completed", Duration::from_secs(30)).await;
 }
 
 async fn gone(world: &World, path: &str) {

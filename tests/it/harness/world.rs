@@ -225,6 +225,10 @@ impl World {
         let answer = request.send().await?;
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let text = answer.text().await?;
+        if status == 500 {
+            // Never wanted, and only the log says why.
+            eprintln!("{method} {path}: 500\n{}", self.log_tail());
+        }
         Ok(Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null) })
     }
 

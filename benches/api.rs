@@ -70,6 +70,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         verifier: Arc::new(verifier),
         sealer: TokenSealer::new(rand::random()),
         scheme: "http",
+        login_endpoint: None,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),
         max_body_bytes: 1 << 20,

@@ -6,8 +6,6 @@
 use std::{str::FromStr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::ServiceExt;
-use axum::extract::Request;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, PgPool,
@@ -16,6 +14,9 @@ use sqlx::{
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+mod http;
+
+use self::http::Tls;
 use crate::{
     api,
     arm::page::TokenSealer,
@@ -87,7 +88,10 @@ async fn serve_on(
 ) -> anyhow::Result<()> {
     let key = LocalKey::load_or_create(&settings.data_dir)?;
     let issuer = keys::issuer(settings.tenant_id);
-    let authority = format!("http://{}/adfs", settings.listen);
+    let tls =
+        settings.tls_cert.clone().zip(settings.tls_key.clone()).map(|(certificate, key)| Tls { certificate, key });
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let authority = format!("{scheme}://{}/adfs", settings.listen);
     let keys = vec![key.verification_key()];
     let verifier = Verifier::new(keys, issuer, settings.audiences(), settings.tenant_id, authority);
     let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
@@ -95,7 +99,8 @@ async fn serve_on(
         pool: pool.clone(),
         verifier: Arc::new(verifier),
         sealer: TokenSealer::new(secret),
-        scheme: "http",
+        scheme,
+        login_endpoint: None,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),
         max_body_bytes: usize::try_from(settings.max_body_bytes)?,
@@ -104,17 +109,8 @@ async fn serve_on(
         true => Some(tokio::spawn(workers(pool, settings)?.run(stop.clone()))),
         false => None,
     };
-    tracing::info!(address = %listener.local_addr()?, worker = options.worker, "serving");
-    let service = ServiceExt::<Request>::into_make_service(api::router(state));
-    let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let deadline = async {
-        stop.cancelled().await;
-        tokio::time::sleep(settings.shutdown_grace()).await;
-    };
-    tokio::select! {
-        served = serving.into_future() => served.context("serving HTTP")?,
-        () = deadline => tracing::warn!("requests did not end within the grace period; their connections are closed"),
-    }
+    tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
+    http::serve(listener, api::router(state), tls, settings.shutdown_grace(), stop.clone()).await?;
     // The listener may have ended by itself.
     stop.cancel();
     if let Some(working) = working {

@@ -41,6 +41,14 @@ pub struct Settings {
     #[arg(long, env = "FLEET_LISTEN", default_value = "127.0.0.1:8443", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
+    /// Certificate chain of the API, PEM; with it the API is served by https. Read again when it changes
+    #[arg(long, env = "FLEET_TLS_CERT", requires = "tls_key", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Private key of that certificate, PEM
+    #[arg(long, env = "FLEET_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
     /// Largest request body, in bytes
     #[arg(long, env = "FLEET_MAX_BODY_BYTES", default_value_t = 4 * 1024 * 1024, value_parser = between(1024, 64 * 1024 * 1024))]
     pub max_body_bytes: u32,

@@ -68,9 +68,10 @@ impl From<Refused> for ApiError {
 fn database_is_away(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|cause| match cause {
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-        // Class 57: the server shuts down or starts up; class 08: the connection is gone.
+        // Class 57: the server shuts down or starts up; class 08: the connection is gone; 40: rolled back, as two transactions
+        // would have waited for each other.
         sqlx::Error::Database(inner) => {
-            inner.code().is_some_and(|code| code.starts_with("57P") || code.starts_with("08"))
+            inner.code().is_some_and(|code| ["57P", "08", "40"].iter().any(|class| code.starts_with(class)))
         }
         _ => false,
     })

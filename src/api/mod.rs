@@ -8,6 +8,7 @@ mod front;
 mod gates;
 mod health;
 mod members;
+mod metadata;
 mod missing;
 pub mod openapi;
 mod operations;

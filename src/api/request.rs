@@ -271,7 +271,8 @@ pub(crate) fn check_name(id: &ResourceId, max: usize) -> Result<(), ArmError> {
     .at("name"))
 }
 
-fn base_of(parts: &Parts, app: &App) -> String {
+/// Scheme, host and port that the caller came by.
+pub(crate) fn base_of(parts: &Parts, app: &App) -> String {
     let host = parts
         .headers
         .get(http::header::HOST)

@@ -15,8 +15,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
 use super::{
-    context, error, fleets, front, gates, health, members, missing, openapi, operations, provider, resource_groups,
-    runs, strategies, subscriptions, tracked,
+    context, error, fleets, front, gates, health, members, metadata, missing, openapi, operations, provider,
+    resource_groups, runs, strategies, subscriptions, tracked,
 };
 use crate::arm::ArmError;
 
@@ -56,6 +56,7 @@ pub fn router(app: App) -> Service {
         .route("/subscriptions/{subscription}/providers", get(provider::list))
         .route(&subscription, get(provider::get))
         .route(&format!("{subscription}/register"), post(provider::register))
+        .route("/metadata/endpoints", get(metadata::endpoints))
         .route("/openapi.json", get(openapi::serve))
         .route(&format!("{PROVIDER}/operations"), get(provider::operations))
         .route(&format!("{subscription}/locations/{{location}}/operations/{{id}}"), get(operations::status))

@@ -19,6 +19,8 @@ pub struct App {
     pub sealer: TokenSealer,
     /// Of the URLs that the service hands out: `http` or `https`.
     pub scheme: &'static str,
+    /// Where callers get their tokens; absent: from this service itself.
+    pub login_endpoint: Option<String>,
     /// The tenant that callers belong to.
     pub tenant: Uuid,
     /// The subscriptions that are served.

@@ -1,6 +1,6 @@
 //! `fleet-manager demo`: everything in one process, and a sample fleet whose update run it shows.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::Context;
 use azure_emulator::Config;
@@ -11,6 +11,7 @@ use serde_json::Value;
 use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{
     emulator::{World, listen},
@@ -20,6 +21,7 @@ use crate::{
     app::{self, ServeOptions},
     config::{ArmCredential, Auth, Settings},
     local::{
+        ca,
         keys::{LocalKey, TokenClaims},
         postgres::{PostgresSettings, PrivatePostgres},
         sample::{API_VERSION, SampleFleet, next_run, run_body},
@@ -27,6 +29,8 @@ use crate::{
     model::update_run::UpdateState,
 };
 
+/// The service principal of the local world (its secret is `secret`).
+const SERVICE_PRINCIPAL: &str = "33333333-3333-3333-3333-333333333333";
 /// How long the demo's own token is valid: as long as somebody may look at one demo.
 const TOKEN_LIFETIME: std::time::Duration = std::time::Duration::from_hours(24);
 
@@ -73,7 +77,10 @@ impl Demo {
         let emulator_listener = listen(self.emulator_listen).await?;
         settings.listen = listen(settings.listen).await?.local_addr()?;
         let arm = format!("http://{}", emulator_listener.local_addr()?);
-        let service = format!("http://{}", settings.listen);
+        let service = format!("https://{}", settings.listen);
+        let certificates = ca::certificates(&settings.data_dir, settings.listen.ip(), Timestamp::now())?;
+        (settings.tls_cert, settings.tls_key) = (Some(certificates.certificate), Some(certificates.key));
+        let ca = std::path::absolute(&certificates.ca)?;
 
         // The demo's world is its own: nothing of it may end up in somebody's database or subscription.
         settings.arm_endpoint = arm.parse().context("the emulator's address makes no URL")?;
@@ -85,6 +92,7 @@ impl Demo {
         .await?;
         settings.database_url = Some(database(&postgres, self.keep).await?);
 
+        let tenant = settings.tenant_id;
         let claims = TokenClaims::local_user(settings.tenant_id, TOKEN_LIFETIME);
         let token: SecretString = LocalKey::load_or_create(&settings.data_dir)?.mint(&claims, Timestamp::now())?.into();
         println!(
@@ -104,11 +112,12 @@ impl Demo {
             tokio::spawn(azure_emulator::Emulator::new(config).serve(emulator_listener, emulator_stop.clone()));
         let mut serving = tokio::spawn(app::serve(settings, ServeOptions { worker: true }, service_stop.clone()));
 
-        let sample = SampleFleet::new(&service, &arm, token.clone());
+        let sample = SampleFleet::new(&service, &arm, token.clone(), Some(&ca))?;
         let shown = async {
             sample.ready().await?;
             let next = if self.no_sample { None } else { Some(show(&sample).await?) };
-            look_around(&sample, &service, &token, next);
+            look_around(&sample, &service, &ca, &token, next);
+            clients(&service, &ca, tenant);
             // Stays up until something below ends it.
             std::future::pending::<anyhow::Result<()>>().await
         };
@@ -197,11 +206,26 @@ async fn show(sample: &SampleFleet) -> anyhow::Result<Next> {
     Ok(Next { run: next_run(Some(&run)), shown: run, update: plan.second })
 }
 
+/// Prints what makes Azure's own clients come here.
+fn clients(service: &str, ca: &Path, tenant: Uuid) {
+    let ca = ca.display();
+    println!("\nWith the Azure CLI:\n");
+    println!("export REQUESTS_CA_BUNDLE={ca}");
+    println!("az cloud register -n FleetManager --endpoint-resource-manager {service} && az cloud set -n FleetManager");
+    println!("az login --service-principal -u {SERVICE_PRINCIPAL} -p secret --tenant {tenant}");
+    println!("\nWith Azure's SDKs (DefaultAzureCredential, with {service} as endpoint or base_url):\n");
+    println!("export REQUESTS_CA_BUNDLE={ca} NODE_EXTRA_CA_CERTS={ca}");
+    println!(
+        "export AZURE_AUTHORITY_HOST={service} AZURE_TENANT_ID=adfs AZURE_CLIENT_ID={SERVICE_PRINCIPAL} AZURE_CLIENT_SECRET=secret"
+    );
+}
+
 /// Prints what to type next.
-fn look_around(sample: &SampleFleet, service: &str, token: &SecretString, next: Option<Next>) {
+fn look_around(sample: &SampleFleet, service: &str, ca: &Path, token: &SecretString, next: Option<Next>) {
     let query = format!("?api-version={API_VERSION}");
-    let get = "curl -s -H \"Authorization: Bearer $TOKEN\"";
+    let get = "curl -s --cacert $CA -H \"Authorization: Bearer $TOKEN\"";
     println!("\nThe service is up on {service} until Ctrl-C. To look around, in another terminal:\n");
+    println!("export CA={}", ca.display());
     println!("export TOKEN={}", token.expose_secret());
     println!("export FLEET={}", sample.url());
     let Some(next) = next else {

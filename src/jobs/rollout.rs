@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{outcome::JobError, runs as run_jobs, upgrade};
@@ -15,7 +15,7 @@ use crate::{
         resources::{self, Resource},
         runs::{self, Advanced},
     },
-    work,
+    work::{self, Attempt},
 };
 
 /// Why an event was not carried out.
@@ -40,6 +40,22 @@ impl From<DriveError> for JobError {
             DriveError::Queue(error) => Self::Database(error),
         }
     }
+}
+
+/// Begins a transaction under an attempt's lease that changes a run: the run is locked first, as whoever cancels its jobs
+/// locks it before them.
+///
+/// # Errors
+/// When the lease is lost, or the database fails.
+pub(super) async fn begin(
+    attempt: &Attempt,
+    pool: &PgPool,
+    run_id: Uuid,
+) -> Result<Transaction<'static, Postgres>, JobError> {
+    let mut tx = pool.begin().await?;
+    runs::lock(&mut tx, run_id).await?;
+    attempt.fence(&mut tx).await?;
+    Ok(tx)
 }
 
 /// Carries out an event, and answers the run after it; `None` when there is no such run.

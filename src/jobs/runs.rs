@@ -15,7 +15,7 @@ use super::{
     Upstream,
     fleets::subject,
     outcome::{JobError, outcome},
-    rollout::{DriveError, drive},
+    rollout::{DriveError, begin, drive},
     upgrade,
 };
 use crate::{
@@ -121,7 +121,7 @@ impl<C: ManagedClusters> Start<C> {
             None
         };
         let now = Timestamp::now();
-        let mut tx = attempt.begin(&self.pool).await?;
+        let mut tx = begin(attempt, &self.pool, id).await?;
         let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
         let trace = attempt.trace.as_deref();
         if snapshot.status.state == UpdateState::NotStarted {
@@ -174,7 +174,7 @@ impl<C: ManagedClusters> Images<C> {
             Ok(chosen) => chosen,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
-        let mut tx = attempt.begin(&self.pool).await?;
+        let mut tx = begin(attempt, &self.pool, id).await?;
         let snapshot = runs::load_for_update(&mut tx, id).await?;
         let open = snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted);
         if let (true, Some(images)) = (open, &chosen) {
@@ -211,7 +211,7 @@ impl WaitElapsed {
         ) else {
             return Err(JobError::Unexpected(format!("'{}' is no stage of a run", attempt.subject)));
         };
-        let mut tx = attempt.begin(&self.pool).await?;
+        let mut tx = begin(attempt, &self.pool, run).await?;
         let trace = attempt.trace.as_deref();
         drive(&mut tx, run, Event::WaitElapsed { stage }, Timestamp::now(), trace).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
@@ -298,7 +298,7 @@ async fn put_off(attempt: &Attempt, pool: &PgPool, id: Uuid, error: &UpstreamErr
         "The node images of the update run cannot be chosen yet, as AKS does not say what its regions offer. It is tried again.",
     );
     let reason = cause.into_iter().fold(reason, ErrorDetail::with);
-    let mut tx = attempt.begin(pool).await?;
+    let mut tx = begin(attempt, pool, id).await?;
     runs::explain_wait(&mut tx, id, &reason).await?;
     attempt.settle(&mut tx, Outcome::Retry { error: error.to_string(), after }).await?;
     tx.commit().await?;

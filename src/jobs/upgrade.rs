@@ -15,7 +15,7 @@ use super::{
     Upstream,
     outcome::{JobError, outcome},
     reports::{Report, Reported, Reports},
-    rollout::drive,
+    rollout::{begin, drive},
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -429,7 +429,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
 
     /// Tells the run, gives the cluster free, and settles the job: one transaction.
     async fn report(&self, task: &Task<'_>, event: Event, outcome: Outcome) -> Result<Outcome, JobError> {
-        let mut tx = task.attempt.begin(&self.pool).await?;
+        let mut tx = begin(task.attempt, &self.pool, task.run).await?;
         let trace = task.attempt.trace.as_deref();
         // The record first: it is kept only while the member is in flight in this attempt.
         record(&mut tx, task).await?;

@@ -1,5 +1,6 @@
 //! What only a local world needs: a private PostgreSQL, keys that sign its tokens, and a sample fleet.
 
+pub mod ca;
 pub mod keys;
 pub mod postgres;
 pub mod sample;

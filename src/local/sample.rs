@@ -5,6 +5,7 @@ mod plan;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -84,6 +85,17 @@ pub enum SampleError {
     /// It took too long.
     #[error("{0} took longer than {patience} s", patience = PATIENCE.as_secs())]
     TooLate(String),
+    /// The authority to trust cannot be read.
+    #[error("cannot trust the certificate authority {path}: {reason}")]
+    NoCa {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// There is no HTTP client.
+    #[error("cannot make an HTTP client")]
+    NoClient(#[source] reqwest::Error),
     /// There is nothing to upgrade, or nothing to upgrade to.
     #[error("no sample fleet: {0}")]
     NoPlan(&'static str),
@@ -217,17 +229,27 @@ pub struct SampleFleet {
 }
 
 impl SampleFleet {
-    /// A client of the service at `service` and of the emulator at `arm` (URLs without a path), with a token for both.
-    #[must_use]
-    pub fn new(service: &str, arm: &str, token: SecretString) -> Self {
-        let http = reqwest::Client::new();
+    /// A client of the service at `service` and of the emulator at `arm` (URLs without a path), with a token for both, that
+    /// trusts the authority in the file `ca`.
+    ///
+    /// # Errors
+    /// When there is no certificate in the file.
+    pub fn new(service: &str, arm: &str, token: SecretString, ca: Option<&Path>) -> Result<Self, SampleError> {
+        let mut http = reqwest::Client::builder();
+        if let Some(path) = ca {
+            let unusable = |reason: String| SampleError::NoCa { path: path.to_owned(), reason };
+            let pem = std::fs::read(path).map_err(|error| unusable(error.to_string()))?;
+            let certificate = reqwest::Certificate::from_pem(&pem).map_err(|error| unusable(error.to_string()))?;
+            http = http.tls_certs_only([certificate]);
+        }
+        let http = http.build().map_err(SampleError::NoClient)?;
         let client = |base: &str, api_version| Client {
             http: http.clone(),
             base: base.trim_end_matches('/').to_owned(),
             token: token.clone(),
             api_version,
         };
-        Self { service: client(service, API_VERSION), arm: client(arm, AKS_API_VERSION) }
+        Ok(Self { service: client(service, API_VERSION), arm: client(arm, AKS_API_VERSION) })
     }
 
     /// The fleet's URL, without a query.
@@ -241,9 +263,9 @@ impl SampleFleet {
     /// # Errors
     /// When it does not come up, or answers with a refusal.
     pub async fn ready(&self) -> Result<(), SampleError> {
-        let (started, fleets) = (Instant::now(), group_path("fleets"));
+        let (started, groups) = (Instant::now(), format!("{SUBSCRIPTION}/resourceGroups"));
         loop {
-            let not_yet = match self.service.get(&fleets).await {
+            let not_yet = match self.service.get(&groups).await {
                 Ok(_) => return Ok(()),
                 Err(error @ SampleError::Unreachable { .. }) => error,
                 Err(error @ SampleError::Refused { status, .. }) if status.is_server_error() => error,

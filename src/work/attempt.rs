@@ -58,16 +58,26 @@ impl Attempt {
     /// [`FenceError::LeaseLost`] if the attempt may not write any more.
     pub async fn begin(&self, pool: &PgPool) -> Result<Transaction<'static, Postgres>, FenceError> {
         let mut tx = pool.begin().await?;
+        self.fence(&mut tx).await?;
+        Ok(tx)
+    }
+
+    /// [`Attempt::begin`] for a transaction that must lock something else before the job: whoever cancels the job holds that
+    /// lock, too, and both would wait for each other.
+    ///
+    /// # Errors
+    /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
+    pub async fn fence(&self, tx: &mut PgConnection) -> Result<(), FenceError> {
         // A key-share lock conflicts with exactly what would end the lease: claiming, removing and cancelling.
         let held = sqlx::query(
             "SELECT FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled FOR KEY SHARE",
         )
         .bind(self.id)
         .bind(self.attempt)
-        .fetch_optional(&mut *tx)
+        .fetch_optional(tx)
         .await?;
         match held {
-            Some(_) => Ok(tx),
+            Some(_) => Ok(()),
             None => Err(FenceError::LeaseLost),
         }
     }

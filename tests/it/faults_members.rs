@@ -204,3 +204,20 @@ async fn a_cluster_deleted_in_the_middle_fails_and_one_that_had_failed_is_upgrad
     assert_eq!(member(&status, "m2")["status"]["state"], "Completed");
     assert_told_once(&world).await;
 }
+
+/// A start that cannot be carried out yet works on the run again and again; whoever deletes the run meanwhile neither waits
+/// for it for ever nor makes it fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_can_be_deleted_while_its_start_is_tried() {
+    let world = World::start().await;
+    let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
+    let fault = json!({"match": {"method": "GET"}, "times": 100_000, "action": {"status": 500, "code": "InternalError", "message": "x"}});
+    world.fault(fault).await;
+    let consistent = json!({"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": {"type": "Consistent"}});
+    for round in 0..20 {
+        let run = world.start_run(&fleet, &format!("r{round}"), json!({"managedClusterUpdate": consistent})).await;
+        let deleted = world.delete(&run).await;
+        assert_eq!(deleted.status, 200, "{round}: {}", deleted.body);
+    }
+    assert!(!world.log_tail().contains("deadlock"), "{}", world.log_tail());
+}

@@ -18,4 +18,5 @@ mod harness;
 mod local_postgres;
 mod session;
 mod store_runs;
+mod tls;
 mod work;

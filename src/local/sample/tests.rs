@@ -51,7 +51,7 @@ fn answer(kept: &Mutex<Kept>, method: &Method, uri: &Uri, body: &[u8]) -> (Statu
             let runs = kept.resources.keys().filter_map(|key| key.strip_prefix(&format!("{path}/")));
             (StatusCode::OK, Json(json!({"value": runs.map(|name| json!({"name": name})).collect::<Vec<_>>()})))
         }
-        _ if path.ends_with("/fleets") => (StatusCode::OK, Json(json!({"value": []}))),
+        _ if path.ends_with("/resourceGroups") => (StatusCode::OK, Json(json!({"value": []}))),
         _ => {
             let Some(mut resource) = kept.resources.get(&path).cloned() else {
                 let error = json!({"error": {"code": "ResourceNotFound", "message": "no such thing"}});
@@ -89,7 +89,7 @@ impl World {
         });
         let ended = stop.clone().cancelled_owned();
         tokio::spawn(async move { axum::serve(at_service, router).with_graceful_shutdown(ended).await });
-        Self { sample: SampleFleet::new(&service, &arm, "token".into()), kept, _stop: stop.drop_guard() }
+        Self { sample: SampleFleet::new(&service, &arm, "token".into(), None).unwrap(), kept, _stop: stop.drop_guard() }
     }
 }
 
@@ -131,6 +131,6 @@ async fn says_what_was_refused_and_who_did_not_answer() {
 
     let (closed, url) = listener().await;
     drop(closed);
-    let nobody = SampleFleet::new(&url, &url, "token".into());
+    let nobody = SampleFleet::new(&url, &url, "token".into(), None).unwrap();
     assert!(matches!(nobody.plan().await, Err(SampleError::Unreachable { .. })));
 }

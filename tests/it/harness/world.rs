@@ -26,11 +26,13 @@ pub struct Options {
     pub clusters: usize,
     pub upgrade_seconds: f64,
     pub env: Vec<(&'static str, String)>,
+    /// The authority to trust, where the service is given a certificate.
+    pub tls: Option<std::path::PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clusters: 12, upgrade_seconds: 0.3, env: Vec::new() }
+        Self { clusters: 12, upgrade_seconds: 0.3, env: Vec::new(), tls: None }
     }
 }
 
@@ -93,9 +95,14 @@ impl World {
             ("FLEET_DATA_DIR", home.path().join("data").display().to_string()),
         ];
         env.extend(options.env);
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().unwrap();
+        let mut http = reqwest::Client::builder().timeout(Duration::from_secs(30));
+        if let Some(ca) = &options.tls {
+            http = http.tls_certs_only([reqwest::Certificate::from_pem(&std::fs::read(ca).unwrap()).unwrap()]);
+        }
+        let http = http.build().unwrap();
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
         let mut world = Self {
-            url: format!("http://{listen}"),
+            url: format!("{scheme}://{listen}"),
             emulator_url,
             token: String::new(),
             _database: database,
@@ -116,7 +123,7 @@ impl World {
         world
     }
 
-    fn command(&self) -> Command {
+    pub fn command(&self) -> Command {
         let mut command = Command::new(BINARY);
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FLEET_")) {
             command.env_remove(name);

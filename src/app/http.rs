@@ -1,0 +1,101 @@
+//! The listener: plain or TLS, graceful at its end.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Context;
+use axum::{ServiceExt, body::Body, extract::Request};
+use axum_server::{Handle, tls_rustls::RustlsConfig};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower::Layer;
+use tower::util::MapRequestLayer;
+
+use crate::api;
+
+/// How often the files of a certificate are looked at.
+const RELOAD: Duration = Duration::from_secs(10);
+
+/// A certificate and its private key, PEM.
+#[derive(Debug, Clone)]
+pub(super) struct Tls {
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// Serves until told to stop; then requests in progress have the grace period to end.
+pub(super) async fn serve(
+    listener: TcpListener,
+    service: api::Service,
+    tls: Option<Tls>,
+    grace: Duration,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let handle = Handle::new();
+    let ending = {
+        let (handle, stop) = (handle.clone(), stop.clone());
+        async move {
+            stop.cancelled().await;
+            handle.graceful_shutdown(Some(grace));
+            std::future::pending::<()>().await
+        }
+    };
+    let listener = listener.into_std().context("the listener")?;
+    let service = ServiceExt::<Request<hyper::body::Incoming>>::into_make_service(
+        MapRequestLayer::new(|request: Request<hyper::body::Incoming>| request.map(Body::new)).layer(service),
+    );
+    let serving = async {
+        match tls {
+            None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await.context("serving HTTP"),
+            Some(tls) => {
+                let config = load(&tls).await?;
+                let server = axum_server::from_tcp_rustls(listener, config.clone())?.handle(handle);
+                tokio::select! {
+                    served = server.serve(service) => served.context("serving HTTPS"),
+                    () = reload(&tls, &config) => Ok(()),
+                }
+            }
+        }
+    };
+    tokio::select! {
+        served = serving => served,
+        () = ending => Ok(()),
+    }
+}
+
+async fn load(tls: &Tls) -> anyhow::Result<RustlsConfig> {
+    RustlsConfig::from_pem_file(&tls.certificate, &tls.key).await.with_context(|| {
+        format!(
+            "cannot use the certificate {} with the key {} (FLEET_TLS_CERT, FLEET_TLS_KEY)",
+            tls.certificate.display(),
+            tls.key.display()
+        )
+    })
+}
+
+/// Takes over files that have changed. A pair that does not fit, as while it is being replaced, is looked at again.
+async fn reload(tls: &Tls, config: &RustlsConfig) {
+    let mut known = (changed(&tls.certificate), changed(&tls.key));
+    loop {
+        tokio::time::sleep(RELOAD).await;
+        let now = (changed(&tls.certificate), changed(&tls.key));
+        if now == known {
+            continue;
+        }
+        match config.reload_from_pem_file(&tls.certificate, &tls.key).await {
+            Ok(()) => {
+                known = now;
+                tracing::info!(certificate = %tls.certificate.display(), "certificate reloaded");
+            }
+            Err(error) => {
+                tracing::warn!(%error, certificate = %tls.certificate.display(), "the changed certificate cannot be used; the last one stays");
+            }
+        }
+    }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+}

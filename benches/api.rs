@@ -77,7 +77,9 @@ async fn run() -> anyhow::Result<ExitCode> {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let service = listener.local_addr()?;
-    tokio::spawn(axum::serve(listener, ServiceExt::<Request>::into_make_service(api::router(app))).into_future());
+    tokio::spawn(
+        axum::serve(listener, ServiceExt::<Request>::into_make_service(api::router(app, Router::new()))).into_future(),
+    );
 
     let request = |method: &str, path: &str, body: &str| {
         format!(

@@ -21,12 +21,13 @@ use crate::{
     api,
     arm::page::TokenSealer,
     azure::{self, ArmClient, CatalogueCache, Observer, StaticToken},
-    config::{ArmCredential, Settings},
+    config::{ArmCredential, Auth, Settings},
     identity::Verifier,
     jobs,
     local::{
         keys::{self, LocalKey},
         postgres::{PostgresSettings, PrivatePostgres},
+        token_service::TokenService,
     },
     store,
     work::{self, Workers},
@@ -110,7 +111,18 @@ async fn serve_on(
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
-    http::serve(listener, api::router(state), tls, settings.shutdown_grace(), stop.clone()).await?;
+    // Nobody but a local world hands out tokens itself.
+    let tokens = match settings.auth {
+        Auth::Local => {
+            if !listener.local_addr()?.ip().is_loopback() {
+                tracing::warn!(
+                    "FLEET_AUTH=local beyond loopback: whoever reaches this address gets a token for a password that everybody knows. Use an OIDC issuer"
+                );
+            }
+            TokenService::new(key, settings.tenant_id, settings.audiences(), scheme).router()
+        }
+    };
+    http::serve(listener, api::router(state, tokens), tls, settings.shutdown_grace(), stop.clone()).await?;
     // The listener may have ended by itself.
     stop.cancel();
     if let Some(working) = working {

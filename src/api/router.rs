@@ -25,9 +25,9 @@ const PROVIDER: &str = "/providers/Microsoft.ContainerService";
 /// The HTTP service: the router behind the rewriting of paths.
 pub type Service = MapRequest<Router, fn(Request) -> Request>;
 
-/// The whole HTTP service.
+/// The whole HTTP service, with public routes that are not the API's own.
 #[must_use]
-pub fn router(app: App) -> Service {
+pub fn router(app: App, beside: Router) -> Service {
     let subscription = format!("/subscriptions/{{subscription}}{PROVIDER}");
     let group = format!("/subscriptions/{{subscription}}/resourceGroups/{{group}}{PROVIDER}");
     let fleet = format!("{group}/fleets/{{fleet}}");
@@ -86,7 +86,7 @@ pub fn router(app: App) -> Service {
         .method_not_allowed_fallback(provider::wrong_method)
         .with_state(app.clone());
     let routes = routes.layer(middleware::from_fn_with_state(app, missing::explain));
-    let routes = routes.layer(
+    let routes = routes.merge(beside).layer(
         ServiceBuilder::new().layer(middleware::from_fn(context::identify)).layer(CatchPanicLayer::custom(panicked)),
     );
     // A router's own layers run after routing; what rewrites the path must wrap it from outside.

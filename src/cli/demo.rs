@@ -25,12 +25,11 @@ use crate::{
         keys::{LocalKey, TokenClaims},
         postgres::{PostgresSettings, PrivatePostgres},
         sample::{API_VERSION, SampleFleet, next_run, run_body},
+        token_service::SERVICE_PRINCIPAL,
     },
     model::update_run::UpdateState,
 };
 
-/// The service principal of the local world (its secret is `secret`).
-const SERVICE_PRINCIPAL: &str = "33333333-3333-3333-3333-333333333333";
 /// How long the demo's own token is valid: as long as somebody may look at one demo.
 const TOKEN_LIFETIME: std::time::Duration = std::time::Duration::from_hours(24);
 

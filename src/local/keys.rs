@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header};
 use p256::{
-    SecretKey,
-    elliptic_curve::rand_core::OsRng,
+    PublicKey, SecretKey,
+    elliptic_curve::{rand_core::OsRng, sec1::ToEncodedPoint},
     pkcs8::{DecodePrivateKey, EncodePrivateKey, EncodePublicKey, LineEnding},
 };
 use serde_json::json;
@@ -97,6 +98,8 @@ pub struct LocalKey {
     signing: EncodingKey,
     verification: VerificationKey,
     kid: String,
+    /// Coordinates of the public point, base64url.
+    point: [String; 2],
 }
 
 impl LocalKey {
@@ -139,7 +142,15 @@ impl LocalKey {
             signing: EncodingKey::from_ec_der(private_der.as_bytes()),
             verification: VerificationKey::new(kid.clone(), Algorithm::ES256, decoding),
             kid,
+            point: coordinates(&public),
         })
+    }
+
+    /// The public half as a JSON Web Key (RFC 7517).
+    #[must_use]
+    pub fn jwk(&self) -> serde_json::Value {
+        let [x, y] = &self.point;
+        json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": self.kid, "x": x, "y": y})
     }
 
     /// The public half, for a [`Verifier`](crate::identity::Verifier).
@@ -176,6 +187,12 @@ impl LocalKey {
         let header = Header { kid: Some(self.kid.clone()), ..Header::new(Algorithm::ES256) };
         jsonwebtoken::encode(&header, &body, &self.signing).map_err(|_| KeyError::Crypto("sign"))
     }
+}
+
+fn coordinates(public: &PublicKey) -> [String; 2] {
+    let point = public.to_encoded_point(false);
+    let encode = |bytes: Option<&p256::FieldBytes>| URL_SAFE_NO_PAD.encode(bytes.copied().unwrap_or_default());
+    [encode(point.x()), encode(point.y())]
 }
 
 fn read(path: &Path) -> Result<Option<String>, KeyError> {

@@ -4,3 +4,4 @@ pub mod ca;
 pub mod keys;
 pub mod postgres;
 pub mod sample;
+pub mod token_service;

@@ -8,6 +8,7 @@ mod azure;
 mod bad_input;
 mod chaos;
 mod cli;
+mod clients;
 mod contract;
 mod faults;
 mod faults_database;

@@ -285,7 +285,15 @@ async fn a_stop_waits_for_attempts_and_claims_no_more() {
     );
     starts.recv().await.unwrap();
     let stopping = tokio::spawn(workers.stop());
-    tokio::task::yield_now().await;
+    // A look that was under way when the stop came may claim; none begins after it.
+    let looking = "SELECT count(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active'";
+    for _ in 0..3 {
+        eventually("no look is under way", async || {
+            sqlx::query_scalar::<_, i64>(looking).fetch_one(&db.pool).await.unwrap() == 0
+        })
+        .await;
+    }
     put(&db.pool, "b").await;
     finish.notify_one();
     stopping.await.unwrap();

@@ -1,0 +1,86 @@
+//! Azure's own clients, unmodified, drive the real binary through the life of a fleet. They are installed by
+//! `tests/clients/install` (so does `make test`) into `target/clients`; what is not there is skipped with a loud line, but
+//! not where `CI` is set.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use fleet_manager::local::ca;
+use jiff::Timestamp;
+
+use crate::harness::world::{Options, SUBSCRIPTION, World};
+
+fn installed(client: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = std::env::var_os("FLEET_TEST_CLIENTS").map_or_else(|| root.join("target/clients"), PathBuf::from);
+    let folder = folder.join(client);
+    if folder.join("installed").exists() {
+        return Some(folder);
+    }
+    assert!(std::env::var_os("CI").is_none(), "{client} is not installed: run tests/clients/install");
+    eprintln!("SKIPPED: {client} is not installed in {}: run tests/clients/install", folder.display());
+    None
+}
+
+/// Runs a client against a world of its own.
+async fn drive(make: impl FnOnce(&Path) -> Command) {
+    let home = tempfile::tempdir().unwrap();
+    let files = ca::certificates(home.path(), "127.0.0.1".parse().unwrap(), Timestamp::now()).unwrap();
+    let env = vec![
+        ("FLEET_TLS_CERT", files.certificate.display().to_string()),
+        ("FLEET_TLS_KEY", files.key.display().to_string()),
+    ];
+    let world = World::start_with(Options { env, tls: Some(files.ca.clone()), ..Options::default() }).await;
+    let clusters: Vec<String> = (1..=5).map(World::cluster).collect();
+    let mut command = make(home.path());
+    command
+        .env("FLEET_URL", &world.url)
+        .env("FLEET_SUBSCRIPTION", SUBSCRIPTION)
+        .env("FLEET_CLUSTERS", clusters.join("\n"))
+        .env("AZURE_TENANT_ID", "adfs")
+        .env("AZURE_CLIENT_ID", "33333333-3333-3333-3333-333333333333")
+        .env("AZURE_CLIENT_SECRET", "secret")
+        .env("REQUESTS_CA_BUNDLE", &files.ca)
+        .env("NODE_EXTRA_CA_CERTS", &files.ca);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}\n{}", text(&output.stdout), text(&output.stderr), world.log_tail());
+    assert!(text(&output.stdout).contains("passed"));
+}
+
+async fn python(version: &str) {
+    let Some(folder) = installed(&format!("python-{version}")) else { return };
+    drive(|_| {
+        let mut command = Command::new(folder.join("bin/python"));
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python/life.py"));
+        command
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_python_sdk() {
+    python("4.0.0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_python_sdk_before() {
+    python("3.1.0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_javascript_sdk() {
+    let Some(folder) = installed("javascript") else { return };
+    drive(|_| {
+        // Node.js looks for packages beside the file.
+        let script = folder.join("life.mjs");
+        std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/javascript/life.mjs"), &script)
+            .unwrap();
+        let mut command = Command::new("node");
+        command.arg(script);
+        command
+    })
+    .await;
+}

@@ -10,7 +10,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help demo test lint bench openapi ci install
+.PHONY: help demo test clients lint bench openapi ci install
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -19,8 +19,12 @@ help:
 demo: install
 	$(CARGO) run --locked -- demo $(ARGS)
 
-test: install
+test: install clients
 	$(CARGO) test --locked --workspace
+
+# Azure's own clients, from their registries; the tests say loudly which of them is not there.
+clients:
+	@tests/clients/install target/clients || [ -z "$$CI" ]
 
 lint: install
 	$(CARGO) fmt --all -- --check

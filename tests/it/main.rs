@@ -20,4 +20,5 @@ mod local_postgres;
 mod session;
 mod store_runs;
 mod tls;
+mod token_service;
 mod work;

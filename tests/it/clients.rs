@@ -33,10 +33,12 @@ async fn drive(make: impl FnOnce(&Path) -> Command) {
         ("FLEET_TLS_KEY", files.key.display().to_string()),
     ];
     let world = World::start_with(Options { env, tls: Some(files.ca.clone()), ..Options::default() }).await;
+    world.fleet_of("f", &[]).await;
     let clusters: Vec<String> = (1..=5).map(World::cluster).collect();
     let mut command = make(home.path());
     command
         .env("FLEET_URL", &world.url)
+        .env("FLEET_TOKEN", &world.token)
         .env("FLEET_SUBSCRIPTION", SUBSCRIPTION)
         .env("FLEET_CLUSTERS", clusters.join("\n"))
         .env("AZURE_TENANT_ID", "adfs")
@@ -80,6 +82,26 @@ async fn the_javascript_sdk() {
             .unwrap();
         let mut command = Command::new("node");
         command.arg(script);
+        command
+    })
+    .await;
+}
+
+/// Requests made up from the OpenAPI document: no 5xx, and every answer as the document says. For a bounded time.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_made_up_from_the_openapi_document() {
+    let Some(folder) = installed("schemathesis") else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    drive(|_| {
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(
+            "\"$0\" --config-file \"$1\" run \"$FLEET_URL/openapi.json\" --header \"Authorization: Bearer $FLEET_TOKEN\" \
+                --tls-verify \"$REQUESTS_CA_BUNDLE\" --phases fuzzing --max-examples 15 --seed 1 --exclude-method DELETE --no-color \
+                --checks not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance",
+        );
+        command.arg(folder.join("bin/schemathesis")).arg(root.join("tests/clients/schemathesis.toml"));
+        // What it remembers of failures goes where nothing is kept.
+        command.current_dir(&folder);
         command
     })
     .await;

@@ -70,6 +70,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         verifier: Arc::new(verifier),
         sealer: TokenSealer::new(rand::random()),
         scheme: "http",
+        pass_through: None,
         login_endpoint: None,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),

@@ -96,11 +96,16 @@ async fn serve_on(
     let keys = vec![key.verification_key()];
     let verifier = Verifier::new(keys, issuer, settings.audiences(), settings.tenant_id, authority);
     let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
+    let pass_through = match settings.pass_through.as_slice() {
+        [] => None,
+        types => Some(api::PassThrough::new(&settings.arm_endpoint.to_string(), types)?),
+    };
     let state = api::App {
         pool: pool.clone(),
         verifier: Arc::new(verifier),
         sealer: TokenSealer::new(secret),
         scheme,
+        pass_through,
         login_endpoint: None,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),

@@ -79,6 +79,11 @@ pub struct Settings {
     #[arg(long, env = "FLEET_TENANT_ID", default_value = "11111111-1111-1111-1111-111111111111", value_name = "GUID")]
     pub tenant_id: Uuid,
 
+    /// Resource types whose requests are passed on to Azure Resource Manager with the caller's token, separated by commas, such
+    /// as `Microsoft.ContainerService/managedClusters,Microsoft.ContainerService/locations`. Absent: none
+    #[arg(long, env = "FLEET_PASS_THROUGH", value_delimiter = ',', value_name = "TYPE")]
+    pub pass_through: Vec<String>,
+
     /// Subscriptions that are served, `GUID` or `GUID=Display name`, separated by commas
     #[arg(long, env = "FLEET_SUBSCRIPTIONS", value_delimiter = ',', value_name = "SUBSCRIPTION", default_value = LOCAL_SUBSCRIPTIONS)]
     pub subscriptions: Vec<Subscription>,
@@ -235,6 +240,12 @@ impl Settings {
             }
         }
 
+        let typed = |kind: &String| kind.split('/').count() >= 2 && kind.split('/').all(|part| !part.trim().is_empty());
+        let all_typed = self.pass_through.iter().all(typed);
+        report(
+            !all_typed,
+            "FLEET_PASS_THROUGH has something else in it than types like Microsoft.ContainerService/managedClusters",
+        );
         let blank = self.auth_audience.iter().any(|audience| audience.trim().is_empty());
         report(blank, "FLEET_AUTH_AUDIENCE has an empty audience in it");
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {

@@ -12,6 +12,7 @@ mod metadata;
 mod missing;
 pub mod openapi;
 mod operations;
+mod pass_through;
 mod provider;
 mod render;
 mod request;
@@ -23,5 +24,6 @@ mod strategies;
 mod subscriptions;
 mod tracked;
 
+pub use pass_through::PassThrough;
 pub use router::{Service, router};
 pub use state::App;

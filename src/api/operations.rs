@@ -2,13 +2,20 @@
 
 use axum::{
     Json,
+    body::Bytes,
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header};
 use uuid::Uuid;
 
-use super::{App, error::ApiResult, render, request::ArmRequest, resource_groups};
+use super::{
+    App,
+    error::{ApiError, ApiResult},
+    render,
+    request::ArmRequest,
+    resource_groups,
+};
 use crate::{
     arm::{
         ArmError, ResourceId,
@@ -24,8 +31,12 @@ pub(crate) async fn status(
     State(app): State<App>,
     request: ArmRequest,
     Path((_, _, id)): Path<(String, String, String)>,
+    uri: Uri,
 ) -> ApiResult<Response> {
-    let operation = find(&app, &request, &id).await?;
+    let operation = match find(&app, &request, &id).await {
+        Ok(operation) => operation,
+        Err(missing) => return elsewhere(&app, &request, &uri, missing).await,
+    };
     let running = !operation.status.status.is_terminal();
     let mut response = Json(operation.status).into_response();
     if running {
@@ -39,8 +50,12 @@ pub(crate) async fn result(
     State(app): State<App>,
     request: ArmRequest,
     Path((_, location, id)): Path<(String, String, String)>,
+    uri: Uri,
 ) -> ApiResult<Response> {
-    let operation = find(&app, &request, &id).await?;
+    let operation = match find(&app, &request, &id).await {
+        Ok(operation) => operation,
+        Err(missing) => return elsewhere(&app, &request, &uri, missing).await,
+    };
     let mut response = match operation.status.status {
         OperationState::InProgress => StatusCode::ACCEPTED.into_response(),
         OperationState::Failed | OperationState::Canceled => return Err(ended_badly(operation).into()),
@@ -77,6 +92,20 @@ pub(crate) async fn group_result(
         OperationState::Failed | OperationState::Canceled => Err(ended_badly(operation).into()),
     }
 }
+
+/// An operation that is not one of this service's may be the upstream's: its URLs lead here, too.
+async fn elsewhere(app: &App, request: &ArmRequest, uri: &Uri, missing: ApiError) -> ApiResult<Response> {
+    let is_missing = matches!(&missing, ApiError::Arm(error) if error.status() == StatusCode::NOT_FOUND);
+    match &app.pass_through {
+        Some(pass) if is_missing && pass.takes(LOCATIONS) => {
+            pass.pass(Method::GET, uri, request.headers(), Bytes::new(), &request.base).await
+        }
+        _ => Err(missing),
+    }
+}
+
+/// The type under which operations are.
+const LOCATIONS: &str = "Microsoft.ContainerService/locations";
 
 fn ended_badly(operation: Operation) -> ArmError {
     let detail = operation

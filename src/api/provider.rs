@@ -2,7 +2,8 @@
 
 use axum::{
     Json,
-    extract::{Request, State},
+    extract::{FromRequest, Request, State},
+    response::Response,
 };
 use http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -10,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::{
     App,
+    body::RawBody,
     error::{ApiError, ApiResult},
-    request::{ArmRequest, authenticate},
+    request::{ArmRequest, authenticate, base_of, subscription_not_found, target},
 };
 use crate::{
     arm::{ApiVersion, ArmError},
@@ -106,34 +108,38 @@ fn describe(subscription: Option<&str>) -> Value {
 }
 
 /// What no route knows.
-pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiError {
-    let (parts, _) = request.into_parts();
-    if let Err(error) = authenticate(&parts, &app, Timestamp::now()) {
-        return error.into();
-    }
+pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResult<Response> {
+    let (parts, body) = request.into_parts();
+    authenticate(&parts, &app, Timestamp::now())?;
     let path = parts.uri.path();
     let Some((_, after)) = path.split_once("/providers/") else {
-        return ArmError::not_found("NotFound", format!("There is nothing at '{path}'.")).into();
+        return Err(ArmError::not_found("NotFound", format!("There is nothing at '{path}'.")).into());
     };
     let mut words = after.split('/');
     let namespace = words.next().unwrap_or_default();
+    let kind = words.step_by(2).fold(namespace.to_owned(), |text, word| text + "/" + word);
+    if let Some(pass) = app.pass_through.as_ref().filter(|pass| pass.takes(&kind)) {
+        let id = target(path)?;
+        app.subscription(id.subscription()).ok_or_else(|| subscription_not_found(&id))?;
+        let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts.clone(), body), &app).await?;
+        return pass.pass(parts.method.clone(), &parts.uri, &parts.headers, bytes, &base_of(&parts, &app)).await;
+    }
     if namespace != types::NAMESPACE {
-        return ArmError::not_found(
+        return Err(ArmError::not_found(
             "InvalidResourceNamespace",
             format!("The resource namespace '{namespace}' is invalid: this service provides '{}'.", types::NAMESPACE),
         )
-        .into();
+        .into());
     }
-    let kind = words.step_by(2).fold(namespace.to_owned(), |text, word| text + "/" + word);
     let supported: Vec<String> = versions::ALL.iter().map(ToString::to_string).collect();
-    ArmError::not_found(
+    Err(ArmError::not_found(
         "InvalidResourceType",
         format!(
             "The resource type '{kind}' could not be found in the namespace '{namespace}' at '{path}'. The supported api-versions are '{}'.",
             supported.join(", ")
         ),
     )
-    .into()
+    .into())
 }
 
 /// A known route with another verb. The router adds `Allow`.

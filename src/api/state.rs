@@ -6,6 +6,7 @@ use sqlx::PgPool;
 
 use uuid::Uuid;
 
+use super::PassThrough;
 use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
 
 /// What every request handler shares.
@@ -25,6 +26,8 @@ pub struct App {
     pub tenant: Uuid,
     /// The subscriptions that are served.
     pub subscriptions: Arc<[Subscription]>,
+    /// The way to the upstream for what is not this provider's, where there is one.
+    pub pass_through: Option<PassThrough>,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
 }

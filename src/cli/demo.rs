@@ -27,7 +27,7 @@ use crate::{
         sample::{API_VERSION, SampleFleet, next_run, run_body},
         token_service::SERVICE_PRINCIPAL,
     },
-    model::update_run::UpdateState,
+    model::{types, update_run::UpdateState},
 };
 
 /// How long the demo's own token is valid: as long as somebody may look at one demo.
@@ -84,6 +84,8 @@ impl Demo {
         // The demo's world is its own: nothing of it may end up in somebody's database or subscription.
         settings.arm_endpoint = arm.parse().context("the emulator's address makes no URL")?;
         (settings.arm_credential, settings.arm_token, settings.auth) = (ArmCredential::Emulator, None, Auth::Local);
+        settings.pass_through =
+            ["managedClusters", "locations"].map(|kind| format!("{}/{kind}", types::NAMESPACE)).to_vec();
         let postgres = PrivatePostgres::start_with(
             &settings.data_dir,
             &PostgresSettings { binaries: settings.pg_bin.take(), ..PostgresSettings::default() },

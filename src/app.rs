@@ -3,9 +3,11 @@
 //! Start: database, migrations, keys, listener, workers, HTTP. Stop: no new requests and jobs, those in progress to their
 //! end within the grace period, then the database.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use axum::Router;
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::{
     ConnectOptions, PgPool,
@@ -22,7 +24,7 @@ use crate::{
     arm::page::TokenSealer,
     azure::{self, ArmClient, CatalogueCache, Observer, StaticToken},
     config::{ArmCredential, Auth, Settings},
-    identity::Verifier,
+    identity::{Issuer, Verifier},
     jobs,
     local::{
         keys::{self, LocalKey},
@@ -87,14 +89,10 @@ async fn serve_on(
     options: ServeOptions,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let key = LocalKey::load_or_create(&settings.data_dir)?;
-    let issuer = keys::issuer(settings.tenant_id);
     let tls =
         settings.tls_cert.clone().zip(settings.tls_key.clone()).map(|(certificate, key)| Tls { certificate, key });
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let authority = format!("{scheme}://{}/adfs", settings.listen);
-    let keys = vec![key.verification_key()];
-    let verifier = Verifier::new(keys, issuer, settings.audiences(), settings.tenant_id, authority);
+    let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings, scheme, listener.local_addr()?)?;
     let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
     let pass_through = match settings.pass_through.as_slice() {
         [] => None,
@@ -106,7 +104,7 @@ async fn serve_on(
         sealer: TokenSealer::new(secret),
         scheme,
         pass_through,
-        login_endpoint: None,
+        login_endpoint,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),
         max_body_bytes: usize::try_from(settings.max_body_bytes)?,
@@ -116,18 +114,11 @@ async fn serve_on(
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
-    // Nobody but a local world hands out tokens itself.
-    let tokens = match settings.auth {
-        Auth::Local => {
-            if !listener.local_addr()?.ip().is_loopback() {
-                tracing::warn!(
-                    "FLEET_AUTH=local beyond loopback: whoever reaches this address gets a token for a password that everybody knows. Use an OIDC issuer"
-                );
-            }
-            TokenService::new(key, settings.tenant_id, settings.audiences(), scheme).router()
-        }
-    };
-    http::serve(listener, api::router(state, tokens), tls, settings.shutdown_grace(), stop.clone()).await?;
+    let serving = http::serve(listener, api::router(state, tokens), tls, settings.shutdown_grace(), stop.clone());
+    tokio::select! {
+        served = serving => served?,
+        () = fresh => {}
+    }
     // The listener may have ended by itself.
     stop.cancel();
     if let Some(working) = working {
@@ -135,6 +126,51 @@ async fn serve_on(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who callers are, and where they get their tokens.
+struct Identity {
+    verifier: Verifier,
+    /// Absent: here.
+    login_endpoint: Option<String>,
+    /// Public routes of a local world's token service.
+    tokens: Router,
+    /// Keeps the issuer's keys fresh; never ends.
+    fresh: BoxFuture<'static, ()>,
+}
+
+fn identify(settings: &Settings, scheme: &'static str, address: SocketAddr) -> anyhow::Result<Identity> {
+    let (tenant, audiences) = (settings.tenant_id, settings.audiences());
+    match &settings.auth {
+        Auth::Local => {
+            if !address.ip().is_loopback() {
+                tracing::warn!(
+                    "FLEET_AUTH=local beyond loopback: whoever reaches this address gets a token for a password that everybody knows. Use an OIDC issuer"
+                );
+            }
+            let key = LocalKey::load_or_create(&settings.data_dir)?;
+            let authority = format!("{scheme}://{}/adfs", settings.listen);
+            let keys = vec![key.verification_key()];
+            Ok(Identity {
+                verifier: Verifier::new(keys, keys::issuer(tenant), audiences.clone(), tenant, authority),
+                login_endpoint: None,
+                tokens: TokenService::new(key, tenant, audiences, scheme).router(),
+                fresh: Box::pin(std::future::pending()),
+            })
+        }
+        Auth::Issuer(url) => {
+            let issuer = Arc::new(Issuer::new(url)?);
+            let authority = url.trim_end_matches('/').trim_end_matches("/v2.0").to_owned();
+            let host = authority.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+            let keeper = Arc::clone(&issuer);
+            Ok(Identity {
+                verifier: Verifier::of(issuer, audiences, tenant, authority),
+                login_endpoint: Some(host),
+                tokens: Router::new(),
+                fresh: Box::pin(async move { keeper.keep_fresh().await }),
+            })
+        }
+    }
 }
 
 fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {

@@ -9,7 +9,10 @@ use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
-use crate::{identity::ARM_AUDIENCES, model::subscription::Subscription};
+use crate::{
+    identity::{ARM_AUDIENCES, issuer::is_safe},
+    model::subscription::Subscription,
+};
 
 /// Those of the local world.
 const LOCAL_SUBSCRIPTIONS: &str =
@@ -66,7 +69,8 @@ pub struct Settings {
     #[arg(long, env = "FLEET_ARM_TOKEN", hide_env_values = true, value_parser = secret, value_name = "TOKEN")]
     pub arm_token: Option<SecretString>,
 
-    /// Who issues callers' tokens: `local` (the key in the data directory)
+    /// Who issues callers' tokens: `local` (the service itself, for development), or the URL of an OpenID Connect issuer, such
+    /// as https://login.microsoftonline.com/TENANT/v2.0
     #[arg(long, env = "FLEET_AUTH", default_value = "local", value_name = "ISSUER")]
     pub auth: Auth,
 
@@ -173,6 +177,8 @@ impl FromStr for ArmCredential {
 pub enum Auth {
     /// The key in the data directory.
     Local,
+    /// The OpenID Connect issuer at this URL.
+    Issuer(String),
 }
 
 impl FromStr for Auth {
@@ -181,10 +187,8 @@ impl FromStr for Auth {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "local" => Ok(Self::Local),
-            _ if text.starts_with("https://") => {
-                Err("tokens of an OIDC issuer come with a later version; now there is 'local'".to_owned())
-            }
-            _ => Err("expected 'local'".to_owned()),
+            _ if is_safe(text) => Ok(Self::Issuer(text.to_owned())),
+            _ => Err("expected 'local', or an issuer's URL with https".to_owned()),
         }
     }
 }

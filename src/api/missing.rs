@@ -13,14 +13,16 @@ use super::{
     request::target,
     resource_groups::{not_found, scope_of},
 };
-use crate::store::tracked;
+use crate::{model::types, store::tracked};
 
 /// Turns the 404 of a resource in a resource group that does not exist into the 404 of that group. Only what is missing
 /// costs the lookup.
 pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let response = next.run(request).await;
-    if response.status() != StatusCode::NOT_FOUND || !path.contains("/resourceGroups/") {
+    // Of others' types, whoever answered knows better.
+    let ours = path.contains("/resourceGroups/") && path.contains(types::FLEETS);
+    if response.status() != StatusCode::NOT_FOUND || !ours {
         return response;
     }
     let code = response.headers().get("x-ms-error-code").cloned();

@@ -27,7 +27,7 @@ use crate::{
 /// Lists the provider's operations.
 pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
     let (parts, _) = request.into_parts();
-    authenticate(&parts, &app, Timestamp::now())?;
+    authenticate(&parts, &app, Timestamp::now()).await?;
     let version = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
         .ok()
         .and_then(|query| query.0.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("api-version")));
@@ -72,13 +72,13 @@ pub(crate) async fn list(State(_): State<App>, request: ArmRequest) -> ApiResult
 
 /// The provider, as the tenant sees it.
 pub(crate) async fn get_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now())?;
+    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
     Ok(Json(describe(None)))
 }
 
 /// Lists the providers of the tenant: this one.
 pub(crate) async fn list_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now())?;
+    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
     Ok(Json(json!({"value": [describe(None)]})))
 }
 
@@ -110,7 +110,7 @@ fn describe(subscription: Option<&str>) -> Value {
 /// What no route knows.
 pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
-    authenticate(&parts, &app, Timestamp::now())?;
+    authenticate(&parts, &app, Timestamp::now()).await?;
     let path = parts.uri.path();
     let Some((_, after)) = path.split_once("/providers/") else {
         return Err(ArmError::not_found("NotFound", format!("There is nothing at '{path}'.")).into());
@@ -145,7 +145,7 @@ pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResu
 /// A known route with another verb. The router adds `Allow`.
 pub(crate) async fn wrong_method(State(app): State<App>, request: Request) -> ApiError {
     let (parts, _) = request.into_parts();
-    if let Err(error) = authenticate(&parts, &app, Timestamp::now()) {
+    if let Err(error) = authenticate(&parts, &app, Timestamp::now()).await {
         return error.into();
     }
     let method: &Method = &parts.method;

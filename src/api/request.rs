@@ -98,7 +98,7 @@ impl FromRequestParts<App> for ArmRequest {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let now = Timestamp::now();
-        let caller = authenticate(parts, app, now)?;
+        let caller = authenticate(parts, app, now).await?;
         let query = query_of(parts)?;
         let given = query.get("api-version").map(String::as_str);
         let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
@@ -135,11 +135,11 @@ impl FromRequestParts<App> for ArmRequest {
 /// Who sends a request.
 ///
 /// # Errors
-/// 401.
-pub(crate) fn authenticate(parts: &Parts, app: &App, now: Timestamp) -> Result<Caller, ArmError> {
+/// 401; 503 while nobody can tell.
+pub(crate) async fn authenticate(parts: &Parts, app: &App, now: Timestamp) -> Result<Caller, ArmError> {
     let header = parts.headers.get(http::header::AUTHORIZATION);
     let text = header.map(|value| value.to_str().unwrap_or_default());
-    let caller = app.verifier.verify(text, now)?;
+    let caller = app.verifier.authenticate(text, now).await?;
     tracing::Span::current().record("caller", tracing::field::display(&caller.object_id));
     Ok(caller)
 }

@@ -16,7 +16,7 @@ use crate::model::{location::LOCATIONS, subscription::Subscription, types::arm_a
 
 /// The tenant of the service.
 pub(crate) async fn tenants(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now())?;
+    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
     let tenant = app.tenant;
     Ok(Json(json!({"value": [{
         "id": format!("/tenants/{tenant}"),
@@ -31,7 +31,7 @@ pub(crate) async fn tenants(State(app): State<App>, request: Request) -> ApiResu
 
 /// Lists subscriptions.
 pub(crate) async fn list(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now())?;
+    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
     let value: Vec<Value> = app.subscriptions.iter().map(|subscription| show(&app, subscription)).collect();
     Ok(Json(json!({"value": value, "count": {"type": "Total", "value": value.len()}})))
 }

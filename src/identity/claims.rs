@@ -52,9 +52,9 @@ impl Audience {
 
 impl Claims {
     /// The caller these claims name; `None` when there is no object ID.
-    pub(super) fn into_caller(self, tenant: Uuid) -> Option<Caller> {
+    pub(super) fn caller(&self, tenant: Uuid) -> Option<Caller> {
         let object_id = self.oid.as_deref()?.parse().ok()?;
-        let login = self.upn.or(self.preferred_username).or(self.unique_name);
+        let login = self.upn.as_ref().or(self.preferred_username.as_ref()).or(self.unique_name.as_ref());
         let kind = if self.xms_mirid.is_some() {
             CallerKind::ManagedIdentity
         } else {
@@ -68,8 +68,8 @@ impl Claims {
         };
         Some(Caller {
             object_id,
-            app_id: self.appid.or(self.azp),
-            name: login.or(self.name),
+            app_id: self.appid.as_ref().or(self.azp.as_ref()).cloned(),
+            name: login.or(self.name.as_ref()).cloned(),
             kind,
             tenant,
             groups: self.groups.iter().filter_map(|group| group.parse().ok()).collect(),
@@ -86,7 +86,7 @@ mod tests {
     const OID: &str = "44444444-4444-4444-4444-444444444444";
 
     fn caller(claims: serde_json::Value) -> Option<Caller> {
-        serde_json::from_value::<Claims>(claims).unwrap().into_caller(Uuid::nil())
+        serde_json::from_value::<Claims>(claims).unwrap().caller(Uuid::nil())
     }
 
     #[test]

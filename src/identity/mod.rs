@@ -7,10 +7,12 @@
 pub mod authorize;
 pub mod caller;
 mod claims;
+pub mod issuer;
 pub mod verifier;
 
 pub use authorize::{Authorized, authorize};
 pub use caller::{Caller, CallerKind};
+pub use issuer::Issuer;
 pub use verifier::{VerificationKey, Verifier};
 
 /// The audiences that Azure Resource Manager accepts; tokens that public clients ask for by default carry one of them.

@@ -1,13 +1,20 @@
 //! Verification of bearer tokens: from an `Authorization` header to a [`Caller`], or the 401 that ARM would answer.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
     caller::Caller,
     claims::{Audience, Claims},
+    issuer::Issuer,
 };
 use crate::arm::ArmError;
 
@@ -17,7 +24,7 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 pub const LEEWAY_SECONDS: f64 = 60.0;
 
 /// A key that tokens may be signed with, under the one algorithm it is for: the token's own `alg` decides nothing.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct VerificationKey {
     kid: String,
     algorithm: Algorithm,
@@ -34,11 +41,51 @@ impl VerificationKey {
 
 /// Verifies bearer tokens of one issuer for one tenant.
 pub struct Verifier {
-    keys: Vec<VerificationKey>,
-    issuer: String,
+    keys: Keys,
+    /// What tokens may say in `iss`.
+    issuers: Vec<String>,
     audiences: Vec<String>,
     tenant: Uuid,
     authorization_uri: String,
+    verified: Mutex<Verified>,
+}
+
+enum Keys {
+    Fixed(Arc<Vec<VerificationKey>>),
+    Of(Arc<Issuer>),
+}
+
+impl Keys {
+    fn at_hand(&self) -> Arc<Vec<VerificationKey>> {
+        match self {
+            Self::Fixed(keys) => Arc::clone(keys),
+            Self::Of(issuer) => issuer.keys(),
+        }
+    }
+}
+
+/// Tokens whose signature was verified, by their SHA-256: a client sends the same one for an hour. Of one set of keys; all
+/// else in a token is checked each time.
+#[derive(Default)]
+struct Verified {
+    keys: Arc<Vec<VerificationKey>>,
+    claims: HashMap<[u8; 32], Arc<Claims>>,
+}
+
+/// Most tokens that are remembered; then all are forgotten.
+const MOST_VERIFIED: usize = 10_000;
+
+/// Why a token is not taken.
+enum Refusal {
+    /// It may be signed with a key that the issuer has not told of yet.
+    UnknownKey(ArmError),
+    Final(ArmError),
+}
+
+impl From<ArmError> for Refusal {
+    fn from(error: ArmError) -> Self {
+        Self::Final(error)
+    }
 }
 
 impl Verifier {
@@ -52,7 +99,34 @@ impl Verifier {
         tenant: Uuid,
         authorization_uri: impl Into<String>,
     ) -> Self {
-        Self { keys, issuer: issuer.into(), audiences, tenant, authorization_uri: authorization_uri.into() }
+        let keys = Keys::Fixed(Arc::new(keys));
+        Self::with(keys, vec![issuer.into()], audiences, tenant, authorization_uri.into())
+    }
+
+    /// A verifier that trusts the keys that `issuer` has at the time.
+    #[must_use]
+    pub fn of(issuer: Arc<Issuer>, audiences: Vec<String>, tenant: Uuid, authorization_uri: impl Into<String>) -> Self {
+        let names = issuer.names().to_vec();
+        Self::with(Keys::Of(issuer), names, audiences, tenant, authorization_uri.into())
+    }
+
+    fn with(keys: Keys, issuers: Vec<String>, audiences: Vec<String>, tenant: Uuid, authorization_uri: String) -> Self {
+        Self { keys, issuers, audiences, tenant, authorization_uri, verified: Mutex::default() }
+    }
+
+    /// [`Verifier::verify`], but for a token that names an unknown key the issuer is asked once more, if it was not a moment
+    /// ago.
+    ///
+    /// # Errors
+    /// As [`Verifier::verify`]; 503 while the issuer's keys are not known at all.
+    pub async fn authenticate(&self, authorization_header: Option<&str>, now: Timestamp) -> Result<Caller, ArmError> {
+        match (self.try_verify(authorization_header, now), &self.keys) {
+            (Ok(caller), _) => Ok(caller),
+            (Err(Refusal::UnknownKey(_)), Keys::Of(issuer)) if issuer.ask_again().await => {
+                self.verify(authorization_header, now)
+            }
+            (Err(Refusal::UnknownKey(error) | Refusal::Final(error)), _) => Err(error),
+        }
     }
 
     /// The caller that an `Authorization` header's value proves.
@@ -60,17 +134,23 @@ impl Verifier {
     /// # Errors
     /// 401 with ARM's code for what is wrong, and a challenge.
     pub fn verify(&self, authorization_header: Option<&str>, now: Timestamp) -> Result<Caller, ArmError> {
+        self.try_verify(authorization_header, now).map_err(|refusal| match refusal {
+            Refusal::UnknownKey(error) | Refusal::Final(error) => error,
+        })
+    }
+
+    fn try_verify(&self, authorization_header: Option<&str>, now: Timestamp) -> Result<Caller, Refusal> {
         let token = self.bearer(authorization_header)?;
         let claims = self.signed_claims(token)?;
         self.check_times(&claims, now)?;
         self.check_origin(&claims)?;
         self.check_audience(claims.aud.as_ref())?;
-        claims.into_caller(self.tenant).ok_or_else(|| {
-            self.refuse(
+        claims.caller(self.tenant).ok_or_else(|| {
+            Refusal::Final(self.refuse(
                 "InvalidAuthenticationToken",
                 "The received access token is not valid: the claim 'oid' with the object ID of a principal should be present. \
                  If you are accessing as an application, make sure that its service principal exists in the tenant.",
-            )
+            ))
         })
     }
 
@@ -96,14 +176,41 @@ impl Verifier {
         Ok(token)
     }
 
-    fn signed_claims(&self, token: &str) -> Result<Claims, ArmError> {
+    fn signed_claims(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
+        let keys = self.keys.at_hand();
+        if keys.is_empty() {
+            let message = "The keys of the issuer of access tokens cannot be had now, so that no token can be verified. Try again.";
+            return Err(ArmError::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
+                .retry_after(5)
+                .into());
+        }
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        {
+            let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+            if !Arc::ptr_eq(&verified.keys, &keys) {
+                *verified = Verified { keys: Arc::clone(&keys), claims: HashMap::new() };
+            }
+            if let Some(claims) = verified.claims.get(&digest) {
+                return Ok(Arc::clone(claims));
+            }
+        }
+        let claims = Arc::new(self.verify_signature(token, &keys)?);
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if verified.claims.len() >= MOST_VERIFIED {
+            verified.claims.clear();
+        }
+        if Arc::ptr_eq(&verified.keys, &keys) {
+            verified.claims.insert(digest, Arc::clone(&claims));
+        }
+        Ok(claims)
+    }
+
+    fn verify_signature(&self, token: &str, keys: &[VerificationKey]) -> Result<Claims, Refusal> {
         let malformed = "it is not a signed JSON Web Token";
         let header = jsonwebtoken::decode_header(token).map_err(|_| self.invalid(malformed))?;
-        let key = self
-            .keys
-            .iter()
-            .find(|key| header.kid.as_ref() == Some(&key.kid))
-            .ok_or_else(|| self.invalid("it is not signed with a key of the issuer (header 'kid')"))?;
+        let key = keys.iter().find(|key| header.kid.as_ref() == Some(&key.kid)).ok_or_else(|| {
+            Refusal::UnknownKey(self.invalid("it is not signed with a key of the issuer (header 'kid')"))
+        })?;
         // Claims are checked here, not by the library: against the caller's clock, and with ARM's error codes.
         let mut signature_only = Validation::new(key.algorithm);
         signature_only.required_spec_claims.clear();
@@ -111,12 +218,12 @@ impl Verifier {
         signature_only.validate_aud = false;
         match jsonwebtoken::decode::<Claims>(token, &key.key, &signature_only) {
             Ok(data) => Ok(data.claims),
-            Err(error) => Err(self.invalid(match error.kind() {
+            Err(error) => Err(Refusal::Final(self.invalid(match error.kind() {
                 ErrorKind::InvalidSignature => "its signature does not verify",
                 ErrorKind::InvalidAlgorithm => "it is signed with another algorithm than the issuer's",
                 ErrorKind::Json(_) => "its claims are not of the types that an access token has",
                 _ => malformed,
-            })),
+            }))),
         }
     }
 
@@ -145,12 +252,13 @@ impl Verifier {
 
     fn check_origin(&self, claims: &Claims) -> Result<(), ArmError> {
         let issuer = claims.iss.as_deref().unwrap_or_default();
-        if issuer != self.issuer {
+        if !self.issuers.iter().any(|known| known == issuer) {
             return Err(self.refuse(
                 "InvalidAuthenticationTokenTenant",
                 format!(
                     "The access token is from the wrong issuer '{issuer}'. It must match '{}', the issuer of tenant '{}'.",
-                    self.issuer, self.tenant
+                    self.issuers.first().map(String::as_str).unwrap_or_default(),
+                    self.tenant
                 ),
             ));
         }

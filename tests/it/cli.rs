@@ -80,7 +80,7 @@ fn a_bad_setting_stops_the_start_with_one_line() {
         ("FLEET_ARM_CREDENTIAL", "password", "expected 'static' or 'emulator'"),
         ("FLEET_ARM_CREDENTIAL", "static", "FLEET_ARM_TOKEN"),
         ("FLEET_ARM_TOKEN", "hunter2", "FLEET_ARM_TOKEN"),
-        ("FLEET_AUTH", "https://login.microsoftonline.com/x/v2.0", "come with a later version"),
+        ("FLEET_AUTH", "http://id.example", "with https"),
         ("FLEET_AUTH", "none", "expected 'local'"),
         ("FLEET_AUTH_AUDIENCE", "a,,b", "FLEET_AUTH_AUDIENCE"),
         ("FLEET_PASS_THROUGH", "managedClusters", "FLEET_PASS_THROUGH"),

@@ -18,6 +18,7 @@ mod front_door;
 mod harness;
 mod local_postgres;
 mod pass_through;
+mod rbac;
 mod session;
 mod store_runs;
 mod tls;

@@ -58,7 +58,7 @@ pub struct World {
     pub url: String,
     pub emulator_url: String,
     pub token: String,
-    _database: TestDatabase,
+    database: TestDatabase,
     http: reqwest::Client,
     listen: String,
     env: Vec<(&'static str, String)>,
@@ -105,7 +105,7 @@ impl World {
             url: format!("{scheme}://{listen}"),
             emulator_url,
             token: String::new(),
-            _database: database,
+            database,
             http,
             listen,
             env,
@@ -149,10 +149,16 @@ impl World {
         self.ready().await;
     }
 
-    /// Starts another replica against the same database.
-    pub fn add_replica(&mut self) {
+    /// Starts another replica against the same database; its address.
+    pub fn add_replica(&mut self) -> String {
         let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         self.spawn(&listen);
+        listen
+    }
+
+    /// Connections to the service's database.
+    pub fn pool(&self) -> &sqlx::PgPool {
+        &self.database.pool
     }
 
     pub async fn ready(&self) {

@@ -17,6 +17,7 @@ mod faults_overlap;
 mod front_door;
 mod harness;
 mod local_postgres;
+mod oidc;
 mod pass_through;
 mod rbac;
 mod session;

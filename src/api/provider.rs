@@ -13,7 +13,7 @@ use super::{
     App,
     body::RawBody,
     error::{ApiError, ApiResult},
-    request::{ArmRequest, authenticate, base_of, subscription_not_found, target},
+    request::{ArmRequest, authenticate, base_of, query_of, subscription_not_found, target},
 };
 use crate::{
     arm::{ApiVersion, ArmError},
@@ -28,11 +28,9 @@ use crate::{
 pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
     let (parts, _) = request.into_parts();
     authenticate(&parts, &app, Timestamp::now()).await?;
-    let version = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-        .ok()
-        .and_then(|query| query.0.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("api-version")));
+    let query = query_of(&parts)?;
     let type_name = format!("{}/operations", types::NAMESPACE);
-    ApiVersion::negotiate(version.as_ref().map(|(_, value)| value.as_str()), &type_name, versions::ALL)?;
+    ApiVersion::negotiate(query.get("api-version").map(String::as_str), &type_name, versions::ALL)?;
     let value: Vec<Value> = types::OPERATIONS
         .iter()
         .map(|operation| {

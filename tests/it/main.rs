@@ -6,6 +6,7 @@
 mod architecture;
 mod azure;
 mod bad_input;
+mod bad_paths;
 mod chaos;
 mod cli;
 mod clients;

@@ -23,6 +23,7 @@ mod state;
 mod strategies;
 mod subscriptions;
 mod tracked;
+mod unique;
 
 pub use pass_through::PassThrough;
 pub use router::{Service, router};

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod azure;
+mod bad_bodies;
 mod bad_input;
 mod bad_paths;
 mod chaos;

@@ -20,6 +20,7 @@ mod front_door;
 mod harness;
 mod local_postgres;
 mod pass_through;
+mod pass_through_astray;
 mod session;
 mod store_runs;
 mod tls;

@@ -95,7 +95,7 @@ async fn no_path_leads_into_another_subscription() {
         // A path in a path.
         (format!("/{FLEETS}/f{first}/{FLEETS}/f"), 404, "InvalidResourceType"),
         (format!("/{FLEETS}{first}/{FLEETS}/f"), 404, "InvalidResourceType"),
-        (format!("{first}/{FLEETS}/f"), 404, "InvalidResourceType"),
+        (format!("{first}/{FLEETS}/f"), 404, "NotFound"),
     ] {
         let target = format!("{second}{tail}?{VERSION}");
         for method in ["GET", "DELETE"] {
@@ -168,6 +168,74 @@ async fn a_run_takes_no_strategy_from_elsewhere() {
         assert_eq!(answer.body["error"]["target"], "properties.updateStrategyId", "{id}: {}", answer.body);
         assert!(!answer.body.to_string().contains(MARK), "{id}");
     }
+}
+
+/// The service itself asks AKS for a member's cluster, with its own credential: a cluster's ID is a path, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_cluster_id_leads_elsewhere() {
+    let world = world().await;
+    let cluster = World::cluster(1);
+    let before = world.emulator_log().await.len();
+    let swap = |from: &str, to: &str| cluster.replacen(from, to, 1);
+    for id in [
+        swap("/rg1/", "/../"),
+        swap("/rg1/", "/%2e%2e/"),
+        swap("/rg1/", "/rg1%2F..%2F/"),
+        swap("/rg1/", "/rg1?x=/"),
+        swap("/rg1/", "/rg1#/"),
+        swap("/rg1/", "/rg1@evil.example/"),
+        swap("/rg1/", "//"),
+        swap("/aks-1", "/.."),
+        swap("/aks-1", "/aks-1?api-version=1&x="),
+        swap("/aks-1", "/aks-1%00"),
+        swap("/aks-1", "/aks-1\r\nX-Injected: 1"),
+        swap("/aks-1", "/aks-1/agentPools/p"),
+        swap("/aks-1", "/"),
+        swap("managedClusters", "managedClusters/../virtualMachines"),
+        swap("Microsoft.ContainerService", "Microsoft.Compute"),
+        swap("/subscriptions/", "//evil.example/subscriptions/"),
+        swap("/subscriptions/", "http://169.254.169.254/subscriptions/"),
+        swap("/subscriptions/", "/../subscriptions/"),
+        swap(SUBSCRIPTION, ".."),
+        swap(SUBSCRIPTION, "*"),
+        // Other spellings of a GUID, by which one cluster would be several.
+        swap(SUBSCRIPTION, &SUBSCRIPTION.replace('-', "")),
+        swap(SUBSCRIPTION, &format!("{{{SUBSCRIPTION}}}")),
+        swap(SUBSCRIPTION, &format!("urn:uuid:{SUBSCRIPTION}")),
+        cluster.repeat(30),
+        String::new(),
+    ] {
+        let body = json!({"properties": {"clusterResourceId": id}});
+        let answer = world.put(&format!("{}/members/m", world.fleet("f")), body).await;
+        assert_eq!((answer.status, answer.code()), (400, "InvalidParameter"), "{id}: {}", answer.body);
+        assert_eq!(answer.body["error"]["target"], "properties.clusterResourceId", "{id}: {}", answer.body);
+    }
+    assert_eq!(world.emulator_log().await.len(), before, "AKS was not asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_writes_lines_into_the_log() {
+    let world = world().await;
+    let fleet = world.fleet("new");
+    let forged = "\n2026-01-01T00:00:00Z  INFO forged by a caller\u{1b}[31m";
+    for body in [
+        json!({"location": forged}),
+        json!({"location": "eastus", "name": forged}),
+        json!({"location": "eastus", "identity": {"type": forged}}),
+        json!({"location": "eastus", "tags": {forged: 1}}),
+    ] {
+        assert_eq!(world.put(&fleet, body).await.status, 400);
+    }
+    for query in ["$top%0aforged=1&$top%0aforged=2", "x%0aforged=%00", "$filter=%0aforged", "api-version=1%0aforged"] {
+        let answer = raw(&world, "GET", format!("{fleet}?{VERSION}&{query}"), &[]).await;
+        assert!(answer.status >= 400, "{query}: {}", answer.text);
+    }
+    raw(&world, "GET", format!("{fleet}/%0aforged?{VERSION}"), &[("x-ms-client-request-id", b"forged")]).await;
+    let log = world.log_tail();
+    assert!(log.contains("refused") && log.contains("forged by a caller"), "{log}");
+    let looks_own = |line: &&str| line.trim_start().starts_with("forged") || line.starts_with("2026-01-01");
+    assert_eq!(log.lines().find(looks_own), None, "{log}");
+    assert!(!log.contains('\u{1b}'), "{log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use fleet_manager::{
     arm::page::TokenSealer,
     config::Settings,
     identity::Verifier,
-    local::keys::{self, LocalKey, TokenClaims},
+    local::keys::{self, LOCAL_USER, LocalKey, TokenClaims},
 };
 use harness::{Database, Verdict};
 use jiff::Timestamp;
@@ -65,9 +65,13 @@ async fn run() -> anyhow::Result<ExitCode> {
         settings.tenant_id,
         "http://localhost/adfs",
     );
+    let access = Arc::new(api::AccessCache::new(vec![LOCAL_USER]));
+    let (heard, changes) = (Arc::clone(&access), pool.clone());
+    tokio::spawn(async move { heard.listen(&changes).await });
     let app = api::App {
         pool: pool.clone(),
         verifier: Arc::new(verifier),
+        access,
         sealer: TokenSealer::new(rand::random()),
         scheme: "http",
         pass_through: None,

@@ -15,6 +15,7 @@ use sqlx::{
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 mod http;
 
@@ -27,9 +28,9 @@ use crate::{
     identity::{Issuer, Verifier},
     jobs,
     local::{
-        keys::{self, LocalKey},
+        keys::{self, LOCAL_USER, LocalKey},
         postgres::{PostgresSettings, PrivatePostgres},
-        token_service::TokenService,
+        token_service::{SERVICE_PRINCIPAL, TokenService},
     },
     store,
     work::{self, Workers},
@@ -98,9 +99,11 @@ async fn serve_on(
         [] => None,
         types => Some(api::PassThrough::new(&settings.arm_endpoint.to_string(), types)?),
     };
+    let access = Arc::new(api::AccessCache::new(owners(settings)));
     let state = api::App {
         pool: pool.clone(),
         verifier: Arc::new(verifier),
+        access: Arc::clone(&access),
         sealer: TokenSealer::new(secret),
         scheme,
         pass_through,
@@ -118,6 +121,7 @@ async fn serve_on(
     tokio::select! {
         served = serving => served?,
         () = fresh => {}
+        () = access.listen(pool) => {}
     }
     // The listener may have ended by itself.
     stop.cancel();
@@ -126,6 +130,18 @@ async fn serve_on(
     }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Who owns everything, whatever the role assignments say.
+fn owners(settings: &Settings) -> Vec<Uuid> {
+    match (&settings.auth, settings.owners.as_slice()) {
+        (Auth::Local, []) => vec![LOCAL_USER, SERVICE_PRINCIPAL],
+        (Auth::Issuer(_), []) => {
+            tracing::warn!("FLEET_OWNERS is empty: only those who have a role assignment already may do anything");
+            Vec::new()
+        }
+        (_, owners) => owners.to_vec(),
+    }
 }
 
 /// Who callers are, and where they get their tokens.

@@ -83,6 +83,11 @@ pub struct Settings {
     #[arg(long, env = "FLEET_TENANT_ID", default_value = "11111111-1111-1111-1111-111111111111", value_name = "GUID")]
     pub tenant_id: Uuid,
 
+    /// Object IDs of principals (people, applications or groups) that own everything from the start, separated by commas; they
+    /// give roles to others. Absent: with FLEET_AUTH=local its own user and service principal, else nobody
+    #[arg(long, env = "FLEET_OWNERS", value_delimiter = ',', value_name = "GUID")]
+    pub owners: Vec<Uuid>,
+
     /// Resource types whose requests are passed on to Azure Resource Manager with the caller's token, separated by commas, such
     /// as `Microsoft.ContainerService/managedClusters,Microsoft.ContainerService/locations`. Absent: none
     #[arg(long, env = "FLEET_PASS_THROUGH", value_delimiter = ',', value_name = "TYPE")]

@@ -352,20 +352,25 @@ struct SettingsChange {
     accept_any_published_image: Option<bool>,
     /// 0 switches the header off.
     retry_after_seconds: Option<u64>,
+    /// Object IDs of callers that may read only.
+    readers: Option<Vec<String>>,
 }
 
 async fn settings(State(emulator): State<Emulator>) -> Answer {
     let now = &emulator.world().settings;
     Ok(Json(json!({
         "upgradeSeconds": now.upgrade_seconds, "enforceThrottles": now.enforce_throttles, "requireToken": now.require_token,
-        "acceptAnyPublishedImage": now.accept_any_published_image, "retryAfterSeconds": now.retry_after_seconds,
+        "acceptAnyPublishedImage": now.accept_any_published_image, "retryAfterSeconds": now.retry_after_seconds, "readers": now.readers,
     })))
 }
 
 async fn change_settings(State(emulator): State<Emulator>, given: Given<SettingsChange>) -> Answer {
-    let Json(given) = given?;
+    let Json(mut given) = given?;
     {
         let now = &mut emulator.world().settings;
+        if let Some(readers) = given.readers.take() {
+            now.readers = readers;
+        }
         now.upgrade_seconds = given.upgrade_seconds.unwrap_or(now.upgrade_seconds);
         now.enforce_throttles = given.enforce_throttles.unwrap_or(now.enforce_throttles);
         now.require_token = given.require_token.unwrap_or(now.require_token);

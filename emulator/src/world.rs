@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) accept_any_published_image: bool,
     /// Sent as `Retry-After` with operations; AKS mostly sends none.
     pub(crate) retry_after_seconds: Option<u64>,
+    /// Object IDs of callers that may read only.
+    pub(crate) readers: Vec<String>,
 }
 
 pub(crate) struct World {
@@ -69,6 +71,7 @@ impl World {
                 require_token: config.require_token,
                 accept_any_published_image: config.accept_any_published_image,
                 retry_after_seconds: None,
+                readers: Vec::new(),
             },
             catalogue: Catalogue::new(),
             clusters: BTreeMap::new(),

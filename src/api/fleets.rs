@@ -15,7 +15,7 @@ use super::{
     body::{self, RawBody},
     error::{ApiError, ApiResult},
     render::{self, Pointers},
-    request::{ArmRequest, check_name},
+    request::{ArmRequest, check_name, parts_of},
     resource_groups,
 };
 use crate::{
@@ -41,7 +41,7 @@ use crate::{
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(action::FLEETS_READ)?;
+    let allowed = request.authorize(&app, action::FLEETS_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let fleet = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&request, &fleet)?))
@@ -49,11 +49,12 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 
 /// Lists those of a subscription or of a resource group.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::FLEETS_READ)?;
+    let reach = request.reach(&app, action::FLEETS_READ).await?;
     let page = request.page(&app)?;
     let mut conn = app.pool.acquire().await?;
     let (subscription, group) = (request.id.subscription(), request.id.resource_group());
-    let (rows, more) = resources::list_in_scope(&mut conn, subscription, group, types::FLEETS, &page).await?;
+    let (rows, more) =
+        resources::list_in_scope(&mut conn, subscription, group, types::FLEETS, parts_of(&reach), &page).await?;
     if rows.is_empty() && group.is_some() && !tracked::group_exists(&mut conn, &request.id).await? {
         return Err(resource_groups::not_found(&request.id));
     }
@@ -63,7 +64,7 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
 
 /// Creates or replaces.
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(action::FLEETS_WRITE)?;
+    let allowed = request.authorize(&app, action::FLEETS_WRITE).await?;
     check_name(allowed.id(), name::MAX_TRACKED)?;
     let body = body::resource(request.headers(), &bytes, &request.id, types::FLEETS, request.version)?;
     let mut tx = app.pool.begin().await?;
@@ -90,8 +91,8 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         }
     };
     let location = fleet.location.clone().unwrap_or_default();
-    operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.now).await?;
-    work::enqueue(&mut tx, jobs::fleets::provision(fleet.id, operation, &request.ids.correlation)).await?;
+    operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.begun_by(), request.now).await?;
+    work::enqueue(&mut tx, jobs::fleets::provision(fleet.id, operation, request.correlation())).await?;
     let shown = show(&request, &fleet)?;
     tx.commit().await?;
     Ok(render::accepted(&request, status, shown, Some(operation), &location, Pointers::AsyncOperation))
@@ -103,7 +104,7 @@ pub(crate) async fn patch(
     request: ArmRequest,
     RawBody(bytes): RawBody,
 ) -> ApiResult<Json<Value>> {
-    request.authorize(action::FLEETS_WRITE)?;
+    request.authorize(&app, action::FLEETS_WRITE).await?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
     let fleet = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
@@ -144,7 +145,7 @@ pub(crate) async fn patch(
 
 /// Deletes a fleet with all that is in it; clusters are left alone.
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::FLEETS_DELETE)?;
+    request.authorize(&app, action::FLEETS_DELETE).await?;
     let mut tx = app.pool.begin().await?;
     let Some(fleet) = resources::get_for_update(&mut tx, &request.id).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -168,8 +169,8 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     let fleet = resources::begin_operation(&mut tx, fleet.id, "Deleting", operation)
         .await?
         .ok_or_else(|| not_found(&request.id))?;
-    operations::begin(&mut tx, operation, &request.id, &location, "DELETE", request.now).await?;
-    work::enqueue(&mut tx, jobs::fleets::delete(fleet.id, operation, &request.ids.correlation)).await?;
+    operations::begin(&mut tx, operation, &request.id, &location, "DELETE", request.begun_by(), request.now).await?;
+    work::enqueue(&mut tx, jobs::fleets::delete(fleet.id, operation, request.correlation())).await?;
     let shown = show(&request, &fleet)?;
     tx.commit().await?;
     Ok(render::accepted(&request, StatusCode::ACCEPTED, shown, Some(operation), &location, Pointers::Both))
@@ -177,7 +178,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
 
 /// A fleet without a hub has no credentials; one with a hub does not exist in this version.
 pub(crate) async fn list_credentials(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    let allowed = request.authorize(action::FLEETS_LIST_CREDENTIALS)?;
+    let allowed = request.authorize(&app, action::FLEETS_LIST_CREDENTIALS).await?;
     let mut conn = app.pool.acquire().await?;
     let fleet = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     let message = if has_hub(&fleet) {

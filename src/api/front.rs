@@ -29,10 +29,13 @@ const LITERALS: &[&str] = &[
     "register",
     "metadata",
     "endpoints",
+    "roleAssignments",
+    "roleDefinitions",
+    "permissions",
 ];
 
 /// Every namespace that a path may hold, in its canonical case.
-const NAMESPACES: &[&str] = &["Microsoft.ContainerService", "Microsoft.Resources"];
+const NAMESPACES: &[&str] = &["Microsoft.ContainerService", "Microsoft.Resources", "Microsoft.Authorization"];
 
 /// Rewrites a request's path into canonical form. Wraps the router from outside, as routing comes after it.
 pub(crate) fn normalize(mut request: Request) -> Request {

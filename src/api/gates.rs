@@ -23,7 +23,7 @@ use crate::{
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(action::GATES_READ)?;
+    let allowed = request.authorize(&app, action::GATES_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let gate = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&request, &gate)?))
@@ -31,7 +31,7 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 
 /// Lists those of a fleet, by state and type where `$filter` says so.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::GATES_READ)?;
+    request.authorize(&app, action::GATES_READ).await?;
     let filter = Filter::parse(request.parameter("$filter").unwrap_or_default())?;
     let page = request.page(&app)?;
     let mut conn = app.pool.acquire().await?;
@@ -53,7 +53,7 @@ pub(crate) async fn patch(
     request: ArmRequest,
     RawBody(bytes): RawBody,
 ) -> ApiResult<Json<Value>> {
-    request.authorize(action::GATES_WRITE)?;
+    request.authorize(&app, action::GATES_WRITE).await?;
     let body = body::json(request.headers(), &bytes)?;
     let Patch { state } = body::part(&body, "properties")?;
     let completes = state.is_some();
@@ -77,7 +77,7 @@ pub(crate) async fn patch(
         return Err(not_found(&request.id));
     };
     let event = Event::GateCompleted { gate: name };
-    let trace = Some(request.ids.correlation.as_str());
+    let trace = Some(request.correlation());
     jobs::rollout::drive(&mut tx, run, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
     let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(gate.etag))?;

@@ -15,6 +15,7 @@ use super::{
     body::{self, RawBody},
     error::ApiResult,
     fleets::{concurrent, not_found, parent, parent_for_write, settled, update},
+    linked,
     render::{self, Pointers},
     request::{ArmRequest, check_name},
 };
@@ -36,7 +37,7 @@ use crate::{
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(action::MEMBERS_READ)?;
+    let allowed = request.authorize(&app, action::MEMBERS_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let member = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&request, &member)?))
@@ -44,7 +45,7 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 
 /// Lists those of a fleet.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::MEMBERS_READ)?;
+    request.authorize(&app, action::MEMBERS_READ).await?;
     if request.parameter("$filter").is_some_and(|filter| !filter.trim().is_empty()) {
         return Err(ArmError::bad_request("InvalidParameter", "$filter is not supported on members: leave it out.")
             .at("$filter")
@@ -60,9 +61,13 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
 
 /// Joins a cluster, or joins it again.
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(action::MEMBERS_WRITE)?;
+    let allowed = request.authorize(&app, action::MEMBERS_WRITE).await?;
     check_name(allowed.id(), name::MAX_PROXY)?;
     let body = body::resource(request.headers(), &bytes, &request.id, types::MEMBERS, request.version)?;
+    let named = body.pointer("/properties/clusterResourceId").and_then(Value::as_str);
+    if let Some(cluster) = named.and_then(|id| id.parse().ok()) {
+        linked::may_join(&app, &request, action::MEMBERS_WRITE, &cluster, request.headers()).await?;
+    }
     let mut tx = app.pool.begin().await?;
     let fleet = parent_for_write(&mut tx, &request, action::MEMBERS_WRITE, types::MEMBERS).await?;
     let location = fleet.location.clone().unwrap_or_default();
@@ -124,8 +129,8 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         .at("properties.clusterResourceId")
         .into());
     }
-    operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.now).await?;
-    let join = jobs::members::join(member.id, operation, request.caller.tenant, &request.ids.correlation);
+    operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.begun_by(), request.now).await?;
+    let join = jobs::members::join(member.id, operation, request.principal.caller.tenant, request.correlation());
     work::enqueue(&mut tx, join).await?;
     let shown = show(&request, &member)?;
     tx.commit().await?;
@@ -138,7 +143,7 @@ pub(crate) async fn patch(
     request: ArmRequest,
     RawBody(bytes): RawBody,
 ) -> ApiResult<Json<Value>> {
-    request.authorize(action::MEMBERS_WRITE)?;
+    request.authorize(&app, action::MEMBERS_WRITE).await?;
     let mut change = body::json(request.headers(), &bytes)?;
     versions::hide(&mut change, types::MEMBERS, request.version);
     let mut tx = app.pool.begin().await?;
@@ -171,7 +176,7 @@ pub(crate) async fn patch(
 
 /// Leaves the fleet; the cluster is left alone.
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::MEMBERS_DELETE)?;
+    request.authorize(&app, action::MEMBERS_DELETE).await?;
     let mut tx = app.pool.begin().await?;
     let Some(member) = resources::get_for_update(&mut tx, &request.id).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
@@ -188,8 +193,8 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     let member = resources::begin_operation(&mut tx, member.id, "Leaving", operation)
         .await?
         .ok_or_else(|| not_found(&request.id))?;
-    operations::begin(&mut tx, operation, &request.id, &location, "DELETE", request.now).await?;
-    work::enqueue(&mut tx, jobs::members::leave(member.id, operation, &request.ids.correlation)).await?;
+    operations::begin(&mut tx, operation, &request.id, &location, "DELETE", request.begun_by(), request.now).await?;
+    work::enqueue(&mut tx, jobs::members::leave(member.id, operation, request.correlation())).await?;
     let shown = show(&request, &member)?;
     tx.commit().await?;
     Ok(render::accepted(&request, StatusCode::ACCEPTED, shown, Some(operation), &location, Pointers::Both))

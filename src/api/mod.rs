@@ -1,5 +1,8 @@
 //! HTTP: the router and its layers, and one file a resource type.
 
+mod access;
+mod audit;
+mod authorization;
 mod body;
 mod context;
 mod error;
@@ -7,12 +10,14 @@ mod fleets;
 mod front;
 mod gates;
 mod health;
+mod linked;
 mod members;
 mod metadata;
 mod missing;
 pub mod openapi;
 mod operations;
 mod pass_through;
+mod principal;
 mod provider;
 mod render;
 mod request;
@@ -25,6 +30,7 @@ mod subscriptions;
 mod tracked;
 mod unique;
 
+pub use access::AccessCache;
 pub use pass_through::PassThrough;
 pub use router::{Service, router};
 pub use state::App;

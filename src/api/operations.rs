@@ -1,4 +1,5 @@
-//! Asynchronous operations: the status monitor and the result. An operation belongs to whoever may read its resource.
+//! Asynchronous operations: the status monitor and the result. An operation is for whoever began it, or may read its
+//! resource.
 
 use axum::{
     Json,
@@ -21,8 +22,7 @@ use crate::{
         ArmError, ResourceId,
         operation::{OperationState, RETRY_AFTER_SECONDS},
     },
-    identity,
-    model::types::action,
+    model::types::arm_action,
     store::operations::{self, Operation},
 };
 
@@ -121,6 +121,10 @@ async fn find(app: &App, request: &ArmRequest, id: &str) -> ApiResult<Operation>
     let mut conn = app.pool.acquire().await?;
     let found = operations::get(&mut conn, request.id.subscription(), id).await?.ok_or_else(missing)?;
     let resource: ResourceId = found.resource_arm_id.parse().map_err(|_| missing())?;
-    identity::authorize(&request.caller, action::OPERATIONS_READ, &resource)?;
+    if found.begun_by != Some(request.begun_by()) {
+        let kind = resource.resource_type();
+        let read = kind.map_or_else(|| arm_action::GROUPS_READ.to_owned(), |kind| kind + "/read");
+        request.principal.authorize(app, &read, &resource).await?;
+    }
     Ok(found)
 }

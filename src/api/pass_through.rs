@@ -13,10 +13,11 @@ use axum::{
 use futures_util::{StreamExt, future, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::BodyExt;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::{ApiError, ApiResult};
-use crate::arm::ArmError;
+use crate::arm::{ArmError, ResourceId};
 
 /// Longest list whose `nextLink` is rewritten, in bytes; longer ones keep that of the upstream.
 const MOST_REWRITTEN: usize = 8 << 20;
@@ -43,6 +44,21 @@ const NOT_PASSED: [&str; 12] = [
 
 /// Headers that point at an operation.
 const POINTERS: [&str; 3] = ["azure-asyncoperation", "location", "operation-location"];
+
+#[derive(Deserialize)]
+struct Permissions {
+    value: Vec<Permission>,
+}
+
+/// A role's part in what somebody may do.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct Permission {
+    /// Granted.
+    pub(crate) actions: Vec<String>,
+    /// Taken out again.
+    pub(crate) not_actions: Vec<String>,
+}
 
 /// The way to the upstream.
 #[derive(Debug, Clone)]
@@ -114,6 +130,33 @@ impl PassThrough {
             Read::Whole(bytes) => (parts, self.links_lead_here(bytes, base)).into_response(),
             Read::TooLong(body) => Response::from_parts(parts, body),
         })
+    }
+
+    /// What the sender of these headers may do on a resource, by the upstream's own word (Permissions - List For Resource).
+    ///
+    /// # Errors
+    /// 502 or 504 when the upstream does not say.
+    pub(crate) async fn permissions(&self, resource: &ResourceId, headers: &HeaderMap) -> ApiResult<Vec<Permission>> {
+        let url =
+            format!("{}{resource}/providers/Microsoft.Authorization/permissions?api-version=2022-04-01", self.origin);
+        let mut request = self.client.get(url);
+        if let Some(token) = headers.get(header::AUTHORIZATION) {
+            request = request.header(header::AUTHORIZATION, token.clone());
+        }
+        let answer = request.send().await.map_err(|error| unreachable(&error))?;
+        match answer.status() {
+            status if status.is_success() => {
+                let list: Permissions = answer.json().await.map_err(|error| unreachable(&error))?;
+                Ok(list.value)
+            }
+            // It says that there are none, in its way.
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Ok(Vec::new()),
+            status => {
+                tracing::warn!(%status, "the upstream does not tell permissions");
+                let message = "Azure Resource Manager does not say now whether you may change the cluster. Try again.";
+                Err(ArmError::new(StatusCode::BAD_GATEWAY, "BadGateway", message).retry_after(5).into())
+            }
+        }
     }
 
     fn lead_here(&self, value: &HeaderValue, base: &str) -> Option<HeaderValue> {

@@ -10,10 +10,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    App,
+    App, authorization,
     body::RawBody,
     error::{ApiError, ApiResult},
-    request::{ArmRequest, authenticate, base_of, query_of, subscription_not_found, target},
+    principal::Principal,
+    request::{ArmRequest, base_of, query_of, subscription_not_found, target},
 };
 use crate::{
     arm::{ApiVersion, ArmError},
@@ -27,7 +28,7 @@ use crate::{
 /// Lists the provider's operations.
 pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
     let (parts, _) = request.into_parts();
-    authenticate(&parts, &app, Timestamp::now()).await?;
+    Principal::of(&parts, &app, Timestamp::now()).await?;
     let query = query_of(&parts)?;
     let type_name = format!("{}/operations", types::NAMESPACE);
     ApiVersion::negotiate(query.get("api-version").map(String::as_str), &type_name, versions::ALL)?;
@@ -51,32 +52,32 @@ pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiR
 }
 
 /// The provider, as a subscription sees it: registered, always.
-pub(crate) async fn get(State(_): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(arm_action::SUBSCRIPTIONS_READ)?;
+pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+    request.enter(&app, arm_action::SUBSCRIPTIONS_READ).await?;
     Ok(Json(describe(Some(request.id.subscription()))))
 }
 
 /// Registers the provider, which it is already.
-pub(crate) async fn register(State(_): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(arm_action::REGISTER)?;
+pub(crate) async fn register(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+    request.authorize(&app, arm_action::REGISTER).await?;
     Ok(Json(describe(Some(request.id.subscription()))))
 }
 
 /// Lists the providers of a subscription: this one.
-pub(crate) async fn list(State(_): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(arm_action::SUBSCRIPTIONS_READ)?;
+pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+    request.enter(&app, arm_action::SUBSCRIPTIONS_READ).await?;
     Ok(Json(json!({"value": [describe(Some(request.id.subscription()))]})))
 }
 
 /// The provider, as the tenant sees it.
 pub(crate) async fn get_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
+    Principal::of(&request.into_parts().0, &app, Timestamp::now()).await?;
     Ok(Json(describe(None)))
 }
 
 /// Lists the providers of the tenant: this one.
 pub(crate) async fn list_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
+    Principal::of(&request.into_parts().0, &app, Timestamp::now()).await?;
     Ok(Json(json!({"value": [describe(None)]})))
 }
 
@@ -108,8 +109,12 @@ fn describe(subscription: Option<&str>) -> Value {
 /// What no route knows.
 pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResult<Response> {
     let (parts, body) = request.into_parts();
-    authenticate(&parts, &app, Timestamp::now()).await?;
+    let principal = Principal::of(&parts, &app, Timestamp::now()).await?;
     let path = parts.uri.path();
+    if let Some((scope, rest)) = path.rsplit_once(&format!("/providers/{}/", authorization::NAMESPACE)) {
+        let (scope, rest) = (scope.to_owned(), rest.to_owned());
+        return authorization::serve(&app, principal, parts, body, &scope, &rest).await;
+    }
     let named = types_of(path);
     let Some(kind) = named.last() else {
         return Err(ArmError::not_found("NotFound", format!("There is nothing at '{path}'.")).into());
@@ -121,6 +126,8 @@ pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResu
             let allow = HeaderValue::from_static("GET, HEAD, PUT, PATCH, POST, DELETE");
             return Err(not_supported(&parts.method).header(header::ALLOW, allow).into());
         }
+        let action = action_of(&parts.method, kind);
+        principal.record(&app, &action, path, true).await?;
         let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts.clone(), body), &app).await?;
         return pass.pass(parts.method.clone(), &parts.uri, &parts.headers, bytes, &base_of(&parts, &app)).await;
     }
@@ -163,11 +170,21 @@ fn types_of(path: &str) -> Vec<String> {
     types
 }
 
+/// What a request that is passed on would do, for the audit trail.
+fn action_of(method: &Method, kind: &str) -> String {
+    match (method, kind.rsplit_once('/')) {
+        (&Method::GET | &Method::HEAD, _) => format!("{kind}/read"),
+        (&Method::DELETE, _) => format!("{kind}/delete"),
+        (&Method::POST, Some((kind, action))) => format!("{kind}/{action}/action"),
+        _ => format!("{kind}/write"),
+    }
+}
+
 /// A known route with another verb. The router adds `Allow`.
 pub(crate) async fn wrong_method(State(app): State<App>, request: Request) -> ApiError {
     let (parts, _) = request.into_parts();
-    if let Err(error) = authenticate(&parts, &app, Timestamp::now()).await {
-        return error.into();
+    if let Err(error) = Principal::of(&parts, &app, Timestamp::now()).await {
+        return error;
     }
     not_supported(&parts.method).into()
 }

@@ -2,16 +2,20 @@
 //!
 //! The order is that of the request path: authenticate, API version, resource ID; then the handler authorises.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use axum::extract::{FromRequestParts, MatchedPath, Query};
 use http::{HeaderMap, Method, request::Parts};
 use jiff::Timestamp;
 
-use super::{App, context::Ids, error::ApiError};
+use super::{
+    App,
+    error::{ApiError, ApiResult},
+    principal::Principal,
+};
 use crate::{
     arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page},
-    identity::{self, Authorized, Caller},
+    identity::{Authorized, Reach},
     model::{name, types, versions},
     store::resources::Author,
 };
@@ -19,7 +23,7 @@ use crate::{
 /// An authenticated request to a route of this provider.
 pub(crate) struct ArmRequest {
     /// Who asks.
-    pub(crate) caller: Arc<Caller>,
+    pub(crate) principal: Principal,
     /// In which version.
     pub(crate) version: ApiVersion,
     /// For which resource, or in which scope (lists).
@@ -28,8 +32,6 @@ pub(crate) struct ArmRequest {
     pub(crate) now: Timestamp,
     /// Scheme, host and port that the caller came by.
     pub(crate) base: String,
-    /// The correlation ID.
-    pub(crate) ids: Ids,
     /// `If-Match`, `If-None-Match`.
     pub(crate) precondition: Precondition,
     author_name: String,
@@ -43,13 +45,39 @@ impl ArmRequest {
     ///
     /// # Errors
     /// 403 `AuthorizationFailed`.
-    pub(crate) fn authorize(&self, action: &'static str) -> Result<Authorized, ArmError> {
-        identity::authorize(&self.caller, action, &self.id)
+    pub(crate) async fn authorize(&self, app: &App, action: &'static str) -> ApiResult<Authorized> {
+        self.principal.authorize(app, action, &self.id).await
+    }
+
+    /// Proof that the caller has some role here or in what is here.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed`.
+    pub(crate) async fn enter(&self, app: &App, action: &'static str) -> ApiResult<()> {
+        self.principal.enter(app, action, &self.id).await
+    }
+
+    /// In which part of this scope the caller may perform `action`: a list shows no more.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed` where that is nowhere.
+    pub(crate) async fn reach(&self, app: &App, action: &'static str) -> ApiResult<Reach> {
+        self.principal.reach(app, action, &self.id).await
+    }
+
+    /// Whose operations this request begins.
+    pub(crate) fn begun_by(&self) -> uuid::Uuid {
+        self.principal.caller.object_id
+    }
+
+    /// The correlation ID.
+    pub(crate) fn correlation(&self) -> &str {
+        &self.principal.ids.correlation
     }
 
     /// The caller, for `systemData`.
     pub(crate) fn author(&self) -> Author<'_> {
-        Author { name: &self.author_name, kind: self.caller.kind.as_str() }
+        Author { name: &self.author_name, kind: self.principal.caller.kind.as_str() }
     }
 
     /// The fleet that the request is about or in.
@@ -98,7 +126,7 @@ impl FromRequestParts<App> for ArmRequest {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
         let now = Timestamp::now();
-        let caller = authenticate(parts, app, now).await?;
+        let principal = Principal::of(parts, app, now).await?;
         let query = query_of(parts)?;
         let given = query.get("api-version").map(String::as_str);
         let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
@@ -117,37 +145,18 @@ impl FromRequestParts<App> for ArmRequest {
             return Err(subscription_not_found(&id).into());
         }
         Ok(Self {
-            author_name: caller.display_name(),
-            caller: Arc::new(caller),
+            author_name: principal.caller.display_name(),
+            principal,
             version,
             id,
             now,
             base: base_of(parts, app),
-            ids: ids_of(parts),
             precondition: Precondition::read(&parts.headers)?,
             headers: parts.headers.clone(),
             path,
             query,
         })
     }
-}
-
-/// Who sends a request.
-///
-/// # Errors
-/// 401; 503 while nobody can tell.
-pub(crate) async fn authenticate(parts: &Parts, app: &App, now: Timestamp) -> Result<Caller, ArmError> {
-    let header = parts.headers.get(http::header::AUTHORIZATION);
-    let text = header.map(|value| value.to_str().unwrap_or_default());
-    let caller = app.verifier.authenticate(text, now).await?;
-    tracing::Span::current().record("caller", tracing::field::display(&caller.object_id));
-    Ok(caller)
-}
-
-/// The IDs that the outermost layer gave to a request.
-pub(crate) fn ids_of(parts: &Parts) -> Ids {
-    let known = parts.extensions.get::<Ids>().cloned();
-    known.unwrap_or_else(|| Ids { correlation: uuid::Uuid::new_v4().to_string() })
 }
 
 /// The query's parameters, decoded, by their names in lower case.
@@ -287,6 +296,14 @@ pub(crate) fn check_name(id: &ResourceId, max: usize) -> Result<(), ArmError> {
         format!("Resource name '{}' is invalid: it must have {}.", id.name(), name::rule(max)),
     )
     .at("name"))
+}
+
+/// The parts of a scope that a list is bound to; `None` for the whole.
+pub(crate) fn parts_of(reach: &Reach) -> Option<&[String]> {
+    match reach {
+        Reach::Whole => None,
+        Reach::Parts(parts) => Some(parts),
+    }
 }
 
 /// Scheme, host and port that the caller came by.

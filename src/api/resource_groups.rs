@@ -16,7 +16,7 @@ use super::{
     error::{ApiError, ApiResult},
     fleets::{concurrent, settled},
     render,
-    request::ArmRequest,
+    request::{ArmRequest, parts_of},
 };
 use crate::{
     arm::{
@@ -41,7 +41,7 @@ use crate::{
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(action::GROUPS_READ)?;
+    let allowed = request.authorize(&app, action::GROUPS_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let group = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&group)))
@@ -49,7 +49,7 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 
 /// Whether there is one: 204 or 404, without a body.
 pub(crate) async fn head(State(app): State<App>, request: ArmRequest) -> ApiResult<StatusCode> {
-    let allowed = request.authorize(action::GROUPS_READ)?;
+    let allowed = request.authorize(&app, action::GROUPS_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let there = tracked::group_exists(&mut conn, allowed.id()).await?;
     Ok(if there { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND })
@@ -57,7 +57,7 @@ pub(crate) async fn head(State(app): State<App>, request: ArmRequest) -> ApiResu
 
 /// Lists those of a subscription, by tag where `$filter` says so.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::GROUPS_READ)?;
+    let reach = request.reach(&app, action::GROUPS_READ).await?;
     let mut wanted = Wanted::default();
     for comparison in filter::parse(request.parameter("$filter"))? {
         match comparison.name.to_ascii_lowercase().as_str() {
@@ -76,14 +76,14 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
     }
     let page = request.page(&app)?;
     let mut conn = app.pool.acquire().await?;
-    let (rows, more) = tracked::groups(&mut conn, request.id.subscription(), &wanted, &page).await?;
+    let (rows, more) = tracked::groups(&mut conn, request.id.subscription(), &wanted, parts_of(&reach), &page).await?;
     let items = rows.iter().map(show).collect();
     Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
 }
 
 /// Creates or replaces.
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(action::GROUPS_WRITE)?;
+    let allowed = request.authorize(&app, action::GROUPS_WRITE).await?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
     let existing = resources::get_for_update(&mut tx, allowed.id()).await?;
@@ -109,7 +109,7 @@ pub(crate) async fn patch(
     request: ArmRequest,
     RawBody(bytes): RawBody,
 ) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(action::GROUPS_WRITE)?;
+    let allowed = request.authorize(&app, action::GROUPS_WRITE).await?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
     let group = resources::get_for_update(&mut tx, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
@@ -127,7 +127,7 @@ pub(crate) async fn patch(
 
 /// Deletes a group with the fleets in it.
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    let allowed = request.authorize(action::GROUPS_DELETE)?;
+    let allowed = request.authorize(&app, action::GROUPS_DELETE).await?;
     let mut tx = app.pool.begin().await?;
     // Nothing can be created in the group from here on: whoever does so shares the lock of its row.
     let group = resources::get_for_update(&mut tx, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
@@ -149,8 +149,8 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         resources::begin_operation(&mut tx, fleet.id, "Deleting", operation).await?;
     }
     resources::begin_operation(&mut tx, group.id, "Deleting", operation).await?;
-    operations::begin(&mut tx, operation, &request.id, "", "DELETE", request.now).await?;
-    work::enqueue(&mut tx, jobs::resource_groups::delete(group.id, operation, &request.ids.correlation)).await?;
+    operations::begin(&mut tx, operation, &request.id, "", "DELETE", request.begun_by(), request.now).await?;
+    work::enqueue(&mut tx, jobs::resource_groups::delete(group.id, operation, request.correlation())).await?;
     tx.commit().await?;
     Ok(accepted(&request, operation))
 }

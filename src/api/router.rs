@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
 use super::{
-    context, error, fleets, front, gates, health, members, metadata, missing, openapi, operations, provider,
+    audit, context, error, fleets, front, gates, health, members, metadata, missing, openapi, operations, provider,
     resource_groups, runs, strategies, subscriptions, tracked,
 };
 use crate::arm::ArmError;
@@ -85,7 +85,9 @@ pub fn router(app: App, beside: Router) -> Service {
         .fallback(provider::unknown)
         .method_not_allowed_fallback(provider::wrong_method)
         .with_state(app.clone());
-    let routes = routes.layer(middleware::from_fn_with_state(app, missing::explain));
+    let routes = routes
+        .layer(middleware::from_fn_with_state(app.clone(), missing::explain))
+        .layer(middleware::from_fn_with_state(app, audit::conclude));
     let routes = routes.merge(beside).layer(
         ServiceBuilder::new().layer(middleware::from_fn(context::identify)).layer(CatchPanicLayer::custom(panicked)),
     );

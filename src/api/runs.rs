@@ -45,7 +45,7 @@ const MAX_SKIP_TARGETS: usize = 1000;
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(action::RUNS_READ)?;
+    let allowed = request.authorize(&app, action::RUNS_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let run = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&mut conn, &request, &run).await?))
@@ -53,7 +53,7 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 
 /// Lists those of a fleet.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::RUNS_READ)?;
+    request.authorize(&app, action::RUNS_READ).await?;
     let page = request.page(&app)?;
     let page = Page { limit: page.limit.min(MAX_PAGE), ..page };
     let mut conn = app.pool.acquire().await?;
@@ -68,7 +68,7 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
 
 /// Creates a run, or replaces one that was not started.
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(action::RUNS_WRITE)?;
+    let allowed = request.authorize(&app, action::RUNS_WRITE).await?;
     check_name(allowed.id(), name::MAX_PROXY)?;
     let mut body = body::resource(request.headers(), &bytes, &request.id, types::UPDATE_RUNS, request.version)?;
     let mut tx = app.pool.begin().await?;
@@ -131,7 +131,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         }
     };
     if chooses_images(&new) {
-        work::enqueue(&mut tx, jobs::runs::images(run.id, Some(&request.ids.correlation))).await?;
+        work::enqueue(&mut tx, jobs::runs::images(run.id, Some(request.correlation()))).await?;
     }
     let shown = show(&mut tx, &request, &run).await?;
     tx.commit().await?;
@@ -140,7 +140,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
 
 /// Starts or restarts; a job does it, so the answer still shows the run as it was.
 pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(action::RUNS_START)?;
+    request.authorize(&app, action::RUNS_START).await?;
     let mut tx = app.pool.begin().await?;
     let run = locked(&mut tx, &request).await?;
     let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
@@ -150,7 +150,7 @@ pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiRes
         let message = "The update run is being started already. Get it to see how far it is.";
         return Err(ArmError::conflict("UpdateRunAlreadyStarted", message).into());
     }
-    work::enqueue(&mut tx, jobs::runs::start(run.id, Some(&request.ids.correlation))).await?;
+    work::enqueue(&mut tx, jobs::runs::start(run.id, Some(request.correlation()))).await?;
     let shown = show(&mut tx, &request, &run).await?;
     tx.commit().await?;
     Ok(Json(shown))
@@ -158,7 +158,7 @@ pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiRes
 
 /// Stops: nothing new starts, what is in flight ends by itself.
 pub(crate) async fn stop(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(action::RUNS_STOP)?;
+    request.authorize(&app, action::RUNS_STOP).await?;
     act(&app, &request, Event::Stop).await
 }
 
@@ -195,7 +195,7 @@ pub(crate) async fn skip(
     request: ArmRequest,
     RawBody(bytes): RawBody,
 ) -> ApiResult<Json<Value>> {
-    request.authorize(action::RUNS_SKIP)?;
+    request.authorize(&app, action::RUNS_SKIP).await?;
     let body = body::json(request.headers(), &bytes)?;
     let SkipProperties { targets } = body::whole(&body)?;
     if targets.is_empty() || targets.len() > MAX_SKIP_TARGETS {
@@ -222,7 +222,7 @@ pub(crate) async fn skip(
 
 /// Deletes a run that upgrades nothing at the moment, and its gates.
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<StatusCode> {
-    request.authorize(action::RUNS_DELETE)?;
+    request.authorize(&app, action::RUNS_DELETE).await?;
     let mut tx = app.pool.begin().await?;
     let Some(run) = resources::get_for_update(&mut tx, &request.id).await? else {
         return Ok(StatusCode::NO_CONTENT);
@@ -254,7 +254,7 @@ async fn finish(
     run: &Resource,
     event: Event,
 ) -> ApiResult<Json<Value>> {
-    let trace = Some(request.ids.correlation.as_str());
+    let trace = Some(request.correlation());
     jobs::rollout::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
     let shown = show(&mut tx, request, run).await?;
     tx.commit().await?;

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 
 use uuid::Uuid;
 
-use super::PassThrough;
+use super::{AccessCache, PassThrough};
 use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
 
 /// What every request handler shares.
@@ -16,6 +16,8 @@ pub struct App {
     pub pool: PgPool,
     /// Judges bearer tokens.
     pub verifier: Arc<Verifier>,
+    /// What callers may do.
+    pub access: Arc<AccessCache>,
     /// Seals the tokens of pages.
     pub sealer: TokenSealer,
     /// Of the URLs that the service hands out: `http` or `https`.

@@ -29,7 +29,7 @@ use crate::{
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(action::STRATEGIES_READ)?;
+    let allowed = request.authorize(&app, action::STRATEGIES_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let strategy = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&request, &strategy)?))
@@ -37,7 +37,7 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 
 /// Lists those of a fleet.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::STRATEGIES_READ)?;
+    request.authorize(&app, action::STRATEGIES_READ).await?;
     let page = request.page(&app)?;
     let mut conn = app.pool.acquire().await?;
     let fleet = parent(&mut conn, &request).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
 
 /// Creates or replaces. Runs made from it keep their copy.
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(action::STRATEGIES_WRITE)?;
+    let allowed = request.authorize(&app, action::STRATEGIES_WRITE).await?;
     check_name(allowed.id(), name::MAX_PROXY)?;
     let mut body = body::resource(request.headers(), &bytes, &request.id, types::UPDATE_STRATEGIES, request.version)?;
     let mut tx = app.pool.begin().await?;
@@ -86,7 +86,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
 
 /// Deletes it. Runs made from it keep their copy.
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<StatusCode> {
-    request.authorize(action::STRATEGIES_DELETE)?;
+    request.authorize(&app, action::STRATEGIES_DELETE).await?;
     let mut tx = app.pool.begin().await?;
     let Some(strategy) = resources::get_for_update(&mut tx, &request.id).await? else {
         return Ok(StatusCode::NO_CONTENT);

@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use super::{
     App,
     error::ApiResult,
-    request::{ArmRequest, authenticate, subscription_not_found},
+    principal::Principal,
+    request::{ArmRequest, subscription_not_found},
 };
 use crate::model::{location::LOCATIONS, subscription::Subscription, types::arm_action as action};
 
 /// The tenant of the service.
 pub(crate) async fn tenants(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
+    Principal::of(&request.into_parts().0, &app, Timestamp::now()).await?;
     let tenant = app.tenant;
     Ok(Json(json!({"value": [{
         "id": format!("/tenants/{tenant}"),
@@ -29,23 +30,26 @@ pub(crate) async fn tenants(State(app): State<App>, request: Request) -> ApiResu
     }]})))
 }
 
-/// Lists subscriptions.
+/// Lists those subscriptions in which the caller may do anything.
 pub(crate) async fn list(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
-    authenticate(&request.into_parts().0, &app, Timestamp::now()).await?;
-    let value: Vec<Value> = app.subscriptions.iter().map(|subscription| show(&app, subscription)).collect();
+    let principal = Principal::of(&request.into_parts().0, &app, Timestamp::now()).await?;
+    let entered =
+        |subscription: &&Subscription| principal.access.enters(&format!("/subscriptions/{}", subscription.id));
+    let value: Vec<Value> =
+        app.subscriptions.iter().filter(entered).map(|subscription| show(&app, subscription)).collect();
     Ok(Json(json!({"value": value, "count": {"type": "Total", "value": value.len()}})))
 }
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(action::SUBSCRIPTIONS_READ)?;
+    request.enter(&app, action::SUBSCRIPTIONS_READ).await?;
     let found = app.subscription(request.id.subscription()).ok_or_else(|| subscription_not_found(&request.id))?;
     Ok(Json(show(&app, found)))
 }
 
 /// Lists the regions.
-pub(crate) async fn locations(State(_): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(action::SUBSCRIPTIONS_READ)?;
+pub(crate) async fn locations(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+    request.enter(&app, action::SUBSCRIPTIONS_READ).await?;
     let value: Vec<Value> = LOCATIONS
         .iter()
         .map(|location| {

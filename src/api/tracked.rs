@@ -3,7 +3,13 @@
 use axum::{extract::State, response::Response};
 use serde_json::{Value, json};
 
-use super::{App, error::ApiResult, render, request::ArmRequest, resource_groups};
+use super::{
+    App,
+    error::ApiResult,
+    render,
+    request::{ArmRequest, parts_of},
+    resource_groups,
+};
 use crate::{
     arm::{ArmError, envelope::normalize_location, filter},
     model::types::arm_action as action,
@@ -15,7 +21,7 @@ use crate::{
 
 /// Lists the tracked resources of a subscription or of a resource group.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(action::RESOURCES_READ)?;
+    let reach = request.reach(&app, action::RESOURCES_READ).await?;
     let mut wanted = Wanted { group: request.id.resource_group().map(str::to_owned), ..Wanted::default() };
     for comparison in filter::parse(request.parameter("$filter"))? {
         let value = comparison.value;
@@ -42,7 +48,7 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
     if request.id.resource_group().is_some() && !tracked::group_exists(&mut conn, &request.id).await? {
         return Err(resource_groups::not_found(&request.id));
     }
-    let (rows, more) = tracked::list(&mut conn, request.id.subscription(), &wanted, &page).await?;
+    let (rows, more) = tracked::list(&mut conn, request.id.subscription(), &wanted, parts_of(&reach), &page).await?;
     let items = rows.iter().map(|resource| show(resource, &expand)).collect();
     Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
 }

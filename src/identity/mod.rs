@@ -1,15 +1,19 @@
-//! Identity: who calls (bearer tokens), and what the caller may do.
+//! Identity: who calls (bearer tokens), and what the caller may do (Azure RBAC: roles assigned at scopes, inherited
+//! downwards).
 //!
 //! Tokens are JWTs shaped like Microsoft Entra's, v1.0 or v2.0. Who issues them is configuration; this room only knows
 //! the issuer's keys. Errors carry the codes and messages that Azure Resource Manager answers with, as clients show
 //! them to people.
 
+pub mod access;
 pub mod authorize;
 pub mod caller;
 mod claims;
 pub mod issuer;
+pub mod roles;
 pub mod verifier;
 
+pub use access::{Access, Grant, Reach};
 pub use authorize::{Authorized, authorize};
 pub use caller::{Caller, CallerKind};
 pub use issuer::Issuer;

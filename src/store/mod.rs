@@ -2,12 +2,14 @@
 //!
 //! Functions take a connection, so that the caller decides what belongs to one transaction.
 
+pub mod audit;
 pub mod error;
 pub mod gates;
 pub mod keys;
 pub mod memberships;
 pub mod operations;
 pub mod resources;
+pub mod role_assignments;
 pub mod runs;
 pub mod schema;
 pub mod tracked;

@@ -20,6 +20,8 @@ pub struct Operation {
     pub resource_arm_id: String,
     /// The HTTP verb that began it.
     pub verb: String,
+    /// Who began it: the principal's object ID.
+    pub begun_by: Option<Uuid>,
 }
 
 /// Records a new operation, in the transaction that begins it.
@@ -32,11 +34,12 @@ pub async fn begin(
     resource: &ResourceId,
     location: &str,
     verb: &'static str,
+    begun_by: Uuid,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query(
-        "INSERT INTO operations (id, subscription, location, resource_arm_id, verb, status, start_time)
-         VALUES ($1, lower($2), $3, $4, $5, 'InProgress', $6)",
+        "INSERT INTO operations (id, subscription, location, resource_arm_id, verb, status, start_time, begun_by)
+         VALUES ($1, lower($2), $3, $4, $5, 'InProgress', $6, $7)",
     )
     .bind(id)
     .bind(resource.subscription())
@@ -44,6 +47,7 @@ pub async fn begin(
     .bind(resource.to_string())
     .bind(verb)
     .bind(now.to_sqlx())
+    .bind(begun_by)
     .execute(conn)
     .await
     .map_err(StoreError::while_("recording an operation"))?;
@@ -100,6 +104,7 @@ pub async fn get(conn: &mut PgConnection, subscription: &str, id: Uuid) -> Resul
                 error: row.try_get::<Option<sqlx::types::Json<ErrorDetail>>, _>("error")?.map(|json| json.0),
             },
             resource_arm_id: row.try_get("resource_arm_id")?,
+            begun_by: row.try_get("begun_by")?,
             verb: row.try_get("verb")?,
         })
     };

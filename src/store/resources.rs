@@ -359,7 +359,8 @@ pub async fn list_children(
     Ok(cut(rows, page))
 }
 
-/// A page of the resources of a type in a subscription, or in one of its resource groups, and whether there are more.
+/// A page of the resources of a type in a subscription, or in one of its resource groups, and whether there are more; with
+/// `parts`, only of those in one of these scopes (lower-cased IDs).
 ///
 /// # Errors
 /// When the database fails.
@@ -368,22 +369,25 @@ pub async fn list_in_scope(
     subscription: &str,
     group: Option<&str>,
     resource_type: &str,
+    parts: Option<&[String]>,
     page: &Page,
 ) -> Result<(Vec<Resource>, bool), StoreError> {
     let query = match group {
         Some(_) => sqlx::query_as(
-            "SELECT * FROM resources WHERE subscription = lower($1) AND resource_group = lower($5) AND type = $2
-                 AND key > $3 ORDER BY key LIMIT $4",
+            "SELECT * FROM resources WHERE subscription = lower($1) AND resource_group = lower($6) AND type = $2
+                 AND key > $3 AND within(key, $5) ORDER BY key LIMIT $4",
         ),
         None => sqlx::query_as(
-            "SELECT * FROM resources WHERE subscription = lower($1) AND type = $2 AND key > $3 ORDER BY key LIMIT $4",
+            "SELECT * FROM resources WHERE subscription = lower($1) AND type = $2 AND key > $3 AND within(key, $5)
+                 ORDER BY key LIMIT $4",
         ),
     };
     let mut query = query
         .bind(subscription)
         .bind(resource_type)
         .bind(page.after.as_deref().unwrap_or_default())
-        .bind(i64::from(page.limit) + 1);
+        .bind(i64::from(page.limit) + 1)
+        .bind(parts);
     if let Some(group) = group {
         query = query.bind(group);
     }

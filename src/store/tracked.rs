@@ -29,11 +29,11 @@ pub struct Wanted {
 }
 
 const IN_GROUP: &str = "SELECT * FROM resources
-     WHERE subscription = lower($1) AND resource_group = lower($9) AND location IS NOT NULL
+     WHERE subscription = lower($1) AND resource_group = lower($10) AND location IS NOT NULL
        AND type <> 'Microsoft.Resources/resourceGroups' AND key > $2
        AND ($4::text IS NULL OR lower(type) = lower($4)) AND ($5::text IS NULL OR lower(name) = lower($5))
        AND ($6::text IS NULL OR location = $6) AND ($7::text IS NULL OR jsonb_exists(tags, $7))
-       AND ($8::text IS NULL OR tags ->> $7 = $8)
+       AND ($8::text IS NULL OR tags ->> $7 = $8) AND within(key, $9)
      ORDER BY key LIMIT $3";
 
 const IN_SUBSCRIPTION: &str = "SELECT * FROM resources
@@ -41,17 +41,18 @@ const IN_SUBSCRIPTION: &str = "SELECT * FROM resources
        AND type <> 'Microsoft.Resources/resourceGroups' AND key > $2
        AND ($4::text IS NULL OR lower(type) = lower($4)) AND ($5::text IS NULL OR lower(name) = lower($5))
        AND ($6::text IS NULL OR location = $6) AND ($7::text IS NULL OR jsonb_exists(tags, $7))
-       AND ($8::text IS NULL OR tags ->> $7 = $8)
+       AND ($8::text IS NULL OR tags ->> $7 = $8) AND within(key, $9)
      ORDER BY key LIMIT $3";
 
 const GROUPS: &str = "SELECT * FROM resources
      WHERE subscription = lower($1) AND type = 'Microsoft.Resources/resourceGroups' AND key > $2
        AND ($4::text IS NULL OR lower(type) = lower($4)) AND ($5::text IS NULL OR lower(name) = lower($5))
        AND ($6::text IS NULL OR location = $6) AND ($7::text IS NULL OR jsonb_exists(tags, $7))
-       AND ($8::text IS NULL OR tags ->> $7 = $8)
+       AND ($8::text IS NULL OR tags ->> $7 = $8) AND within(key, $9)
      ORDER BY key LIMIT $3";
 
-/// A page of the tracked resources of a subscription, and whether there are more.
+/// A page of the tracked resources of a subscription, and whether there are more; with `parts`, only of those in one of these
+/// scopes (lower-cased IDs).
 ///
 /// # Errors
 /// When the database fails.
@@ -59,13 +60,15 @@ pub async fn list(
     conn: &mut PgConnection,
     subscription: &str,
     wanted: &Wanted,
+    parts: Option<&[String]>,
     page: &Page,
 ) -> Result<(Vec<Resource>, bool), StoreError> {
     let statement = if wanted.group.is_some() { IN_GROUP } else { IN_SUBSCRIPTION };
-    select(conn, statement, subscription, wanted, page).await
+    select(conn, statement, subscription, wanted, parts, page).await
 }
 
-/// A page of the resource groups of a subscription, and whether there are more.
+/// A page of the resource groups of a subscription, and whether there are more; with `parts`, only of those in one of these
+/// scopes (lower-cased IDs).
 ///
 /// # Errors
 /// When the database fails.
@@ -73,9 +76,10 @@ pub async fn groups(
     conn: &mut PgConnection,
     subscription: &str,
     wanted: &Wanted,
+    parts: Option<&[String]>,
     page: &Page,
 ) -> Result<(Vec<Resource>, bool), StoreError> {
-    select(conn, GROUPS, subscription, &Wanted { group: None, ..wanted.clone() }, page).await
+    select(conn, GROUPS, subscription, &Wanted { group: None, ..wanted.clone() }, parts, page).await
 }
 
 async fn select(
@@ -83,6 +87,7 @@ async fn select(
     statement: &'static str,
     subscription: &str,
     wanted: &Wanted,
+    parts: Option<&[String]>,
     page: &Page,
 ) -> Result<(Vec<Resource>, bool), StoreError> {
     let mut query = sqlx::query_as(statement)
@@ -93,7 +98,8 @@ async fn select(
         .bind(&wanted.name)
         .bind(&wanted.location)
         .bind(&wanted.tag_name)
-        .bind(&wanted.tag_value);
+        .bind(&wanted.tag_value)
+        .bind(parts);
     if let Some(group) = &wanted.group {
         query = query.bind(group);
     }

@@ -1,10 +1,8 @@
-//! Being woken by `NOTIFY`.
+//! Being told by `NOTIFY`.
 
-use super::queue::CHANNEL;
 use sqlx::PgPool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// Between attempts to connect again.
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -12,20 +10,31 @@ const RECONNECT: Duration = Duration::from_millis(500);
 /// How long one attempt to connect may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Listens on a connection of its own, for ever, and wakes the worker on every notification, and after every (re)connect,
-/// since what was sent in between is lost.
+/// What a listener learns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// It listens from now on; what was sent before is lost.
+    Connected,
+    /// Somebody said this.
+    Said(String),
+    /// It hears nothing any more, until it is connected again.
+    Lost,
+}
+
+/// Listens to a channel on a connection of its own, for ever.
 ///
-/// Says nothing when the database is away: the workers do, and their poll makes up for it.
-pub(crate) async fn listen(pool: &PgPool, wake: &Notify) {
+/// Logs quietly when the database is away: whoever works with it says so.
+pub async fn listen(pool: &PgPool, channel: &str, mut heard: impl FnMut(Heard)) {
     loop {
-        if let Err(error) = listen_once(pool, wake).await {
-            tracing::debug!(%error, "not listening for jobs");
+        if let Err(error) = listen_once(pool, channel, &mut heard).await {
+            tracing::debug!(%error, channel, "not listening");
         }
+        heard(Heard::Lost);
         tokio::time::sleep(RECONNECT).await;
     }
 }
 
-async fn listen_once(pool: &PgPool, wake: &Notify) -> Result<(), sqlx::Error> {
+async fn listen_once(pool: &PgPool, channel: &str, heard: &mut impl FnMut(Heard)) -> Result<(), sqlx::Error> {
     let options = pool.connect_options().as_ref().clone();
     let own = PgPoolOptions::new()
         .max_connections(1)
@@ -36,10 +45,10 @@ async fn listen_once(pool: &PgPool, wake: &Notify) -> Result<(), sqlx::Error> {
         .await?;
     let mut listener = PgListener::connect_with(&own).await?;
     listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
-    wake.notify_one();
-    while listener.try_recv().await?.is_some() {
-        wake.notify_one();
+    listener.listen(channel).await?;
+    heard(Heard::Connected);
+    while let Some(said) = listener.try_recv().await? {
+        heard(Heard::Said(said.payload().to_owned()));
     }
     Ok(())
 }

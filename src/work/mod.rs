@@ -76,6 +76,7 @@ pub use attempt::{Attempt, FenceError};
 pub use backoff::Backoff;
 pub use claim::CLAIM;
 pub use limits::{LimitSettings, Limits, Permit, RetryAfter};
+pub use listen::{Heard, listen};
 pub use queue::{CHANNEL, NewJob, cancel, cancel_prefix, enqueue, enqueue_all, is_queued};
 pub use settings::{Settings, SettingsError};
 pub use settle::{Outcome, Ticket, finish_all};

@@ -4,9 +4,9 @@ use super::claim::{self, ClaimedAttempt};
 use super::settings::{Settings, SettingsError};
 use super::settle::{self, Outcome, Settlement};
 use super::{
-    Attempt,
+    Attempt, CHANNEL,
     attempt::{Lease, Pauses},
-    listen,
+    listen::{Heard, listen},
 };
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -94,8 +94,14 @@ impl Workers {
             () = self.shared.heartbeat() => {}
             () = async {
                 // Only looking needs to be woken: the listener ends with it, the heartbeat goes on during the drain.
+                let told = |heard| {
+                    // After a (re)connect, too, since what was sent in between is lost.
+                    if heard != Heard::Lost {
+                        wake.notify_one();
+                    }
+                };
                 tokio::select! {
-                    () = listen::listen(&self.shared.pool, &wake) => {}
+                    () = listen(&self.shared.pool, CHANNEL, told) => {}
                     () = self.look_and_execute(&wake, &stop, &mut attempts) => {}
                 }
                 self.drain(&mut attempts).await;

@@ -20,8 +20,12 @@ fn instants() -> impl Iterator<Item = u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_kills_and_every_cluster_is_told_once() {
-    let options =
-        Options { clusters: 40, upgrade_seconds: 1.0, env: vec![("FLEET_LEASE_SECONDS", "1".to_owned())], tls: None };
+    let options = Options {
+        clusters: 40,
+        upgrade_seconds: 1.0,
+        env: vec![("FLEET_LEASE_SECONDS", "1".to_owned())],
+        ..Options::default()
+    };
     let mut world = World::start_with(options).await;
     // Beyond the twelfth, the emulator spreads clusters over groups and subscriptions: ask it where they are.
     let groups = ["a", "b", "c", "d"];

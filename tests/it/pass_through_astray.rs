@@ -265,10 +265,10 @@ async fn only_types_and_methods_on_the_list_go_on() {
     let scene = Scene::start().await;
     let path = cluster("c");
     let scope = path.split("/providers").next().unwrap();
-    let role = "providers/Microsoft.Authorization/roleAssignments/00000000-0000-0000-0000-000000000009";
+    let extension = "providers/Microsoft.Insights/diagnosticSettings/d";
     for target in [
         // What extends a cluster is of a type of its own.
-        format!("{path}/{role}"),
+        format!("{path}/{extension}"),
         format!("{path}/providers/Microsoft.ContainerService/fleets/f"),
         format!(
             "{scope}/providers/Microsoft.Compute/virtualMachines/v/providers/Microsoft.ContainerService/managedClusters/c"

@@ -3,6 +3,7 @@
 mod clusters;
 mod maintenance;
 mod operations;
+mod permissions;
 mod pools;
 mod profiles;
 mod put_cluster;
@@ -30,7 +31,12 @@ pub(crate) fn route(world: &mut World, call: &Call, note: &mut Note, now: Timest
     let at: Vec<&str> = lower.iter().map(String::as_str).collect();
     let method = &call.method;
     check_api_version(call, &at)?;
+    permissions::check(world, call)?;
     match at.as_slice() {
+        ["subscriptions", subscription, .., "providers", "microsoft.authorization", "permissions"] => {
+            subscriptions::check(subscription)?;
+            permissions::list(world, call)
+        }
         ["subscriptions"] => subscriptions::list(call),
         ["subscriptions", subscription, rest @ ..] => {
             subscriptions::check(subscription)?;

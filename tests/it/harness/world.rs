@@ -28,11 +28,13 @@ pub struct Options {
     pub env: Vec<(&'static str, String)>,
     /// The authority to trust, where the service is given a certificate.
     pub tls: Option<std::path::PathBuf>,
+    /// The bearer token, where the service's own key is not what counts; then there is no resource group yet.
+    pub token: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clusters: 12, upgrade_seconds: 0.3, env: Vec::new(), tls: None }
+        Self { clusters: 12, upgrade_seconds: 0.3, env: Vec::new(), tls: None, token: None }
     }
 }
 
@@ -58,7 +60,7 @@ pub struct World {
     pub url: String,
     pub emulator_url: String,
     pub token: String,
-    _database: TestDatabase,
+    database: TestDatabase,
     http: reqwest::Client,
     listen: String,
     env: Vec<(&'static str, String)>,
@@ -105,7 +107,7 @@ impl World {
             url: format!("{scheme}://{listen}"),
             emulator_url,
             token: String::new(),
-            _database: database,
+            database,
             http,
             listen,
             env,
@@ -114,6 +116,10 @@ impl World {
             _emulator: stop.drop_guard(),
         };
         world.restart().await;
+        if let Some(token) = options.token {
+            world.token = token;
+            return world;
+        }
         let token = world.command().arg("token").output().unwrap();
         assert!(token.status.success(), "{token:?}");
         world.token = String::from_utf8(token.stdout).unwrap().trim().to_owned();
@@ -149,10 +155,16 @@ impl World {
         self.ready().await;
     }
 
-    /// Starts another replica against the same database.
-    pub fn add_replica(&mut self) {
+    /// Starts another replica against the same database; its address.
+    pub fn add_replica(&mut self) -> String {
         let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         self.spawn(&listen);
+        listen
+    }
+
+    /// Connections to the service's database.
+    pub fn pool(&self) -> &sqlx::PgPool {
+        &self.database.pool
     }
 
     pub async fn ready(&self) {

@@ -1,0 +1,40 @@
+//! Linked access: who joins a cluster must have a right on that cluster, too.
+
+use http::HeaderMap;
+
+use super::{App, error::ApiResult, request::ArmRequest};
+use crate::{
+    arm::ResourceId,
+    identity::{authorize::denied_linked, roles::permits},
+    model::types,
+};
+
+/// What joining a fleet does to a cluster.
+const CLUSTER_WRITE: &str = "Microsoft.ContainerService/managedClusters/write";
+
+/// Checks that the caller may change a cluster that it makes a member. Asked from the upstream with the caller's own token
+/// where clusters are passed through, as its roles on clusters are there; else decided by the assignments here.
+///
+/// # Errors
+/// 403 `LinkedAuthorizationFailed`; 502 or 504 when the upstream does not say.
+pub(crate) async fn may_join(
+    app: &App,
+    request: &ArmRequest,
+    action: &str,
+    cluster: &ResourceId,
+    headers: &HeaderMap,
+) -> ApiResult<()> {
+    let allowed = match app.pass_through.as_ref().filter(|pass| pass.takes(types::MANAGED_CLUSTERS)) {
+        Some(pass) => {
+            let granted = pass.permissions(cluster, headers).await?;
+            granted.iter().any(|set| permits(&set.actions, &set.not_actions, CLUSTER_WRITE))
+        }
+        None => request.principal.access.allows(CLUSTER_WRITE, cluster),
+    };
+    if allowed {
+        return Ok(());
+    }
+    request.principal.record(app, CLUSTER_WRITE, &cluster.to_string(), false).await?;
+    let (caller, scope) = (&request.principal.caller, request.id.to_string());
+    Err(denied_linked(caller, action, &scope, CLUSTER_WRITE, &cluster.to_string()).into())
+}

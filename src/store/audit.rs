@@ -1,0 +1,72 @@
+//! Who did, or tried to do, what to which resource.
+
+use jiff::Timestamp;
+use jiff_sqlx::ToSqlx;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::StoreError;
+
+/// One action of a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent<'a> {
+    /// Its ID.
+    pub id: Uuid,
+    /// When.
+    pub at: Timestamp,
+    /// Whose: the principal's object ID.
+    pub object_id: Uuid,
+    /// The caller as people know it.
+    pub caller: &'a str,
+    /// `User`, `Application` or `ManagedIdentity`.
+    pub caller_type: &'a str,
+    /// The client application.
+    pub app_id: Option<&'a str>,
+    /// Such as `Microsoft.ContainerService/fleets/write`.
+    pub action: &'a str,
+    /// The resource ID, or the scope.
+    pub resource: &'a str,
+    /// Whether the caller may.
+    pub allowed: bool,
+    /// Of the request.
+    pub correlation_id: &'a str,
+}
+
+/// Writes an event down, before what it is about is done.
+///
+/// # Errors
+/// When the database fails.
+pub async fn begin(pool: &PgPool, event: &AuditEvent<'_>) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO audit_events (id, at, object_id, caller, caller_type, app_id, action, resource, allowed, correlation_id)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(event.id)
+    .bind(event.at.to_sqlx())
+    .bind(event.object_id)
+    .bind(event.caller)
+    .bind(event.caller_type)
+    .bind(event.app_id)
+    .bind(event.action)
+    .bind(event.resource)
+    .bind(event.allowed)
+    .bind(event.correlation_id)
+    .execute(pool)
+    .await
+    .map_err(StoreError::while_("writing an audit event"))?;
+    Ok(())
+}
+
+/// Adds how the events' request was answered, as an HTTP status.
+///
+/// # Errors
+/// When the database fails.
+pub async fn conclude(pool: &PgPool, events: &[Uuid], status: u16) -> Result<(), StoreError> {
+    sqlx::query("UPDATE audit_events SET status = $2 WHERE id = ANY($1)")
+        .bind(events)
+        .bind(i32::from(status))
+        .execute(pool)
+        .await
+        .map_err(StoreError::while_("concluding an audit event"))?;
+    Ok(())
+}

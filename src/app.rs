@@ -8,7 +8,7 @@ use std::{net::SocketAddr, str::FromStr, sync::Arc, time::Duration};
 use anyhow::Context;
 use axum::Router;
 use futures_util::future::BoxFuture;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use sqlx::{
     ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 mod http;
+mod upstream;
 
 use self::http::Tls;
 use crate::{
     api,
     arm::page::TokenSealer,
-    azure::{self, ArmClient, CatalogueCache, Observer, StaticToken},
+    azure::{CatalogueCache, Observer},
     config::{ArmCredential, Auth, Settings},
     identity::{Issuer, Verifier},
     jobs,
@@ -95,10 +96,6 @@ async fn serve_on(
     let scheme = if tls.is_some() { "https" } else { "http" };
     let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings, scheme, listener.local_addr()?)?;
     let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
-    let pass_through = match settings.pass_through.as_slice() {
-        [] => None,
-        types => Some(api::PassThrough::new(&settings.arm_endpoint.to_string(), types)?),
-    };
     let access = Arc::new(api::AccessCache::new(owners(settings)));
     let state = api::App {
         pool: pool.clone(),
@@ -106,7 +103,7 @@ async fn serve_on(
         access: Arc::clone(&access),
         sealer: TokenSealer::new(secret),
         scheme,
-        pass_through,
+        pass_through: upstream::pass_through(settings)?,
         login_endpoint,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),
@@ -190,13 +187,8 @@ fn identify(settings: &Settings, scheme: &'static str, address: SocketAddr) -> a
 }
 
 fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
-    let token = match settings.arm_credential {
-        ArmCredential::Emulator => SecretString::from("fleet-manager"),
-        ArmCredential::Static => settings.arm_token.clone().context("FLEET_ARM_TOKEN is not set")?,
-    };
-    let emulated = settings.arm_credential == ArmCredential::Emulator;
-    let upstream = azure::Settings::new(settings.arm_endpoint.to_string());
-    let client = Arc::new(ArmClient::new(&upstream, Arc::new(StaticToken::new(token)))?);
+    let emulated = settings.arm.credential == ArmCredential::Emulator;
+    let client = Arc::new(upstream::client(&settings.arm)?);
     let upstream = jobs::Upstream {
         observer: Arc::new(Observer::new(Arc::clone(&client))),
         // Half as old as the time between two looks: a look never sees what the last one saw.

@@ -3,11 +3,14 @@
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use clap::{Args, ValueEnum};
-use http::Uri;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
+
+mod arm;
+
+pub use arm::{ArmCredential, ArmSettings};
 
 use crate::{
     identity::{ARM_AUDIENCES, issuer::is_safe},
@@ -56,18 +59,9 @@ pub struct Settings {
     #[arg(long, env = "FLEET_MAX_BODY_BYTES", default_value_t = 4 * 1024 * 1024, value_parser = between(1024, 64 * 1024 * 1024))]
     pub max_body_bytes: u32,
 
-    /// Azure Resource Manager, where managed clusters are read and upgraded
-    #[arg(long, env = "FLEET_ARM_ENDPOINT", default_value = "http://127.0.0.1:8090", value_name = "URL")]
-    pub arm_endpoint: Uri,
-
-    /// How to authenticate there: `emulator` (the emulator takes any token, and any published node image) or `static` (the
-    /// token of FLEET_ARM_TOKEN)
-    #[arg(long, env = "FLEET_ARM_CREDENTIAL", default_value = "emulator", value_name = "KIND")]
-    pub arm_credential: ArmCredential,
-
-    /// Bearer token for Azure Resource Manager, with FLEET_ARM_CREDENTIAL=static
-    #[arg(long, env = "FLEET_ARM_TOKEN", hide_env_values = true, value_parser = secret, value_name = "TOKEN")]
-    pub arm_token: Option<SecretString>,
+    /// Azure Resource Manager, and who the service is there.
+    #[command(flatten)]
+    pub arm: ArmSettings,
 
     /// Who issues callers' tokens: `local` (the service itself, for development), or the URL of an OpenID Connect issuer, such
     /// as https://login.microsoftonline.com/TENANT/v2.0
@@ -153,30 +147,6 @@ pub enum StoppedClusters {
     Skip,
 }
 
-/// How the service authenticates to Azure Resource Manager.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ArmCredential {
-    /// A bearer token from the settings.
-    Static,
-    /// A token that the emulator takes.
-    Emulator,
-}
-
-impl FromStr for ArmCredential {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "static" => Ok(Self::Static),
-            "emulator" => Ok(Self::Emulator),
-            "workload-identity" | "managed-identity" | "client-secret" | "azure-cli" => {
-                Err(format!("'{text}' comes with a later version; now there are 'static' and 'emulator'"))
-            }
-            _ => Err("expected 'static' or 'emulator'".to_owned()),
-        }
-    }
-}
-
 /// Who issues callers' tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Auth {
@@ -224,31 +194,7 @@ impl Settings {
             report(self.pg_bin.is_some(), "FLEET_PG_BIN is for a private PostgreSQL, but DATABASE_URL names another");
         }
 
-        let scheme = self.arm_endpoint.scheme_str();
-        let host = self.arm_endpoint.host().unwrap_or_default();
-        let complete = matches!(scheme, Some("http" | "https")) && !host.is_empty();
-        let bare = matches!(self.arm_endpoint.path(), "" | "/") && self.arm_endpoint.query().is_none();
-        report(!complete || !bare, "FLEET_ARM_ENDPOINT is not a URL like https://management.azure.com, without a path");
-        let azure = host.ends_with(".azure.com") || host.ends_with(".azure.cn") || host.ends_with(".usgovcloudapi.net");
-        let token = self.arm_token.as_ref().map(ExposeSecret::expose_secret);
-        match self.arm_credential {
-            ArmCredential::Emulator => {
-                report(azure, "FLEET_ARM_CREDENTIAL=emulator is for the emulator, but FLEET_ARM_ENDPOINT is Azure");
-                report(token.is_some(), "FLEET_ARM_TOKEN is used with FLEET_ARM_CREDENTIAL=static only");
-            }
-            ArmCredential::Static => {
-                let local = matches!(host, "127.0.0.1" | "[::1]" | "localhost");
-                report(
-                    scheme == Some("http") && !local,
-                    "FLEET_ARM_TOKEN would travel in the clear: FLEET_ARM_ENDPOINT must be https",
-                );
-                report(
-                    token.is_none_or(|token| token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())),
-                    "FLEET_ARM_CREDENTIAL=static needs a token in FLEET_ARM_TOKEN",
-                );
-            }
-        }
-
+        self.arm.check(&mut report);
         let typed = |kind: &String| kind.split('/').count() >= 2 && kind.split('/').all(|part| !part.trim().is_empty());
         let all_typed = self.pass_through.iter().all(typed);
         report(
@@ -341,6 +287,17 @@ mod tests {
             (&["--arm-credential", "static"], "needs a token"),
             (&["--arm-credential", "static", "--arm-token", "a b"], "needs a token"),
             (&["--arm-credential", "static", "--arm-token", "t", "--arm-endpoint", "http://h"], "in the clear"),
+            (&["--arm-credential", "azure-cli", "--arm-endpoint", "http://h"], "in the clear"),
+            (&["--arm-credential", "azure-cli", "--arm-token", "hunter2"], "FLEET_ARM_CREDENTIAL=static only"),
+            (&["--arm-ca", "ca.pem"], "FLEET_ARM_CA"),
+            (&["--arm-credential", "client-secret"], "AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET"),
+            (&["--arm-credential", "workload-identity", "--azure-client-id", ""], "AZURE_FEDERATED_TOKEN_FILE"),
+            (&["--arm-credential", "client-secret", "--azure-tenant-id", "a/b"], "AZURE_TENANT_ID is not"),
+            (&["--arm-credential", "client-secret", "--azure-authority-host", "http://h"], "AZURE_AUTHORITY_HOST"),
+            (
+                &["--arm-credential", "workload-identity", "--azure-authority-host", "https://h/t"],
+                "AZURE_AUTHORITY_HOST",
+            ),
             (&["--auth-audience", "a,,b"], "FLEET_AUTH_AUDIENCE"),
             (&["--log", "info,=,=="], "FLEET_LOG"),
         ] {
@@ -353,9 +310,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_credential_does_not_use_is_no_contradiction() {
+        let azure = ["--azure-tenant-id", "t/", "--azure-authority-host", "http://x", "--azure-client-id", ""];
+        assert_eq!(settings(&azure).check(), Ok(()));
+        let managed = settings(&[&azure[..], &["--arm-credential", "managed-identity"]].concat());
+        assert_eq!(managed.check(), Ok(()));
+        assert_eq!(managed.arm.client_id(), None, "empty is absent");
+        for real in ["https://management.azure.com", "https://management.chinacloudapi.cn"] {
+            let full = ["--arm-endpoint", real, "--arm-credential", "client-secret", "--azure-tenant-id", "t"];
+            let more = ["--azure-client-id", "c", "--azure-client-secret", "s", "--arm-ca", "ca.pem"];
+            assert_eq!(settings(&[&full[..], &more].concat()).check(), Ok(()));
+            assert!(problems(&["--arm-endpoint", real]).contains("is Azure"));
+        }
+    }
+
+    #[test]
     fn never_shows_secrets() {
-        let shown =
-            format!("{:?}", settings(&["--database-url", "postgres://u:hunter2@h/d", "--arm-token", "hunter2"]));
+        let shown = format!(
+            "{:?}",
+            settings(&[
+                "--database-url",
+                "postgres://u:hunter2@h/d",
+                "--arm-token",
+                "hunter2",
+                "--azure-client-secret",
+                "hunter2"
+            ])
+        );
         assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

@@ -23,11 +23,17 @@ pub(crate) struct Call {
     pub(crate) if_none_match: Option<String>,
     /// `Err` carries why the body is not JSON.
     pub(crate) body: Result<Option<Value>, String>,
-    /// `http://host:port`, which absolute URLs in the answer start with.
+    /// `http://host:port` or `https://…`, which absolute URLs in the answer start with.
     pub(crate) base: String,
     pub(crate) caller: Option<String>,
-    /// Whether a non-empty bearer token came with it.
-    pub(crate) authenticated: bool,
+    /// The bearer token.
+    pub(crate) token: Option<String>,
+    /// Fields of a body that is a form.
+    pub(crate) form: BTreeMap<String, String>,
+    /// Whether `Metadata: true` came with it.
+    pub(crate) metadata: bool,
+    /// `X-IDENTITY-HEADER`.
+    pub(crate) identity_header: Option<String>,
 }
 
 impl Call {

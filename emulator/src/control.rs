@@ -29,6 +29,7 @@ pub(crate) fn router() -> Router<Emulator> {
         .route("/clusters/{name}", patch(change_cluster).delete(remove_cluster))
         .route("/operations/release", post(release))
         .route("/settings", get(settings).patch(change_settings))
+        .route("/tokens", get(tokens).delete(revoke_tokens))
         .route("/log", get(log))
         .route("/state", get(state))
         .route("/reset", post(reset))
@@ -349,6 +350,8 @@ struct SettingsChange {
     upgrade_seconds: Option<f64>,
     enforce_throttles: Option<bool>,
     require_token: Option<bool>,
+    require_issued_tokens: Option<bool>,
+    token_seconds: Option<u64>,
     accept_any_published_image: Option<bool>,
     /// 0 switches the header off.
     retry_after_seconds: Option<u64>,
@@ -360,7 +363,9 @@ async fn settings(State(emulator): State<Emulator>) -> Answer {
     let now = &emulator.world().settings;
     Ok(Json(json!({
         "upgradeSeconds": now.upgrade_seconds, "enforceThrottles": now.enforce_throttles, "requireToken": now.require_token,
-        "acceptAnyPublishedImage": now.accept_any_published_image, "retryAfterSeconds": now.retry_after_seconds, "readers": now.readers,
+        "requireIssuedTokens": now.require_issued_tokens, "tokenSeconds": now.token_seconds,
+        "acceptAnyPublishedImage": now.accept_any_published_image, "retryAfterSeconds": now.retry_after_seconds,
+        "readers": now.readers,
     })))
 }
 
@@ -374,12 +379,22 @@ async fn change_settings(State(emulator): State<Emulator>, given: Given<Settings
         now.upgrade_seconds = given.upgrade_seconds.unwrap_or(now.upgrade_seconds);
         now.enforce_throttles = given.enforce_throttles.unwrap_or(now.enforce_throttles);
         now.require_token = given.require_token.unwrap_or(now.require_token);
+        now.require_issued_tokens = given.require_issued_tokens.unwrap_or(now.require_issued_tokens);
+        now.token_seconds = given.token_seconds.unwrap_or(now.token_seconds);
         now.accept_any_published_image = given.accept_any_published_image.unwrap_or(now.accept_any_published_image);
         if let Some(seconds) = given.retry_after_seconds {
             now.retry_after_seconds = Some(seconds).filter(|seconds| *seconds > 0);
         }
     }
     settings(State(emulator)).await
+}
+
+async fn tokens(State(emulator): State<Emulator>) -> Answer {
+    Ok(Json(emulator.world().tokens.counts(Timestamp::now())))
+}
+
+async fn revoke_tokens(State(emulator): State<Emulator>) -> Answer {
+    Ok(Json(json!({"revoked": emulator.world().tokens.revoke()})))
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
 //! The HTTP edge: requests into calls, outcomes into answers, late answers or closed connections.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -25,18 +26,20 @@ use crate::{Emulator, errors::ArmError};
 /// ARM refuses larger bodies.
 const LARGEST_BODY: usize = 4 * 1024 * 1024;
 
-pub(crate) fn router(emulator: Emulator) -> Router {
+/// `scheme`: what the listener speaks.
+pub(crate) fn router(emulator: Emulator, scheme: &'static str) -> Router {
+    let arm = move |State(emulator): State<Emulator>, request: Request<Body>| arm(emulator, scheme, request);
     Router::new().nest("/emulator", control::router()).fallback(arm).with_state(emulator)
 }
 
-async fn arm(State(emulator): State<Emulator>, request: Request<Body>) -> Response {
+async fn arm(emulator: Emulator, scheme: &'static str, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = axum::body::to_bytes(body, LARGEST_BODY).await else {
         let error =
             ArmError::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", "The request body is too large.");
         return answer(error.into(), &parts);
     };
-    let call = read(&parts, &body);
+    let call = read(&parts, &body, scheme);
     let outcome = emulator.world().apply(&call, Timestamp::now());
     match outcome {
         Outcome::Answer(reply) => answer(reply, &parts),
@@ -61,7 +64,7 @@ fn cut() -> Response {
     Response::new(Body::from_stream(stream::once(std::future::ready(Err::<axum::body::Bytes, _>(broken)))))
 }
 
-fn read(parts: &Parts, body: &[u8]) -> Call {
+fn read(parts: &Parts, body: &[u8], scheme: &str) -> Call {
     let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let query: Vec<(String, String)> = Query::try_from_uri(&parts.uri).map(|Query(pairs)| pairs).unwrap_or_default();
     let token = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).and_then(bearer);
@@ -77,10 +80,24 @@ fn read(parts: &Parts, body: &[u8]) -> Call {
         } else {
             serde_json::from_slice(body).map(Some).map_err(|error| error.to_string())
         },
-        base: base(&parts.headers, &parts.uri),
+        base: base(&parts.headers, &parts.uri, scheme),
         caller: token.map(caller),
-        authenticated: token.is_some(),
+        token: token.map(str::to_owned),
+        form: if header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded")) {
+            form(body)
+        } else {
+            BTreeMap::new()
+        },
+        metadata: header("metadata").is_some_and(|value| value.eq_ignore_ascii_case("true")),
+        identity_header: header("x-identity-header").map(str::to_owned),
     }
+}
+
+/// A form is written as a query is.
+fn form(body: &[u8]) -> BTreeMap<String, String> {
+    let uri = std::str::from_utf8(body).ok().and_then(|body| format!("/?{body}").parse::<Uri>().ok());
+    let fields = uri.and_then(|uri| Query::try_from_uri(&uri).ok());
+    fields.map(|Query(fields)| fields).unwrap_or_default()
 }
 
 fn bearer(header: &str) -> Option<&str> {
@@ -97,9 +114,9 @@ fn caller(token: &str) -> String {
 }
 
 /// Scheme and host the caller sees, also through a proxy.
-fn base(headers: &HeaderMap, uri: &Uri) -> String {
+fn base(headers: &HeaderMap, uri: &Uri, scheme: &str) -> String {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let scheme = text("x-forwarded-proto").unwrap_or("http");
+    let scheme = text("x-forwarded-proto").unwrap_or(scheme);
     let host =
         text("x-forwarded-host").or_else(|| text(HOST.as_str())).or_else(|| uri.authority().map(|host| host.as_str()));
     format!("{scheme}://{}", host.unwrap_or("localhost"))
@@ -161,5 +178,13 @@ mod tests {
         assert_eq!(caller("a.b.c"), "a.b.c");
         assert_eq!(bearer("Bearer  "), None);
         assert_eq!(bearer("bearer t"), Some("t"));
+    }
+
+    #[test]
+    fn forms_are_read() {
+        let read = form(b"scope=https%3A%2F%2Fh%2F.default&client_secret=a%26b+c");
+        assert_eq!(read["scope"], "https://h/.default");
+        assert_eq!(read["client_secret"], "a&b c");
+        assert!(form(b"\xff").is_empty());
     }
 }

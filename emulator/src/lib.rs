@@ -19,18 +19,23 @@ mod seed;
 #[cfg(test)]
 mod tests;
 mod throttle;
+mod tokens;
 mod version;
 mod world;
 
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
+use axum_server::Handle;
+use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub use config::Config;
+pub use config::{Config, Identity};
 use world::World;
 
 /// How long requests under way may go on once the emulator is told to stop.
@@ -54,16 +59,16 @@ impl Emulator {
         Self { shared: Arc::new(Shared { config, world }) }
     }
 
-    /// The AKS API and, under `/emulator/`, the control API.
+    /// The AKS API and, under `/emulator/`, the control API, to be served without TLS.
     pub fn router(&self) -> Router {
-        http::router(self.clone())
+        http::router(self.clone(), "http")
     }
 
     /// Serves until `stop` is cancelled; requests under way then get a second to end.
     ///
     /// # Errors
     /// When the listener fails.
-    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+    pub async fn serve(self, listener: TcpListener, stop: CancellationToken) -> io::Result<()> {
         let served = axum::serve(listener, self.router()).with_graceful_shutdown(stop.clone().cancelled_owned());
         let overdue = async {
             stop.cancelled().await;
@@ -72,6 +77,35 @@ impl Emulator {
         tokio::select! {
             result = served.into_future() => result,
             () = overdue => Ok(()),
+        }
+    }
+
+    /// The same by https, with a certificate chain and its key in PEM files. Azure's identity libraries ask for tokens by https
+    /// only.
+    ///
+    /// # Errors
+    /// When the files cannot be used, or the listener fails.
+    pub async fn serve_tls(
+        self,
+        listener: TcpListener,
+        certificate: &Path,
+        key: &Path,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        // An error says that the process has chosen one already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = RustlsConfig::from_pem_file(certificate, key).await?;
+        let handle = Handle::new();
+        let service = http::router(self, "https").into_make_service();
+        let served = axum_server::from_tcp_rustls(listener.into_std()?, config)?.handle(handle.clone()).serve(service);
+        let told = async {
+            stop.cancelled().await;
+            handle.graceful_shutdown(Some(GRACE));
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            result = served => result,
+            () = told => Ok(()),
         }
     }
 

@@ -21,6 +21,7 @@ use crate::log::Log;
 use crate::operations::Operation;
 use crate::seed;
 use crate::throttle::Throttle;
+use crate::tokens::{Endpoint, Known, Tokens};
 
 /// Rules that can be changed while the emulator runs.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) upgrade_seconds: f64,
     pub(crate) enforce_throttles: bool,
     pub(crate) require_token: bool,
+    pub(crate) require_issued_tokens: bool,
+    pub(crate) token_seconds: u64,
     pub(crate) accept_any_published_image: bool,
     /// Sent as `Retry-After` with operations; AKS mostly sends none.
     pub(crate) retry_after_seconds: Option<u64>,
@@ -47,6 +50,7 @@ pub(crate) struct World {
     pub(crate) due: BTreeSet<(Timestamp, Uuid)>,
     pub(crate) faults: Faults,
     pub(crate) log: Log,
+    pub(crate) tokens: Tokens,
     throttle: Throttle,
     fresh: StdRng,
 }
@@ -69,6 +73,8 @@ impl World {
                 upgrade_seconds: config.upgrade_seconds,
                 enforce_throttles: config.enforce_throttles,
                 require_token: config.require_token,
+                require_issued_tokens: config.require_issued_tokens,
+                token_seconds: config.token_seconds,
                 accept_any_published_image: config.accept_any_published_image,
                 retry_after_seconds: None,
                 readers: Vec::new(),
@@ -80,6 +86,7 @@ impl World {
             due: BTreeSet::new(),
             faults: Faults::default(),
             log: Log::default(),
+            tokens: Tokens::new(config.identity.clone()),
             throttle: Throttle::default(),
             fresh: StdRng::seed_from_u64(config.seed ^ (now.as_nanosecond() as u64)),
         };
@@ -116,8 +123,10 @@ impl World {
     pub(crate) fn apply(&mut self, call: &Call, now: Timestamp) -> Outcome {
         self.settle(now);
         let mut note = Note::of(call);
-        let outcome = self.outcome(call, &mut note, now);
-        if call.is_mutating() {
+        let endpoint = Endpoint::of(call);
+        let outcome = self.outcome(call, endpoint.as_ref(), &mut note, now);
+        // Who asks for a token changes nothing.
+        if call.is_mutating() && endpoint.is_none() {
             let status = match &outcome {
                 Outcome::Answer(reply) | Outcome::Late(reply, _) => Some(reply.status.as_u16()),
                 Outcome::Cut(_) => None,
@@ -127,22 +136,20 @@ impl World {
         outcome
     }
 
-    fn outcome(&mut self, call: &Call, note: &mut Note, now: Timestamp) -> Outcome {
-        if self.settings.require_token && !call.authenticated {
-            let error = ArmError::new(
-                StatusCode::UNAUTHORIZED,
-                "AuthenticationFailed",
-                "Authentication failed. The 'Authorization' header is missing.",
-            );
+    fn outcome(&mut self, call: &Call, endpoint: Option<&Endpoint>, note: &mut Note, now: Timestamp) -> Outcome {
+        if endpoint.is_none()
+            && let Err((code, message)) = self.authenticate(call, now)
+        {
+            let error = ArmError::new(StatusCode::UNAUTHORIZED, code, message);
             let challenge = format!(
-                "Bearer authorization_uri=\"{}/{}\", error=\"invalid_token\", error_description=\"The authentication failed because of \
-                 missing 'Authorization' header.\"",
+                "Bearer authorization_uri=\"{}/{}\", error=\"invalid_token\", error_description=\"{message}\"",
                 call.base,
                 seed::TENANT
             );
             return Outcome::Answer(Reply::from(error).with("www-authenticate", challenge));
         }
         if self.settings.enforce_throttles
+            && endpoint.is_none()
             && let Err(error) = self.throttle.take(call, now)
         {
             return Outcome::Answer(error.into());
@@ -150,7 +157,7 @@ impl World {
         let about = note.cluster.clone().or_else(|| self.cluster_of_operation(call));
         match self.faults.take_request(call, about.as_deref()) {
             None | Some(Action::FailOperation { .. } | Action::HangOperation { .. }) => {
-                Outcome::Answer(self.carry_out(call, note, now))
+                Outcome::Answer(self.carry_out(call, endpoint, note, now))
             }
             Some(Action::Status { status, code, message, retry_after }) => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -166,15 +173,36 @@ impl World {
             Some(Action::Timeout { timeout }) => Outcome::Cut(timeout),
             Some(Action::Cut { cut: Cut::Before }) => Outcome::Cut(0.0),
             Some(Action::Cut { cut: Cut::After }) => {
-                self.carry_out(call, note, now);
+                self.carry_out(call, endpoint, note, now);
                 Outcome::Cut(0.0)
             }
-            Some(Action::Delay { delay }) => Outcome::Late(self.carry_out(call, note, now), delay),
+            Some(Action::Delay { delay }) => Outcome::Late(self.carry_out(call, endpoint, note, now), delay),
             Some(Action::Garbage { .. }) => Outcome::Answer(Reply::new(StatusCode::OK, Body::Garbage)),
         }
     }
 
-    fn carry_out(&mut self, call: &Call, note: &mut Note, now: Timestamp) -> Reply {
+    /// Code and message of the refusal of a request whose token is not good enough.
+    fn authenticate(&self, call: &Call, now: Timestamp) -> Result<(), (&'static str, &'static str)> {
+        let (required, issued) = (self.settings.require_token, self.settings.require_issued_tokens);
+        let known = call.token.as_deref().map(|token| self.tokens.known(token, now));
+        match known {
+            None if required || issued => {
+                Err(("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing."))
+            }
+            Some(Known::Expired) if issued => Err((
+                "ExpiredAuthenticationToken",
+                "The access token expiry UTC time is earlier than current UTC time.",
+            )),
+            Some(Known::Unknown) if issued => Err(("InvalidAuthenticationToken", "The access token is invalid.")),
+            _ => Ok(()),
+        }
+    }
+
+    fn carry_out(&mut self, call: &Call, endpoint: Option<&Endpoint>, note: &mut Note, now: Timestamp) -> Reply {
+        if let Some(endpoint) = endpoint {
+            let fresh = format!("emulated-{}{}", self.fresh_id().simple(), self.fresh_id().simple());
+            return self.tokens.answer(endpoint, call, self.settings.token_seconds, fresh, now);
+        }
         let reply = arm::route(self, call, note, now).unwrap_or_else(Reply::from);
         if let Some(id) = note.operation {
             match self.faults.take_operation(call, note.cluster.as_deref()) {

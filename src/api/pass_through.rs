@@ -72,16 +72,19 @@ pub struct PassThrough {
 
 impl PassThrough {
     /// Passes requests for these types (`Microsoft.ContainerService/managedClusters`) to `origin`, such as
-    /// `https://management.azure.com`.
+    /// `https://management.azure.com`. `ca`: authorities to trust beside the system's.
     ///
     /// # Errors
     /// When there is no HTTP client to be had.
-    pub fn new(origin: &str, types: &[String]) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
+    pub fn new(origin: &str, types: &[String], ca: &[reqwest::Certificate]) -> Result<Self, reqwest::Error> {
+        let mut client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .build()?;
+            .read_timeout(READ_TIMEOUT);
+        if !ca.is_empty() {
+            client = client.tls_certs_merge(ca.iter().cloned());
+        }
+        let client = client.build()?;
         let origin = origin.trim_end_matches('/').to_owned();
         Ok(Self { client, origin, types: types.iter().map(|kind| kind.to_lowercase()).collect() })
     }
@@ -238,7 +241,8 @@ mod tests {
     #[test]
     fn takes_types_with_all_that_is_in_them() {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let pass = PassThrough::new("http://h/", &["Microsoft.ContainerService/managedClusters".to_owned()]).unwrap();
+        let pass =
+            PassThrough::new("http://h/", &["Microsoft.ContainerService/managedClusters".to_owned()], &[]).unwrap();
         for (kind, takes) in [
             ("microsoft.containerservice/MANAGEDCLUSTERS", true),
             ("Microsoft.ContainerService/managedClusters/agentPools", true),

@@ -7,7 +7,7 @@ use std::{
 
 use http::{Method, StatusCode, header};
 use jiff::Timestamp;
-use reqwest::{Client, RequestBuilder, Response, Url, redirect};
+use reqwest::{Certificate, Client, RequestBuilder, Response, Url};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Accepted, ManagedClusters, PoolUpgradeProfile, Progress, Seen, TokenSource, UpstreamError,
     pace::{Budgets, Class},
-    wire,
+    transport, wire,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -39,13 +39,15 @@ pub struct Settings {
     pub timeout: Duration,
     /// Keep to AKS's documented limits by counting, instead of by 429s alone.
     pub paced: bool,
+    /// Authorities to trust beside the system's.
+    pub ca: Vec<Certificate>,
 }
 
 impl Settings {
     /// This endpoint, 30 seconds, paced.
     #[must_use]
     pub fn new(endpoint: impl Into<String>) -> Self {
-        Self { endpoint: endpoint.into(), timeout: Duration::from_secs(30), paced: true }
+        Self { endpoint: endpoint.into(), timeout: Duration::from_secs(30), paced: true, ca: Vec::new() }
     }
 }
 
@@ -79,11 +81,7 @@ impl ArmClient {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| ClientError::Endpoint(settings.endpoint.clone()))?;
-        let http = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(settings.timeout)
-            .user_agent(concat!("fleet-manager/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+        let http = transport::client(&settings.ca).timeout(settings.timeout).build()?;
         Ok(Self { http, endpoint, tokens, budgets: Mutex::default(), paced: settings.paced })
     }
 
@@ -131,6 +129,9 @@ impl ArmClient {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            self.tokens.refused(&token);
         }
         let after = retry_after(&response);
         if status == StatusCode::TOO_MANY_REQUESTS {
@@ -389,8 +390,13 @@ fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Upstream
         |body| body.error.into(),
     );
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::UNAUTHORIZED => {
-            UpstreamError::Transient { after, detail }
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => UpstreamError::Transient { after, detail },
+        StatusCode::UNAUTHORIZED => {
+            let message = format!(
+                "Azure Resource Manager refused the service's token: {} Check FLEET_ARM_CREDENTIAL and its settings.",
+                detail.message
+            );
+            UpstreamError::Transient { after, detail: ErrorDetail::new("CredentialRefused", message).with(detail) }
         }
         _ if status.is_server_error() => UpstreamError::Transient { after, detail },
         StatusCode::NOT_FOUND | StatusCode::GONE => UpstreamError::NotFound(detail),

@@ -7,20 +7,25 @@
 
 mod catalogue;
 mod client;
+mod credential;
 mod error;
 mod observer;
 pub mod pace;
 mod shared;
 mod token;
+mod token_cache;
+mod transport;
 mod wire;
 
 use std::time::Duration;
 
 pub use catalogue::CatalogueCache;
 pub use client::{API_VERSION, ArmClient, ClientError, Settings};
+pub use credential::{Credential, Identity};
 pub use error::{UpstreamError, Verdict};
 pub use observer::{Followed, Observation, Observer};
 pub use token::{StaticToken, TokenSource};
+pub use token_cache::{CachedToken, NewToken, TokenIssuer};
 
 use crate::{
     arm::{ErrorDetail, ResourceId},

@@ -9,6 +9,9 @@ use super::UpstreamError;
 pub trait TokenSource: Send + Sync {
     /// A token that is valid now.
     fn token(&self) -> BoxFuture<'_, Result<SecretString, UpstreamError>>;
+
+    /// ARM refused this token (401), however long it says that it is valid.
+    fn refused(&self, token: &SecretString);
 }
 
 /// One token for ever: for the emulator.
@@ -25,5 +28,9 @@ impl StaticToken {
 impl TokenSource for StaticToken {
     fn token(&self) -> BoxFuture<'_, Result<SecretString, UpstreamError>> {
         Box::pin(std::future::ready(Ok(self.0.clone())))
+    }
+
+    fn refused(&self, _: &SecretString) {
+        // There is no other.
     }
 }

@@ -82,8 +82,9 @@ impl Demo {
         let ca = std::path::absolute(&certificates.ca)?;
 
         // The demo's world is its own: nothing of it may end up in somebody's database or subscription.
-        settings.arm_endpoint = arm.parse().context("the emulator's address makes no URL")?;
-        (settings.arm_credential, settings.arm_token, settings.auth) = (ArmCredential::Emulator, None, Auth::Local);
+        settings.arm.endpoint = arm.parse().context("the emulator's address makes no URL")?;
+        (settings.arm.credential, settings.arm.token, settings.arm.ca) = (ArmCredential::Emulator, None, None);
+        settings.auth = Auth::Local;
         settings.pass_through =
             ["managedClusters", "locations"].map(|kind| format!("{}/{kind}", types::NAMESPACE)).to_vec();
         let postgres = PrivatePostgres::start_with(

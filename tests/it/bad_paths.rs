@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::{
+    eventually,
     raw::{self, RawAnswer},
     world::{SUBSCRIPTION, World},
 };
@@ -168,6 +169,86 @@ async fn a_run_takes_no_strategy_from_elsewhere() {
         assert_eq!(answer.body["error"]["target"], "properties.updateStrategyId", "{id}: {}", answer.body);
         assert!(!answer.body.to_string().contains(MARK), "{id}");
     }
+}
+
+/// Whoever owns one subscription gets nowhere by the spelling of a path: neither to a resource, nor to a role.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_of_another_subscription_stays_outside() {
+    let world = world().await;
+    let mallory = "eeeeeeee-0000-4000-8000-000000000009";
+    let token = world.command().args(["token", "--object-id", mallory]).output().unwrap();
+    let bearer = format!("Bearer {}", String::from_utf8(token.stdout).unwrap().trim());
+    let (first, second) = (format!("/subscriptions/{SUBSCRIPTION}"), format!("/subscriptions/{OTHER}"));
+    let owner = json!({"properties": {
+        "roleDefinitionId": format!("{second}/providers/Microsoft.Authorization/roleDefinitions/8e3af657-a8ff-443c-a75c-2fe8c4bcb635"),
+        "principalId": mallory,
+        "principalType": "User",
+    }});
+    let roles = "/providers/Microsoft.Authorization/roleAssignments/";
+    let role = |scope: &str| format!("{scope}{roles}{}?api-version=2022-04-01", uuid::Uuid::new_v4());
+    assert_eq!(world.put(&role(&second), owner.clone()).await.status, 201);
+    let headers = [("authorization", bearer.as_bytes())];
+    let own = format!("{second}/resourceGroups/rg1?api-version=2024-11-01");
+    eventually("the role is known", || async { raw(&world, "GET", &own, &headers).await.status == 200 }).await;
+
+    let fleet = format!("resourceGroups/rg1/{FLEETS}/f?{VERSION}");
+    let shouted = first.to_uppercase();
+    for target in [
+        format!("{first}/{fleet}"),
+        format!("{shouted}/{}", fleet.to_uppercase()),
+        format!("//{first}//{fleet}"),
+        format!("{first}/{}", fleet.replace("/f?", "/%66?")),
+        format!("{second}/..{first}/{fleet}"),
+        format!("{second}{first}/{fleet}"),
+        format!("{second}%2F..%2F..{first}/{fleet}"),
+        format!("{second}/resourceGroups/rg1/{FLEETS}/x/../../../../../..{first}/{fleet}"),
+        format!("http://{OTHER}{first}/{fleet}"),
+        format!("{first}/{fleet}&subscriptionId={OTHER}"),
+        format!("{first}/{FLEETS}?{VERSION}"),
+        format!("{first}/resources?api-version=2024-11-01"),
+    ] {
+        for method in ["GET", "DELETE"] {
+            let answer = raw(&world, method, &target, &headers).await;
+            // A list of all there is shows what one may see, which is nothing.
+            let nothing = answer.body()["value"].as_array().is_some_and(Vec::is_empty);
+            assert!(
+                nothing || (400..500).contains(&answer.status),
+                "{method} {target}: {} {}",
+                answer.head,
+                answer.text
+            );
+            assert!(!answer.text.contains(MARK), "{method} {target}: {}", answer.text);
+        }
+    }
+    for scope in [
+        String::new(),
+        first.clone(),
+        first.to_uppercase(),
+        format!("/{first}"),
+        format!("{second}/..{first}"),
+        format!("{second}{first}"),
+        format!("{second}%2F..%2F{SUBSCRIPTION}"),
+        format!("{first}/resourceGroups/rg1"),
+        format!("{first}/resourceGroups/%72g1"),
+        format!("{first}/resourceGroups/rg1/{FLEETS}/f"),
+        format!("{first}/resourceGroups/rg1/{FLEETS}/%66"),
+        format!("{second}{roles}x{first}"),
+        format!("{second}/resourceGroups/rg1/{FLEETS}/..{first}"),
+    ] {
+        let address = world.url.trim_start_matches("http://");
+        let (target, body) = (role(&scope), owner.to_string());
+        let request = format!(
+            "PUT {target} HTTP/1.1\r\nhost: {address}\r\nauthorization: {bearer}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = raw::exchange(address, request.as_bytes()).await;
+        // Something in one's own subscription, whatever it is called, may be given away; nothing comes of it here.
+        let inside = scope.starts_with(&format!("{second}{roles}"));
+        assert!(inside || (400..500).contains(&answer.status), "{target}: {} {}", answer.head, answer.text);
+    }
+    let denied = raw(&world, "GET", format!("{first}/{fleet}"), &headers).await;
+    assert_eq!((denied.status, denied.code().as_str()), (403, "AuthorizationFailed"), "{}", denied.text);
+    assert_eq!(world.get(&world.fleet("f")).await.status, 200);
 }
 
 /// The service itself asks AKS for a member's cluster, with its own credential: a cluster's ID is a path, too.

@@ -11,7 +11,8 @@ fn fleet_manager(args: &[&str]) -> (Command, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_fleet-manager"));
     command.args(args).current_dir(dir.path()).stdin(Stdio::null()).env_remove("DATABASE_URL");
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLEET_")) {
+    let ours = |name: &str| ["FLEET_", "AZURE_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| ours(&name.to_string_lossy())) {
         command.env_remove(name);
     }
     (command, dir)
@@ -36,13 +37,23 @@ fn complaint(output: &Output, code: i32) -> String {
 #[test]
 fn help_documents_every_setting_and_shows_no_secret() {
     for command in ["serve", "worker", "migrate", "demo"] {
-        let secrets = [("DATABASE_URL", "postgres://u:hunter2@h/d"), ("FLEET_ARM_TOKEN", "hunter2")];
+        let secrets = [
+            ("DATABASE_URL", "postgres://u:hunter2@h/d"),
+            ("FLEET_ARM_TOKEN", "hunter2"),
+            ("AZURE_CLIENT_SECRET", "hunter2"),
+        ];
         let output = run(&[command, "--help"], &secrets);
         let help = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success());
         assert!(!help.contains("hunter2"));
         for variable in [
+            "AZURE_AUTHORITY_HOST",
+            "AZURE_CLIENT_ID",
+            "AZURE_CLIENT_SECRET",
+            "AZURE_FEDERATED_TOKEN_FILE",
+            "AZURE_TENANT_ID",
             "DATABASE_URL",
+            "FLEET_ARM_CA",
             "FLEET_ARM_CREDENTIAL",
             "FLEET_ARM_ENDPOINT",
             "FLEET_ARM_TOKEN",
@@ -76,8 +87,10 @@ fn a_bad_setting_stops_the_start_with_one_line() {
         ("FLEET_LISTEN", "", "--listen"),
         ("FLEET_ARM_ENDPOINT", "nonsense url", "--arm-endpoint"),
         ("FLEET_ARM_ENDPOINT", "https://management.azure.com", "FLEET_ARM_CREDENTIAL=emulator"),
-        ("FLEET_ARM_CREDENTIAL", "managed-identity", "comes with a later version"),
-        ("FLEET_ARM_CREDENTIAL", "password", "expected 'static' or 'emulator'"),
+        ("FLEET_ARM_CREDENTIAL", "password", "[possible values: emulator, static, azure-cli"),
+        ("FLEET_ARM_CREDENTIAL", "client-secret", "AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET"),
+        ("FLEET_ARM_CREDENTIAL", "workload-identity", "AZURE_FEDERATED_TOKEN_FILE"),
+        ("FLEET_ARM_CA", "ca.pem", "FLEET_ARM_CA"),
         ("FLEET_ARM_CREDENTIAL", "static", "FLEET_ARM_TOKEN"),
         ("FLEET_ARM_TOKEN", "hunter2", "FLEET_ARM_TOKEN"),
         ("FLEET_AUTH", "http://id.example", "with https"),
@@ -101,6 +114,26 @@ fn a_bad_setting_stops_the_start_with_one_line() {
             assert!(line.contains(told), "{command} {name}={value}: {line}");
             assert!(!line.contains("hunter2"), "{line}");
         }
+    }
+}
+
+#[test]
+fn a_credential_that_is_not_complete_stops_the_start_with_one_line() {
+    let full = [
+        ("FLEET_ARM_CREDENTIAL", "client-secret"),
+        ("AZURE_TENANT_ID", "contoso.com"),
+        ("AZURE_CLIENT_ID", "33333333-3333-3333-3333-333333333333"),
+        ("AZURE_CLIENT_SECRET", "hunter2"),
+    ];
+    for (name, value, told) in [
+        ("AZURE_CLIENT_SECRET", "", "needs AZURE_CLIENT_SECRET"),
+        ("AZURE_TENANT_ID", "a/b", "AZURE_TENANT_ID is not a tenant"),
+        ("AZURE_AUTHORITY_HOST", "http://login.example", "AZURE_AUTHORITY_HOST"),
+        ("FLEET_ARM_TOKEN", "hunter2", "FLEET_ARM_CREDENTIAL=static only"),
+        ("FLEET_ARM_ENDPOINT", "http://arm.example", "must be https"),
+    ] {
+        let line = complaint(&run(&["worker"], &[&full[..], &[(name, value)]].concat()), 2);
+        assert!(line.contains(told) && !line.contains("hunter2"), "{name}={value}: {line}");
     }
 }
 

@@ -13,6 +13,7 @@ mod chaos;
 mod cli;
 mod clients;
 mod contract;
+mod credentials;
 mod faults;
 mod faults_database;
 mod faults_members;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use fleet_manager::local::ca;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -137,6 +139,22 @@ async fn a_cluster_that_is_missing_is_missing_in_the_words_of_aks() {
         assert_eq!(passed.body, direct.body, "unchanged on the way");
     }
     assert_eq!(world.get(&world.fleet("none")).await.code(), "ResourceGroupNotFound", "of fleets it says so");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upstream_whose_authority_is_configured_is_trusted() {
+    let env = vec![("FLEET_PASS_THROUGH", "Microsoft.ContainerService/managedClusters".to_owned())];
+    let mut world = World::start_with(Options { env, issued_tokens: Some(3600), ..Options::default() }).await;
+    let path = format!("{GROUP}/managedClusters/aks-1?{AKS}");
+    let refused = world.get(&path).await;
+    assert_eq!((refused.status, refused.code()), (401, "InvalidAuthenticationToken"), "by the caller's token");
+    world.emulator("PATCH", "/emulator/settings", Some(json!({"requireIssuedTokens": false}))).await;
+    assert_eq!(world.get(&path).await.body["name"], "aks-1");
+
+    let other = tempfile::tempdir().unwrap();
+    let other = ca::certificates(other.path(), [127, 0, 0, 1].into(), Timestamp::now()).unwrap();
+    world.restart_with(&[("FLEET_ARM_CA", &other.ca.display().to_string())]).await;
+    assert_eq!(world.get(&path).await.code(), "BadGateway", "another authority");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 
 mod resources;
 mod rules;
+mod tokens;
 mod upgrades;
 mod walk;
 
@@ -63,7 +64,10 @@ impl Bench {
             body: Ok(body),
             base: "http://emulator".into(),
             caller: Some("me".into()),
-            authenticated: true,
+            token: Some("token".into()),
+            form: BTreeMap::new(),
+            metadata: false,
+            identity_header: None,
         }
     }
 

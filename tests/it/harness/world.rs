@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use azure_emulator::{Config, Emulator};
+use azure_emulator::{Config, Emulator, Identity};
+use fleet_manager::local::ca;
+use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions;
@@ -19,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::postgres::{TestDatabase, database};
 
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
+/// The emulator's.
+pub const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const BINARY: &str = env!("CARGO_BIN_EXE_fleet-manager");
 
 /// How a world is made.
@@ -30,11 +34,14 @@ pub struct Options {
     pub tls: Option<std::path::PathBuf>,
     /// The bearer token, where the service's own key is not what counts; then there is no resource group yet.
     pub token: Option<String>,
+    /// The emulator takes only tokens that it issued itself, which are valid for so many seconds. It is served by https
+    /// besides, and the service is a client with a secret.
+    pub issued_tokens: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { clusters: 12, upgrade_seconds: 0.3, env: Vec::new(), tls: None, token: None }
+        Self { clusters: 12, upgrade_seconds: 0.3, env: Vec::new(), tls: None, token: None, issued_tokens: None }
     }
 }
 
@@ -59,6 +66,8 @@ impl Answer {
 pub struct World {
     pub url: String,
     pub emulator_url: String,
+    /// What the service takes for ARM.
+    pub arm_url: String,
     pub token: String,
     database: TestDatabase,
     http: reqwest::Client,
@@ -80,12 +89,15 @@ impl World {
             clusters: options.clusters,
             upgrade_seconds: options.upgrade_seconds,
             accept_any_published_image: true,
+            require_issued_tokens: options.issued_tokens.is_some(),
+            token_seconds: options.issued_tokens.unwrap_or(3600),
             ..Config::default()
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let emulator_url = format!("http://{}", listener.local_addr().unwrap());
         let stop = CancellationToken::new();
-        tokio::spawn(Emulator::new(config).serve(listener, stop.clone()));
+        let emulator = Emulator::new(config);
+        tokio::spawn(emulator.clone().serve(listener, stop.clone()));
         let database = database().await;
         let home = TempDir::new().unwrap();
         // Free a moment ago: nothing else of this machine takes ports at random in that moment.
@@ -96,6 +108,23 @@ impl World {
             ("FLEET_ARM_ENDPOINT", emulator_url.clone()),
             ("FLEET_DATA_DIR", home.path().join("data").display().to_string()),
         ];
+        let mut arm_url = emulator_url.clone();
+        if options.issued_tokens.is_some() {
+            let files = ca::certificates(&home.path().join("azure"), [127, 0, 0, 1].into(), Timestamp::now()).unwrap();
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            arm_url = format!("https://{}", listener.local_addr().unwrap());
+            env.extend([
+                ("FLEET_ARM_ENDPOINT", arm_url.clone()),
+                ("FLEET_ARM_CA", files.ca.display().to_string()),
+                ("FLEET_ARM_CREDENTIAL", "client-secret".to_owned()),
+                ("AZURE_AUTHORITY_HOST", arm_url.clone()),
+                ("AZURE_TENANT_ID", TENANT.to_owned()),
+                ("AZURE_CLIENT_ID", Identity::default().client_id),
+                ("AZURE_CLIENT_SECRET", Identity::default().client_secret),
+            ]);
+            let stop = stop.clone();
+            tokio::spawn(async move { emulator.serve_tls(listener, &files.certificate, &files.key, stop).await });
+        }
         env.extend(options.env);
         let mut http = reqwest::Client::builder().timeout(Duration::from_secs(30));
         if let Some(ca) = &options.tls {
@@ -106,6 +135,7 @@ impl World {
         let mut world = Self {
             url: format!("{scheme}://{listen}"),
             emulator_url,
+            arm_url,
             token: String::new(),
             database,
             http,
@@ -131,7 +161,8 @@ impl World {
 
     pub fn command(&self) -> Command {
         let mut command = Command::new(BINARY);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("FLEET_")) {
+        let ours = |name: &str| ["FLEET_", "AZURE_", "IDENTITY_", "MSI_"].iter().any(|prefix| name.starts_with(prefix));
+        for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
             command.env_remove(name);
         }
         command.envs(self.env.iter().map(|(name, value)| (*name, value.as_str())));
@@ -153,6 +184,20 @@ impl World {
     pub async fn restart(&mut self) {
         self.spawn(&self.listen.clone());
         self.ready().await;
+    }
+
+    /// What the service has been told by a variable.
+    pub fn variable(&self, name: &str) -> String {
+        let last = self.env.iter().rev().find(|(known, _)| *known == name);
+        last.map(|(_, value)| value.clone()).unwrap_or_default()
+    }
+
+    /// Starts the service again with other variables.
+    pub async fn restart_with(&mut self, env: &[(&'static str, &str)]) {
+        self.kill();
+        // The last of a name counts.
+        self.env.extend(env.iter().map(|(name, value)| (*name, (*value).to_owned())));
+        self.restart().await;
     }
 
     /// Starts another replica against the same database; its address.
@@ -196,8 +241,13 @@ impl World {
         }
     }
 
+    /// All that the service has logged.
+    pub fn log_text(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
     pub fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(self.log()).unwrap_or_default();
+        let text = self.log_text();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }

@@ -28,6 +28,7 @@ mod state;
 mod strategies;
 mod subscriptions;
 mod tracked;
+mod unique;
 
 pub use access::AccessCache;
 pub use pass_through::PassThrough;

@@ -33,4 +33,4 @@ mod unique;
 pub use access::AccessCache;
 pub use pass_through::PassThrough;
 pub use router::{Service, router};
-pub use state::App;
+pub use state::{App, AppState};

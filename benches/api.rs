@@ -83,7 +83,8 @@ async fn run() -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let service = listener.local_addr()?;
     tokio::spawn(
-        axum::serve(listener, ServiceExt::<Request>::into_make_service(api::router(app.into(), Router::new()))).into_future(),
+        axum::serve(listener, ServiceExt::<Request>::into_make_service(api::router(app.into(), Router::new())))
+            .into_future(),
     );
 
     let request = |method: &str, path: &str, body: &str| {

@@ -114,7 +114,8 @@ async fn serve_on(
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
-    let serving = http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), stop.clone());
+    let serving =
+        http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), stop.clone());
     tokio::select! {
         served = serving => served?,
         () = fresh => {}

@@ -208,6 +208,15 @@ fn type_of(matched: &str, method: &Method) -> String {
 
 /// The resource ID that a path names; of a list or an action, that of what holds it.
 pub(crate) fn target(path: &str) -> Result<ResourceId, ArmError> {
+    let segments = segments(path)?;
+    name_in(path, &segments)
+}
+
+/// The segments of a path, decoded, none of which can reach elsewhere.
+///
+/// # Errors
+/// 400 `InvalidResourceName`.
+pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
     let mut segments = Vec::new();
     for raw in path.split('/').filter(|segment| !segment.is_empty()) {
         let segment = percent_decode(raw).filter(|text| {
@@ -225,6 +234,10 @@ pub(crate) fn target(path: &str) -> Result<ResourceId, ArmError> {
         };
         segments.push(segment);
     }
+    Ok(segments)
+}
+
+fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
     let mut id: Option<ResourceId> = None;
     let mut rest = segments.iter().map(String::as_str);
     let mut subscription = "";

@@ -27,6 +27,7 @@ mod runs;
 mod state;
 mod strategies;
 mod subscriptions;
+mod tags;
 mod tracked;
 mod unique;
 

@@ -15,6 +15,7 @@ use super::{
     error::{ApiError, ApiResult},
     principal::Principal,
     request::{ArmRequest, base_of, query_of, subscription_not_found, target},
+    tags,
 };
 use crate::{
     arm::{ApiVersion, ArmError},
@@ -114,6 +115,10 @@ pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResu
     if let Some((scope, rest)) = path.rsplit_once(&format!("/providers/{}/", authorization::NAMESPACE)) {
         let (scope, rest) = (scope.to_owned(), rest.to_owned());
         return authorization::serve(&app, principal, parts, body, &scope, &rest).await;
+    }
+    if let Some(scope) = path.strip_suffix(tags::PATH).and_then(|scope| scope.strip_suffix("/providers/")) {
+        let scope = scope.to_owned();
+        return tags::serve(&app, principal, parts, body, &scope).await;
     }
     let named = types_of(path);
     let Some(kind) = named.last() else {

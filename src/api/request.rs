@@ -238,12 +238,12 @@ pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
 }
 
 fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
-    let mut id: Option<ResourceId> = None;
+    let (mut group, mut resource) = (None, Vec::new());
     let mut rest = segments.iter().map(String::as_str);
     let mut subscription = "";
     while let Some(word) = rest.next() {
         match (word, rest.next()) {
-            ("subscriptions", Some(given)) if id.is_none() => {
+            ("subscriptions", Some(given)) if subscription.is_empty() => {
                 if uuid::Uuid::try_parse(given).is_err() || given.len() != 36 {
                     return Err(ArmError::bad_request(
                         "InvalidSubscriptionId",
@@ -253,37 +253,32 @@ fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
                     ));
                 }
                 subscription = given;
-                id = Some(ResourceId::subscription_scope(given));
             }
-            ("resourceGroups", Some(group)) if !subscription.is_empty() => {
-                if !name::is_resource_group(group) {
+            ("resourceGroups", Some(given)) if !subscription.is_empty() => {
+                if !name::is_resource_group(given) {
                     return Err(ArmError::bad_request(
                         "InvalidResourceGroup",
                         format!(
-                            "'{group}' is not a resource group's name: 1 to 90 letters, digits, '.', '_', '-', '(' and ')', not ending with '.'."
+                            "'{given}' is not a resource group's name: 1 to 90 letters, digits, '.', '_', '-', '(' and ')', not ending with '.'."
                         ),
                     ));
                 }
-                id = Some(ResourceId::resource_group_scope(subscription, group));
+                group = Some(given);
             }
             ("providers", Some(_)) => {}
-            ("locations", Some(_)) => return id.ok_or_else(|| no_resource(path)),
-            (kind, Some(name)) => {
-                id = id.map(|id| match id.namespace() {
-                    Some(_) => id.child(kind, name),
-                    None => ResourceId::in_group(
-                        subscription,
-                        id.resource_group().unwrap_or_default(),
-                        types::NAMESPACE,
-                        kind,
-                        name,
-                    ),
-                });
-            }
-            (_, None) => {}
+            ("locations", Some(_)) => break,
+            (kind, Some(name)) if !subscription.is_empty() => resource.push((kind, name)),
+            (_, _) => {}
         }
     }
-    id.ok_or_else(|| no_resource(path))
+    match (subscription, group, resource.as_slice()) {
+        ("", ..) => Err(no_resource(path)),
+        (_, None, []) => Ok(ResourceId::subscription_scope(subscription)),
+        (_, Some(group), []) => Ok(ResourceId::resource_group_scope(subscription, group)),
+        (_, group, resource) => {
+            Ok(ResourceId::nested(subscription, group.unwrap_or_default(), types::NAMESPACE, resource))
+        }
+    }
 }
 
 /// The 404 of a subscription that is not served.

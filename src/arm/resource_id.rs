@@ -59,6 +59,13 @@ impl ResourceId {
         )
     }
 
+    /// The ID of a resource of any depth in a resource group; `segments` are (type, name), outermost first.
+    #[must_use]
+    pub fn nested(subscription: &str, group: &str, namespace: &str, segments: &[(&str, &str)]) -> Self {
+        let segments = segments.iter().map(|(kind, name)| ((*kind).to_owned(), (*name).to_owned())).collect();
+        Self::assemble(subscription.to_owned(), Some(group.to_owned()), Some(namespace.to_owned()), segments)
+    }
+
     /// The ID of a child: `{self}/{kind}/{name}`.
     #[must_use]
     pub fn child(&self, kind: &str, name: &str) -> Self {

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{PoolUpgradeProfile, Progress};
 use crate::{
     arm::ErrorDetail,
-    model::managed_cluster::{LenientError, ManagedCluster, NodeImage, OfferedVersion},
+    model::managed_cluster::{LenientError, NodeImage, OfferedVersion},
 };
 
 #[derive(Deserialize)]
@@ -17,10 +17,10 @@ pub(super) struct ErrorBody {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct ClusterPage {
-    #[serde(default)]
-    pub(super) value: Vec<ManagedCluster>,
+#[serde(rename_all = "camelCase", bound = "T: Deserialize<'de>")]
+pub(super) struct Page<T> {
+    #[serde(default = "Vec::new")]
+    pub(super) value: Vec<T>,
     pub(super) next_link: Option<String>,
 }
 

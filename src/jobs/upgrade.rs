@@ -388,7 +388,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     /// its message. What has not begun is given up in the end; what may be in flight never is.
     async fn unreachable(&self, task: &Task<'_>, error: &UpstreamError) -> Result<Outcome, JobError> {
         let (after, detail) = match error.verdict() {
-            Verdict::Retry { after, detail } => (after, detail),
+            Verdict::Retry { after, detail } => (after.map(|after| after.max(SOONEST_ROW)), detail),
             Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
             Verdict::LookAgain => (Some(Duration::ZERO), ErrorDetail::new("ClusterChanged", error.to_string())),
         };

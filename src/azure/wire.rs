@@ -17,9 +17,9 @@ pub(super) struct ErrorBody {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase", bound = "T: Deserialize<'de>")]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Page<T> {
-    #[serde(default = "Vec::new")]
+    /// Never absent: an answer that is no list must not read as an empty one.
     pub(super) value: Vec<T>,
     pub(super) next_link: Option<String>,
 }

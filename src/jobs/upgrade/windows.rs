@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Least time until AKS is asked again that had no answer to spare; as much again at most, so that not all come at once.
-const THROTTLED: Duration = Duration::from_secs(2);
+const THROTTLED: Duration = Duration::from_secs(1);
 
 /// What is known of a member's maintenance window.
 pub(super) enum May {

@@ -6,10 +6,11 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use fleet_manager::{
     model::{
+        maintenance::MaintenanceConfiguration,
         strategy::UpdateRunStrategy,
-        update_run::{UpdateState, UpdateStatus},
+        update_run::{ManagedClusterUpgradeType, UpdateState, UpdateStatus},
     },
-    rollout::{self, Event, FleetMember, Group, Member, Outcome, Run, Stage, Tally},
+    rollout::{self, Event, FleetMember, Group, Member, Outcome, Run, Stage, Tally, upgrade::turn},
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -100,7 +101,39 @@ fn plan(criterion: &mut Criterion) {
         });
     });
     group.bench_function("plan", |bencher| bencher.iter(|| rollout::plan(black_box(strategy.as_ref()), &members)));
+    // In the holidays, when all are closed for some days.
+    let (windows, now) = (windows(), Timestamp::constant(1_703_376_000, 0));
+    group.bench_function("plan, ordered by maintenance windows", |bencher| {
+        bencher.iter(|| {
+            let mut plan = rollout::plan(black_box(strategy.as_ref()), &members);
+            plan.order(|member| {
+                let of = windows
+                    .get(member.name.bytes().map(usize::from).sum::<usize>() % windows.len())
+                    .map_or(&[][..], std::slice::from_ref);
+                turn(black_box(of), ManagedClusterUpgradeType::Full, now)
+            });
+            plan
+        });
+    });
     group.finish();
+}
+
+/// One of each kind, closed, and with days that are not allowed.
+fn windows() -> Vec<MaintenanceConfiguration> {
+    let schedules = [
+        json!({"daily": {"intervalDays": 3}}),
+        json!({"weekly": {"intervalWeeks": 2, "dayOfWeek": "Sunday"}}),
+        json!({"absoluteMonthly": {"intervalMonths": 3, "dayOfMonth": 31}}),
+        json!({"relativeMonthly": {"intervalMonths": 1, "weekIndex": "Last", "dayOfWeek": "Friday"}}),
+    ];
+    let configuration = |schedule| {
+        json!({"name": "aksManagedAutoUpgradeSchedule", "properties": {"maintenanceWindow": {
+            "schedule": schedule, "startDate": "2023-01-01", "startTime": "02:00", "durationHours": 4, "utcOffset": "-07:00",
+            "notAllowedDates": [{"start": "2023-01-01", "end": "2023-01-15"}, {"start": "2023-12-23", "end": "2024-01-05"}]}}})
+    };
+    let read: Vec<MaintenanceConfiguration> = schedules.map(configuration).map(Into::into).into();
+    assert!(read.iter().all(|configuration| configuration.window.is_ok()));
+    read
 }
 
 criterion_group!(benches, advance, plan);

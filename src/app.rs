@@ -24,7 +24,7 @@ use self::http::Tls;
 use crate::{
     api,
     arm::page::TokenSealer,
-    azure::{CatalogueCache, Observer},
+    azure::{CatalogueCache, MaintenanceCache, Observer},
     config::{ArmCredential, Auth, Settings},
     identity::{Issuer, Verifier},
     jobs,
@@ -194,6 +194,7 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
         observer: Arc::new(Observer::new(Arc::clone(&client))),
         // Half as old as the time between two looks: a look never sees what the last one saw.
         catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), settings.offer_recheck() / 2, emulated)),
+        maintenance: Arc::new(MaintenanceCache::new(Arc::clone(&client), settings.window_recheck())),
         clusters: client,
     };
     let mut engine = work::Settings::new(owner());
@@ -203,7 +204,11 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     // A job that gives up would leave its resource waiting for ever: handlers decide when enough is enough.
     engine.max_failures = u32::MAX;
     engine.drain = settings.shutdown_grace();
-    let policy = jobs::upgrade::Policy { stopped: settings.stopped_clusters, offer_recheck: settings.offer_recheck() };
+    let policy = jobs::upgrade::Policy {
+        stopped: settings.stopped_clusters,
+        offer_recheck: settings.offer_recheck(),
+        window_recheck: settings.window_recheck(),
+    };
     Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, policy))?)
 }
 

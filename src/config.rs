@@ -107,6 +107,11 @@ pub struct Settings {
     #[arg(long, env = "FLEET_OFFER_RECHECK_SECONDS", default_value_t = 60, value_parser = between(1, 86_400))]
     pub offer_recheck_seconds: u32,
 
+    /// Most seconds between two looks whether the closed maintenance window that a member waits for was changed. It is not late
+    /// when the window opens as planned
+    #[arg(long, env = "FLEET_WINDOW_RECHECK_SECONDS", default_value_t = 60, value_parser = between(1, 86_400))]
+    pub window_recheck_seconds: u32,
+
     /// Seconds that requests and jobs in progress have to end when the process is told to
     #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
     pub shutdown_seconds: u32,
@@ -226,6 +231,12 @@ impl Settings {
     #[must_use]
     pub fn offer_recheck(&self) -> Duration {
         Duration::from_secs(self.offer_recheck_seconds.into())
+    }
+
+    /// Most time between two looks at a closed maintenance window.
+    #[must_use]
+    pub fn window_recheck(&self) -> Duration {
+        Duration::from_secs(self.window_recheck_seconds.into())
     }
 
     /// How long requests and jobs in progress have to end when the process is told to.

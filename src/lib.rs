@@ -14,6 +14,7 @@
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
 //! - [`model`]: the resource types: typed bodies, defaults, validation, API versions (pure).
+//! - [`calendar`]: occurrences of maintenance windows: next opening after a time (pure).
 //! - [`arm`]: the ARM protocol, knowing nothing of fleets (pure).
 //! - [`config`], [`telemetry`]: every setting; logs.
 
@@ -21,6 +22,7 @@ pub mod api;
 pub mod app;
 pub mod arm;
 pub mod azure;
+pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod identity;

@@ -4,7 +4,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -27,6 +27,7 @@ pub(crate) fn router() -> Router<Emulator> {
         .route("/images", post(publish_image).delete(withdraw_image))
         .route("/clusters", post(add_cluster))
         .route("/clusters/{name}", patch(change_cluster).delete(remove_cluster))
+        .route("/clusters/{name}/maintenance/{configuration}", put(set_maintenance).delete(remove_maintenance))
         .route("/operations/release", post(release))
         .route("/settings", get(settings).patch(change_settings))
         .route("/tokens", get(tokens).delete(revoke_tokens))
@@ -331,6 +332,41 @@ async fn remove_cluster(
         }
         world.clusters.remove(&key);
         done()
+    })
+}
+
+/// Sets the `properties` of a maintenance configuration, whatever they are and whatever its name: as AKS would not.
+async fn set_maintenance(
+    State(emulator): State<Emulator>,
+    Path((name, configuration)): Path<(String, String)>,
+    Query(which): Query<Which>,
+    given: Given<Value>,
+) -> Answer {
+    let Json(properties) = given?;
+    emulator.settled(|world, _| {
+        let key = find(world, &name, &which)?;
+        if let Some(cluster) = world.clusters.get_mut(&key) {
+            cluster.maintenance.insert(configuration.to_lowercase(), (configuration, properties));
+        }
+        done()
+    })
+}
+
+async fn remove_maintenance(
+    State(emulator): State<Emulator>,
+    Path((name, configuration)): Path<(String, String)>,
+    Query(which): Query<Which>,
+) -> Answer {
+    emulator.settled(|world, _| {
+        let key = find(world, &name, &which)?;
+        let removed =
+            world.clusters.get_mut(&key).and_then(|cluster| cluster.maintenance.remove(&configuration.to_lowercase()));
+        match removed {
+            Some(_) => done(),
+            None => {
+                Err(ArmError::not_found(format!("'{name}' has no maintenance configuration '{configuration}'.")).into())
+            }
+        }
     })
 }
 

@@ -51,6 +51,8 @@ pub(crate) struct World {
     pub(crate) faults: Faults,
     pub(crate) log: Log,
     pub(crate) tokens: Tokens,
+    /// How often clusters' maintenance configurations were read.
+    pub(crate) maintenance_reads: u64,
     throttle: Throttle,
     /// Requests that were answered 429 for being too many.
     throttled: u64,
@@ -89,6 +91,7 @@ impl World {
             faults: Faults::default(),
             log: Log::default(),
             tokens: Tokens::new(config.identity.clone()),
+            maintenance_reads: 0,
             throttle: Throttle::default(),
             throttled: 0,
             fresh: StdRng::seed_from_u64(config.seed ^ (now.as_nanosecond() as u64)),
@@ -237,6 +240,7 @@ impl World {
             "clusters": self.clusters.len(), "clusterStates": states, "operations": self.operations.len(),
             "operationsRunning": running.clone().count(), "operationsHanging": running.filter(|operation| operation.is_hanging()).count(),
             "faults": self.faults.all().len(), "logEntries": self.log.len(), "throttled": self.throttled,
+            "maintenanceReads": self.maintenance_reads,
         })
     }
 }

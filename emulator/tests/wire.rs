@@ -309,6 +309,21 @@ async fn the_control_api_changes_the_world() {
     served.control(Method::DELETE, "versions", json!({"region": "swedencentral", "version": "1.34.1"})).await;
     assert!(!served.get(&versions).await.to_string().contains("1.34.1"));
 
+    // What AKS would not take.
+    let windows = format!("{RG1}/aks-3/maintenanceConfigurations?{VERSION}");
+    let garbage = json!({"maintenanceWindow": {"schedule": {"hourly": 7}}});
+    served.control(Method::PUT, "clusters/aks-3/maintenance/aksManagedAutoUpgradeSchedule", garbage.clone()).await;
+    let list = served.get(&windows).await;
+    assert_eq!(
+        (&list["value"][0]["name"], &list["value"][0]["properties"]),
+        (&json!("aksManagedAutoUpgradeSchedule"), &garbage)
+    );
+    let path = "/emulator/clusters/aks-3/maintenance/AKSManagedAutoUpgradeSchedule";
+    assert_eq!(served.json(Method::DELETE, path, None).await.0, StatusCode::OK);
+    assert_eq!(served.json(Method::DELETE, path, None).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(served.get(&windows).await, json!({"value": []}));
+    assert_eq!(served.get("/emulator/state").await["maintenanceReads"], 2);
+
     let (status, body) = served.json(Method::GET, "/emulator/unheard-of", None).await;
     assert_eq!((status, &body["error"]["code"]), (StatusCode::NOT_FOUND, &json!("NotFound")));
     assert_eq!(served.json(Method::DELETE, "/emulator/clusters/odd", None).await.0, StatusCode::OK);

@@ -19,7 +19,10 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
-    model::managed_cluster::{ManagedCluster, OfferedVersion, UpgradeAction},
+    model::{
+        maintenance::MaintenanceConfiguration,
+        managed_cluster::{ManagedCluster, OfferedVersion, UpgradeAction},
+    },
 };
 
 /// API version of `Microsoft.ContainerService/managedClusters` that is spoken.
@@ -152,6 +155,29 @@ impl ArmClient {
         parse(&read(response, limit).await?)
     }
 
+    /// All pages of a list.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        mut url: Url,
+        budget: (Class, &str),
+        limit: usize,
+    ) -> Result<Vec<T>, UpstreamError> {
+        let mut all = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let page: wire::Page<T> = self.get_json(url, budget, limit).await?;
+            all.extend(page.value);
+            match page.next_link.filter(|link| !link.is_empty()) {
+                None => return Ok(all),
+                Some(link) => {
+                    url = self
+                        .own(&link)
+                        .ok_or_else(|| UpstreamError::Garbage("a nextLink leads to another host".to_owned()))?;
+                }
+            }
+        }
+        Err(UpstreamError::Garbage("a list does not end".to_owned()))
+    }
+
     async fn put(
         &self,
         url: Url,
@@ -270,21 +296,8 @@ impl ManagedClusters for ArmClient {
 
     async fn list(&self, subscription: &str) -> Result<Vec<ManagedCluster>, UpstreamError> {
         let scope = ResourceId::subscription_scope(subscription);
-        let mut url = self.url(&scope, &["providers", "Microsoft.ContainerService", "managedClusters"]);
-        let mut clusters = Vec::new();
-        for _ in 0..MOST_PAGES {
-            let page: wire::ClusterPage = self.get_json(url, (Class::List, subscription), LIST_LIMIT).await?;
-            clusters.extend(page.value);
-            match page.next_link.filter(|link| !link.is_empty()) {
-                None => return Ok(clusters),
-                Some(link) => {
-                    url = self
-                        .own(&link)
-                        .ok_or_else(|| UpstreamError::Garbage("a nextLink leads to another host".to_owned()))?;
-                }
-            }
-        }
-        Err(UpstreamError::Garbage("a list of clusters does not end".to_owned()))
+        let url = self.url(&scope, &["providers", "Microsoft.ContainerService", "managedClusters"]);
+        self.pages(url, (Class::List, subscription), LIST_LIMIT).await
     }
 
     async fn pool_upgrade_profile(
@@ -308,6 +321,14 @@ impl ManagedClusters for ArmClient {
         let versions: wire::KubernetesVersions =
             self.get_json(self.url(&scope, &path), (Class::Other, subscription), CONTENT_LIMIT).await?;
         Ok(versions.into())
+    }
+
+    async fn maintenance_configurations(
+        &self,
+        cluster: &ResourceId,
+    ) -> Result<Vec<MaintenanceConfiguration>, UpstreamError> {
+        let budget = (Class::Maintenance, cluster.subscription());
+        self.pages(self.url(cluster, &["maintenanceConfigurations"]), budget, CONTENT_LIMIT).await
     }
 
     fn left(&self, class: Class, key: &str) -> f64 {

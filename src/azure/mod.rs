@@ -3,7 +3,7 @@
 //! [`ManagedClusters`] is what a fleet manager needs of AKS. [`ArmClient`] speaks it to Azure or to the emulator; the base
 //! URL is configuration. Nothing here sleeps or retries: an [`UpstreamError`] says what its caller should do, and a
 //! `Retry-After` is data. [`Observer`] follows many operations within AKS's limits, [`CatalogueCache`] knows what each
-//! region offers.
+//! region offers, [`MaintenanceCache`] when each cluster may be upgraded.
 
 mod catalogue;
 mod client;
@@ -15,6 +15,7 @@ mod shared;
 mod token;
 mod token_cache;
 mod transport;
+mod windows;
 mod wire;
 
 use std::time::Duration;
@@ -26,10 +27,14 @@ pub use error::{UpstreamError, Verdict};
 pub use observer::{Followed, Observation, Observer};
 pub use token::{StaticToken, TokenSource};
 pub use token_cache::{CachedToken, NewToken, TokenIssuer};
+pub use windows::{MaintenanceCache, Wish};
 
 use crate::{
     arm::{ErrorDetail, ResourceId},
-    model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
+    model::{
+        maintenance::MaintenanceConfiguration,
+        managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
+    },
 };
 
 /// A cluster as read: the view to reason with, and the JSON to change and put back.
@@ -118,6 +123,12 @@ pub trait ManagedClusters: Send + Sync + 'static {
         subscription: &str,
         location: &str,
     ) -> impl Future<Output = Result<Vec<OfferedVersion>, UpstreamError>> + Send;
+
+    /// All maintenance configurations of a cluster, also those that cannot be understood.
+    fn maintenance_configurations(
+        &self,
+        cluster: &ResourceId,
+    ) -> impl Future<Output = Result<Vec<MaintenanceConfiguration>, UpstreamError>> + Send;
 
     /// What is left of AKS's limit for this kind of call, as a part of its burst: 0–1. `key` is a subscription, or a
     /// lower-cased resource ID, as [`pace::Class`] says.

@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use crate::{
         azure::{Accepted, PoolUpgradeProfile, Seen},
-        model::managed_cluster::OfferedVersion,
+        model::{maintenance::MaintenanceConfiguration, managed_cluster::OfferedVersion},
     };
 
     /// Answers from a script; the part of the status budget that is left is given.
@@ -286,6 +286,12 @@ mod tests {
             unasked()
         }
         async fn kubernetes_versions(&self, _: &str, _: &str) -> Result<Vec<OfferedVersion>, UpstreamError> {
+            unasked()
+        }
+        async fn maintenance_configurations(
+            &self,
+            _: &ResourceId,
+        ) -> Result<Vec<MaintenanceConfiguration>, UpstreamError> {
             unasked()
         }
         fn left(&self, class: Class, _: &str) -> f64 {

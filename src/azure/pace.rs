@@ -29,15 +29,24 @@ pub enum Class {
     OperationStatus,
     /// All else, per subscription.
     Other,
+    /// Maintenance configurations of a cluster, which AKS counts with all else. They are asked for once a member of a run,
+    /// just before it begins, so that a count which may be wrong holds nobody back: they go beyond it until AKS has said
+    /// that it is right.
+    Maintenance,
 }
 
 impl Class {
+    /// What counts what it counts.
+    fn counted_as(self) -> Self {
+        if self == Self::Maintenance { Self::Other } else { self }
+    }
+
     /// Burst, and how many come back in a second.
     #[must_use]
     pub fn limit(self) -> (f64, f64) {
         match self {
             Self::PutCluster | Self::PutPool => (20.0, 1.0 / 60.0),
-            Self::GetCluster | Self::Other => (60.0, 1.0),
+            Self::GetCluster | Self::Other | Self::Maintenance => (60.0, 1.0),
             Self::List => (500.0, 1.0),
             Self::OperationStatus => (200.0, 2.0),
         }
@@ -57,18 +66,28 @@ struct Bucket {
     at: Instant,
     /// AKS said not to come before.
     closed_until: Option<Instant>,
+    /// AKS has said so lately, and so the count is right.
+    strict_until: Option<Instant>,
 }
+
+/// For how long a count is known to be right.
+const STRICT: Duration = Duration::from_secs(300);
 
 impl Bucket {
     fn full(class: Class, now: Instant) -> Self {
-        Self { tokens: class.limit().0, at: now, closed_until: None }
+        Self { tokens: class.limit().0, at: now, closed_until: None, strict_until: None }
     }
 
     fn refilled(self, class: Class, now: Instant) -> Self {
         let (burst, per_second) = class.limit();
         let gained = now.saturating_duration_since(self.at).as_secs_f64() * per_second;
-        let closed_until = self.closed_until.filter(|until| *until > now);
-        Self { tokens: (self.tokens + gained).min(burst), at: now, closed_until }
+        let ahead = |until: &Instant| *until > now;
+        Self {
+            tokens: (self.tokens + gained).min(burst),
+            at: now,
+            closed_until: self.closed_until.filter(ahead),
+            strict_until: self.strict_until.filter(ahead),
+        }
     }
 }
 
@@ -83,10 +102,11 @@ impl Budgets {
         if let Some(until) = bucket.closed_until {
             return Err(until - now);
         }
-        if bucket.tokens < 1.0 {
+        let beyond = class == Class::Maintenance && bucket.strict_until.is_none();
+        if bucket.tokens < 1.0 && !beyond {
             return Err(Duration::from_secs_f64((1.0 - bucket.tokens) / class.limit().1));
         }
-        bucket.tokens -= 1.0;
+        bucket.tokens = (bucket.tokens - 1.0).max(0.0);
         Ok(())
     }
 
@@ -96,19 +116,21 @@ impl Budgets {
         let bucket = self.bucket(class, key, now);
         bucket.tokens = 1.0;
         bucket.closed_until = Some(now + retry_after);
+        bucket.strict_until = Some(now + retry_after + STRICT);
     }
 
     /// What is left, as a part of the burst: 0–1.
     #[must_use]
     pub fn left(&self, class: Class, key: &str, now: Instant) -> f64 {
-        self.buckets.get(&(class, key.to_owned())).map_or(1.0, |bucket| {
+        self.buckets.get(&(class.counted_as(), key.to_owned())).map_or(1.0, |bucket| {
             let bucket = bucket.refilled(class, now);
             if bucket.closed_until.is_some() { 0.0 } else { bucket.tokens / class.limit().0 }
         })
     }
 
     fn bucket(&mut self, class: Class, key: &str, now: Instant) -> &mut Bucket {
-        let bucket = self.buckets.entry((class, key.to_owned())).or_insert_with(|| Bucket::full(class, now));
+        let key = (class.counted_as(), key.to_owned());
+        let bucket = self.buckets.entry(key).or_insert_with(|| Bucket::full(class, now));
         *bucket = bucket.refilled(class, now);
         bucket
     }
@@ -119,7 +141,7 @@ impl Budgets {
             self.swept = Some(now);
             self.buckets.retain(|(class, _), bucket| {
                 let bucket = bucket.refilled(*class, now);
-                bucket.tokens < class.limit().0 || bucket.closed_until.is_some()
+                bucket.tokens < class.limit().0 || bucket.strict_until.is_some()
             });
         }
     }
@@ -208,6 +230,24 @@ mod tests {
         budgets.exhausted(Class::PutCluster, "a", Duration::from_secs(1), now);
         assert_eq!(budgets.take(Class::PutCluster, "a", now + Duration::from_secs(1)), Ok(()), "not a minute later");
         assert!(budgets.take(Class::PutCluster, "a", now + Duration::from_secs(1)).is_err());
+    }
+
+    #[test]
+    fn maintenance_configurations_count_with_all_else_but_wait_only_after_a_429() {
+        let (mut budgets, now) = (Budgets::default(), Instant::now());
+        for _ in 0..200 {
+            assert_eq!(budgets.take(Class::Maintenance, "a", now), Ok(()));
+        }
+        assert!(budgets.take(Class::Other, "a", now).is_err() && budgets.left(Class::Maintenance, "a", now) == 0.0);
+        budgets.exhausted(Class::Maintenance, "a", Duration::from_secs(7), now);
+        let mut granted = 0;
+        for second in 0..60 {
+            let then = now + Duration::from_secs(second);
+            granted += (0..5).filter(|_| budgets.take(Class::Maintenance, "a", then).is_ok()).count();
+        }
+        assert_eq!(granted, 60 - 7 + 7, "one a second from then on, and those that came back meanwhile");
+        let later = now + Duration::from_secs(7) + STRICT;
+        assert!((0..200).all(|_| budgets.take(Class::Maintenance, "a", later).is_ok()));
     }
 
     fn watch(ends: Duration, shortest: Option<Duration>) -> (u32, Duration) {

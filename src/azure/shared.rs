@@ -1,6 +1,7 @@
 //! Answers that many callers share: one call at a time for each key, and none while the last answer is fresh enough.
 
 use std::{
+    borrow::Borrow,
     collections::HashMap,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError},
@@ -51,6 +52,17 @@ impl<K: Eq + Hash, V: Clone> Shared<K, V> {
         *slot = Some((asked, answer.clone()));
         answer
     }
+
+    /// The last good answer, if it is at most `max_age` old; nobody is asked, nor waited for.
+    pub(super) fn known<Q: Eq + Hash + ?Sized>(&self, key: &Q, max_age: Duration) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.clone();
+        let slot = slot.try_lock().ok()?;
+        let (_, answer) = slot.as_ref().filter(|(asked, _)| asked.elapsed() <= max_age)?;
+        answer.as_ref().ok().cloned()
+    }
 }
 
 #[cfg(test)]
@@ -70,6 +82,8 @@ mod tests {
         assert!(all.iter().all(|answer| *answer == Ok(0)));
         assert_eq!(shared.get(2, Duration::from_secs(60), ask).await, Ok(1), "another key, another call");
         assert_eq!(shared.get(1, Duration::ZERO, ask).await, Ok(2), "stale");
+        assert_eq!(shared.known(&1, Duration::from_secs(60)), Some(2));
+        assert_eq!((shared.known(&1, Duration::ZERO), shared.known(&3, Duration::from_secs(60))), (None, None));
     }
 
     #[tokio::test]
@@ -82,6 +96,7 @@ mod tests {
         let all = futures_util::future::join_all((0..10).map(|_| shared.get(1, Duration::from_secs(60), fail))).await;
         assert!(all.iter().all(Result::is_err));
         assert_eq!(calls.load(Ordering::Relaxed), 1);
+        assert_eq!(shared.known(&1, Duration::from_secs(60)), None);
         assert_eq!(shared.get(1, Duration::ZERO, || async { Ok(7) }).await, Ok(7));
     }
 }

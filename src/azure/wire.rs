@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{PoolUpgradeProfile, Progress};
 use crate::{
     arm::ErrorDetail,
-    model::managed_cluster::{LenientError, ManagedCluster, NodeImage, OfferedVersion},
+    model::managed_cluster::{LenientError, NodeImage, OfferedVersion},
 };
 
 #[derive(Deserialize)]
@@ -18,9 +18,9 @@ pub(super) struct ErrorBody {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ClusterPage {
-    #[serde(default)]
-    pub(super) value: Vec<ManagedCluster>,
+pub(super) struct Page<T> {
+    /// Never absent: an answer that is no list must not read as an empty one.
+    pub(super) value: Vec<T>,
     pub(super) next_link: Option<String>,
 }
 

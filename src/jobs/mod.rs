@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use crate::{
-    azure::{CatalogueCache, ManagedClusters, Observer},
+    azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
     work::Handler,
 };
 
@@ -16,6 +16,7 @@ mod reports;
 pub mod resource_groups;
 pub mod rollout;
 pub mod runs;
+mod turns;
 pub mod upgrade;
 
 /// AKS, as jobs use it. One for the whole process: what is learnt and remembered is shared.
@@ -26,6 +27,8 @@ pub struct Upstream<C> {
     pub observer: Arc<Observer<C>>,
     /// What regions offer.
     pub catalogue: Arc<CatalogueCache<C>>,
+    /// When clusters may be upgraded.
+    pub maintenance: Arc<MaintenanceCache<C>>,
 }
 
 impl<C> Clone for Upstream<C> {
@@ -34,6 +37,7 @@ impl<C> Clone for Upstream<C> {
             clusters: Arc::clone(&self.clusters),
             observer: Arc::clone(&self.observer),
             catalogue: Arc::clone(&self.catalogue),
+            maintenance: Arc::clone(&self.maintenance),
         }
     }
 }

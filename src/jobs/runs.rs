@@ -1,7 +1,7 @@
 //! Starting a run, choosing its node images, and the timers of its waits.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -16,6 +16,7 @@ use super::{
     fleets::subject,
     outcome::{JobError, outcome},
     rollout::{DriveError, begin, drive},
+    turns::turns,
     upgrade,
 };
 use crate::{
@@ -25,7 +26,7 @@ use crate::{
         managed_cluster::{ManagedCluster, NodeImage},
         update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
     },
-    rollout::{self, Event},
+    rollout::{self, Event, upgrade::Turn},
     store::{
         memberships,
         resources::{self, Resource},
@@ -120,13 +121,15 @@ impl<C: ManagedClusters> Start<C> {
         } else {
             None
         };
+        let turns = if first { turns(&self.pool, &self.upstream, fleet, &properties).await? } else { HashMap::new() };
         let now = Timestamp::now();
         let mut tx = begin(attempt, &self.pool, id).await?;
         let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
         let trace = attempt.trace.as_deref();
         if snapshot.status.state == UpdateState::NotStarted {
             let members = memberships::fleet_members(&mut tx, fleet).await?;
-            let plan = rollout::plan(properties.strategy.as_ref(), &members);
+            let mut plan = rollout::plan(properties.strategy.as_ref(), &members);
+            plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
             runs::replace_plan(&mut tx, id, &plan, now).await?;
             if let Some(images) = &chosen {
                 runs::select_images(&mut tx, id, images).await?;

@@ -4,12 +4,16 @@
 //! record the answer, report to the run. An attempt that is cut off anywhere is taken up by the next one, which looks
 //! before it acts.
 
+mod windows;
+
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+
+use windows::{May, until_next_look};
 
 use super::{
     Upstream,
@@ -19,7 +23,7 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
-    azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict},
+    azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict, Wish},
     config::StoppedClusters,
     model::update_run::UpdateState,
     rollout::{
@@ -66,6 +70,8 @@ pub struct Policy {
     pub stopped: StoppedClusters,
     /// How soon to look again whether a region offers what a member waits for.
     pub offer_recheck: Duration,
+    /// How soon to look again whether a closed maintenance window was changed.
+    pub window_recheck: Duration,
 }
 
 /// Upgrades members.
@@ -246,6 +252,12 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         };
         let now = Timestamp::now();
         match upgrade::next(&task.upgrade, &seen.cluster, &task.goal, &offer, now) {
+            Next::Begin(begin) if begin.first => match self.may_begin(task, Wish::Begin).await {
+                Ok(May::Begin) => self.begin(task, &seen, &begin).await,
+                Ok(May::Not(closed)) => self.closed(task, closed).await.map(Then::Return),
+                Ok(May::AskAgain(delay)) => self.put_off(task, delay).await,
+                Err(error) => self.not_read(task, &error).await,
+            },
             Next::Begin(begin) => self.begin(task, &seen, &begin).await,
             Next::Follow(watches) => {
                 let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_AGAIN);
@@ -310,6 +322,10 @@ impl<C: ManagedClusters> UpgradeMember<C> {
 
     /// A member that waits for something outside looks without a slot, and asks for one when it can go on.
     async fn look_from_outside(&self, task: &Task<'_>) -> Result<Outcome, JobError> {
+        let waits_for_window = task.row.error.as_ref().is_some_and(upgrade::is_about_window);
+        if waits_for_window && let Some(outcome) = self.wait_for_window(task).await? {
+            return Ok(outcome);
+        }
         let holder = {
             let mut conn = self.pool.acquire().await?;
             match runs::cluster_holder(&mut conn, &task.cluster).await? {
@@ -324,22 +340,37 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             let seen = self.upstream.clusters.get(&task.cluster).await?;
             let offer =
                 self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.wants_image_history()).await?;
-            Ok::<_, UpstreamError>(upgrade::next(
-                &Upgrade::default(),
-                &seen.cluster,
-                &task.goal,
-                &offer,
-                Timestamp::now(),
-            ))
+            let now = Timestamp::now();
+            Ok::<_, UpstreamError>(upgrade::next(&Upgrade::default(), &seen.cluster, &task.goal, &offer, now))
         };
         match looked.await {
-            Ok(Next::Blocked { error, waits_for }) => self.blocked(task, error, waits_for).await,
-            Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => self.unreachable(task, &error).await,
-            // Whatever is to be done or told now, it is done with a slot.
-            Ok(_) | Err(_) => {
-                let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
-                self.report(task, Event::MemberUnblocked { member, attempt }, Outcome::Done).await
+            Ok(Next::Blocked { error, waits_for }) => return self.blocked(task, error, waits_for).await,
+            Ok(Next::Begin(begin)) if begin.first => {
+                if let Some(outcome) = self.wait_for_window(task).await? {
+                    return Ok(outcome);
+                }
             }
+            Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => {
+                return self.unreachable(task, &error).await;
+            }
+            // Whatever is to be done or told now, it is done with a slot.
+            Ok(_) | Err(_) => {}
+        }
+        let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
+        self.report(task, Event::MemberUnblocked { member, attempt }, Outcome::Done).await
+    }
+
+    /// How a member that is Pending goes on waiting for its window; `None` when it need not.
+    async fn wait_for_window(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
+        match self.may_begin(task, Wish::Wait).await {
+            Ok(May::Begin) => Ok(None),
+            Ok(May::Not(closed)) => self.closed(task, closed).await.map(Some),
+            Ok(May::AskAgain(delay)) => Ok(Some(Outcome::AgainAfter { delay })),
+            Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => {
+                self.unreachable(task, &error).await.map(Some)
+            }
+            // It is told with a slot.
+            Err(_) => Ok(None),
         }
     }
 
@@ -357,12 +388,14 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     /// its message. What has not begun is given up in the end; what may be in flight never is.
     async fn unreachable(&self, task: &Task<'_>, error: &UpstreamError) -> Result<Outcome, JobError> {
         let (after, detail) = match error.verdict() {
-            Verdict::Retry { after, detail } => (after, detail),
+            Verdict::Retry { after, detail } => (after.map(|after| after.max(SOONEST_ROW)), detail),
             Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
             Verdict::LookAgain => (Some(Duration::ZERO), ErrorDetail::new("ClusterChanged", error.to_string())),
         };
         let failures = task.attempt.failures + 1;
-        if failures >= GIVE_UP_AFTER && task.has_begun_nothing() {
+        // A member that waits for something else holds nobody up, and goes on waiting.
+        let gives_up = task.row.member.state == UpdateState::Running && task.has_begun_nothing();
+        if failures >= GIVE_UP_AFTER && gives_up {
             let error = ErrorDetail::new(
                 "UpstreamUnavailable",
                 format!("AKS did not answer properly {failures} times in a row. Nothing was begun on the cluster; start the run again when AKS can be reached."),
@@ -385,9 +418,11 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         let delay = match waits_for {
             WaitsFor::Cluster => BUSY_AGAIN,
             WaitsFor::Offer => self.policy.offer_recheck,
+            WaitsFor::Window(opens) => until_next_look(opens, self.policy.window_recheck, Timestamp::now()),
         };
         let again = Outcome::AgainAfter { delay };
-        if task.row.member.state == UpdateState::Pending && task.row.error.as_ref() == Some(&error) {
+        let told = task.row.error.as_ref() == Some(&error) && task.row.message.as_ref() == Some(&error.message);
+        if task.row.member.state == UpdateState::Pending && told {
             return Ok(again);
         }
         let attempt = task.row.member.attempt;

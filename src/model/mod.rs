@@ -6,6 +6,7 @@
 pub mod fleet;
 pub mod limit;
 pub mod location;
+pub mod maintenance;
 pub mod managed_cluster;
 pub mod member;
 pub mod name;

@@ -1,5 +1,6 @@
 //! Which members a run has, and in which order.
 
+use super::upgrade::Turn;
 use crate::model::{
     limit::{GROUP_CONCURRENCY, Limit, STAGE_CONCURRENCY},
     strategy::{GateConfiguration, UpdateGroup, UpdateRunStrategy, UpdateStage},
@@ -58,8 +59,23 @@ pub struct PlannedGroup {
     pub before_gates: Vec<GateConfiguration>,
     /// Gates after the last member.
     pub after_gates: Vec<GateConfiguration>,
-    /// In the order in which they are tried: by name.
+    /// In the order in which they are tried: by name, until [`Plan::order`] knows better.
     pub members: Vec<FleetMember>,
+}
+
+impl Plan {
+    /// Orders the members of each group by when their maintenance windows let them begin, and by name among those alike.
+    pub fn order(&mut self, turn: impl Fn(&FleetMember) -> Turn) {
+        for group in self.stages.iter_mut().flat_map(|stage| &mut stage.groups) {
+            group.members.sort_by_cached_key(|member| (turn(member), member.name.clone()));
+        }
+    }
+
+    /// The members whose order among others makes a difference, those that come first before the others.
+    pub fn contenders(&self) -> impl Iterator<Item = &FleetMember> {
+        let groups = self.stages.iter().flat_map(|stage| &stage.groups);
+        groups.filter(|group| group.members.len() > 1).flat_map(|group| &group.members)
+    }
 }
 
 /// Resolves a strategy over the fleet's members. Without a strategy: all members, one by one, in one stage and group named

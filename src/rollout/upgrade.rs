@@ -16,12 +16,14 @@ mod plan;
 mod rules;
 #[cfg(test)]
 mod simulation;
+mod window;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use images::consistent_images;
 pub use next::next;
+pub use window::{Closed, Turn, configuration_name, is_about_window, permission, turn};
 
 use crate::{
     arm::ErrorDetail,
@@ -145,6 +147,8 @@ pub enum WaitsFor {
     Cluster,
     /// The region, to offer a version or an image.
     Offer,
+    /// The maintenance window, to open then; `None`: to be changed.
+    Window(Option<Timestamp>),
 }
 
 /// Steps to begin now, side by side.
@@ -154,6 +158,8 @@ pub struct Begin {
     pub kubernetes_version: Option<String>,
     /// What to tell AKS.
     pub actions: Vec<UpgradeAction>,
+    /// Nothing has begun in this attempt, so this may only in an open maintenance window: see [`permission`].
+    pub first: bool,
 }
 
 /// An operation to follow.

@@ -10,8 +10,9 @@ use std::{
 const MAY_USE: &[(&str, &[&str])] = &[
     ("arm", &[]),
     ("work", &[]),
-    ("model", &["arm"]),
-    ("rollout", &["model", "arm"]),
+    ("calendar", &[]),
+    ("model", &["calendar", "arm"]),
+    ("rollout", &["model", "calendar", "arm"]),
     ("identity", &["arm"]),
     ("azure", &["model", "arm"]),
     ("store", &["rollout", "model", "arm", "work"]),
@@ -24,7 +25,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
 ];
 
-const PURE: &[&str] = &["arm", "model", "rollout"];
+const PURE: &[&str] = &["arm", "calendar", "model", "rollout"];
 const IMPURE: &[&str] = &[
     "tokio",
     "sqlx",

@@ -10,8 +10,8 @@ use azure_emulator::{Config, Emulator};
 use fleet_manager::{
     arm::ResourceId,
     azure::{
-        ArmClient, CatalogueCache, Followed, ManagedClusters, Observation, Observer, Progress, Settings, StaticToken,
-        UpstreamError, Verdict, pace::Class,
+        ArmClient, CatalogueCache, Followed, MaintenanceCache, ManagedClusters, Observation, Observer, Progress,
+        Settings, StaticToken, UpstreamError, Verdict, Wish, pace::Class,
     },
     model::{
         managed_cluster::{NodeImage, UpgradeAction},
@@ -390,6 +390,57 @@ async fn the_token_goes_nowhere_else() {
     let (base, _) = canned(http("200 OK", "", &page)).await;
     assert!(matches!(client(&base).list(SUBSCRIPTION).await, Err(UpstreamError::Garbage(_))));
     assert_eq!(visits.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn maintenance_configurations_are_read_whatever_they_are() {
+    let world = World::new(Config { clusters: 1, ..config(0.1) }).await;
+    let list = async || world.client.maintenance_configurations(&cluster("aks-1")).await;
+    assert_eq!(list().await.unwrap(), []);
+    let window = json!({"schedule": {"weekly": {"intervalWeeks": 3, "dayOfWeek": "Friday"}}, "durationHours": 8,
+        "utcOffset": "+05:30", "startDate": "2123-01-01", "startTime": "00:00"});
+    for (name, properties) in
+        [("aksManagedAutoUpgradeSchedule", json!({"maintenanceWindow": window})), ("odd", json!(["x"]))]
+    {
+        world.control("PUT", &format!("clusters/aks-1/maintenance/{name}"), properties).await;
+    }
+    let read: Vec<_> = list().await.unwrap().into_iter().map(|one| (one.name, one.window.is_ok())).collect();
+    assert_eq!(read, [("aksManagedAutoUpgradeSchedule".to_owned(), true), ("odd".to_owned(), false)]);
+    let missing = world.client.maintenance_configurations(&cluster("none")).await;
+    assert!(matches!(missing, Err(UpstreamError::NotFound(_))), "{missing:?}");
+    // What is no list is not taken for an empty one, which would permit everything.
+    for body in ["", "{}", "null", r#"{"value": null}"#, r#"{"value": {}}"#, "<html>"] {
+        let answer = client(&canned(http("200 OK", "", body)).await.0).maintenance_configurations(&cluster("c")).await;
+        assert!(matches!(answer, Err(UpstreamError::Garbage(_))), "{body}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_window_leaves_the_budget_to_those_who_begin() {
+    let world = World::new(Config { clusters: 2, ..config(0.1) }).await;
+    let windows = MaintenanceCache::new(world.client.clone(), Duration::from_secs(60));
+    let reads = async || world.control("GET", "state", json!(null)).await["maintenanceReads"].as_u64().unwrap();
+    let (one, two) = (cluster("aks-1"), cluster("aks-2"));
+    assert_eq!((windows.known(&one), windows.to_spare(SUBSCRIPTION)), (None, 30));
+    // Who asks together asks once.
+    let together = join_all((0..20).map(|_| windows.of(&one, Wish::Wait))).await;
+    assert!(together.iter().all(Result::is_ok) && windows.known(&one).is_some());
+    assert_eq!(reads().await, 1);
+    // A second later that is no answer of now any more.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    windows.of(&one, Wish::Wait).await.unwrap();
+    assert_eq!(reads().await, 2);
+
+    let throttled = json!({"status": 429, "code": "Throttled", "retryAfter": 600});
+    world.fault(json!({"path": "maintenanceConfigurations"}), throttled).await;
+    let refused = windows.of(&two, Wish::Begin).await.unwrap_err();
+    assert!(windows.is_throttled(&two, &refused) && windows.to_spare(SUBSCRIPTION) == 0, "{refused}");
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(windows.of(&one, Wish::Wait).await.is_ok(), "what was known will do");
+    let refused = windows.of(&two, Wish::Begin).await.unwrap_err();
+    let Verdict::Retry { after: Some(after), .. } = refused.verdict() else { panic!("{refused}") };
+    assert!(after > Duration::from_secs(590), "{after:?}");
+    assert_eq!(reads().await, 2, "AKS was not asked again");
 }
 
 #[tokio::test]

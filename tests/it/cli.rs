@@ -72,6 +72,7 @@ fn help_documents_every_setting_and_shows_no_secret() {
             "FLEET_PASS_THROUGH",
             "FLEET_SUBSCRIPTIONS",
             "FLEET_TENANT_ID",
+            "FLEET_WINDOW_RECHECK_SECONDS",
             "FLEET_WORKER_CONCURRENCY",
         ] {
             assert!(help.contains(&format!("[env: {variable}")), "{command} --help lacks {variable}");
@@ -105,6 +106,7 @@ fn a_bad_setting_stops_the_start_with_one_line() {
         ("FLEET_DATABASE_CONNECTIONS", "many", "--database-connections"),
         ("FLEET_STOPPED_CLUSTERS", "Upgrade", "--stopped-clusters"),
         ("FLEET_OFFER_RECHECK_SECONDS", "0", "--offer-recheck-seconds"),
+        ("FLEET_WINDOW_RECHECK_SECONDS", "soon", "--window-recheck-seconds"),
         ("FLEET_MAX_BODY_BYTES", "1", "--max-body-bytes"),
         ("FLEET_SHUTDOWN_SECONDS", "-1", "--shutdown-seconds"),
         ("FLEET_LISTN", "127.0.0.1:1", "FLEET_LISTN"),

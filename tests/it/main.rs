@@ -29,4 +29,5 @@ mod session;
 mod store_runs;
 mod tls;
 mod token_service;
+mod windows;
 mod work;

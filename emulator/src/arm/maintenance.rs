@@ -33,6 +33,9 @@ pub(super) fn serve(
     note: &mut Note,
     now: Timestamp,
 ) -> Answer {
+    if call.method == Method::GET {
+        world.maintenance_reads += 1;
+    }
     let Some(cluster) = world.clusters.get_mut(key) else { return Err(ArmError::not_found("The cluster is gone.")) };
     match (&call.method, rest) {
         (&Method::GET, []) => {

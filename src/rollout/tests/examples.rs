@@ -1,12 +1,15 @@
 //! Documented examples, and what each action does.
 
+use jiff::{civil::time, tz::Offset};
+
 use super::sim::{Sim, error};
 use crate::{
+    calendar::{Schedule, Window},
     model::{
         strategy::{GateConfiguration, GateType, UpdateGroup, UpdateRunStrategy, UpdateStage},
         update_run::UpdateState::*,
     },
-    rollout::*,
+    rollout::{upgrade::Turn, *},
 };
 
 fn group(name: &str, max: &str) -> UpdateGroup {
@@ -295,4 +298,51 @@ fn membership_and_limits_are_resolved_over_the_members_there_are() {
     let of = |g: &PlannedGroup| (g.members.len(), g.max_concurrency, g.max_allowed_failures);
     assert_eq!(stage.groups.iter().map(of).collect::<Vec<_>>(), [(7, 3, 2), (12, 3, 3)]);
     assert_eq!(stage.groups[0].members[0].name, "a01", "by name, however the fleet lists them");
+}
+
+#[test]
+fn members_take_their_turns_by_their_windows() {
+    let stages = vec![stage("s", "9", vec![group("a", "9"), group("b", "1")])];
+    let mut plan = plan(Some(&UpdateRunStrategy { stages }), &fleet(&[("a", 6), ("b", 1)]));
+    let turns = [
+        ("a01", Turn::Closed),
+        ("a02", Turn::NoWindow),
+        ("a03", Turn::OpensSoon),
+        ("a04", Turn::Open),
+        ("a05", Turn::Open),
+    ];
+    let turn = |member: &FleetMember| {
+        turns.iter().find(|(name, _)| *name == member.name).map_or(Turn::NoWindow, |(_, turn)| *turn)
+    };
+    let contenders: Vec<_> = plan.contenders().map(|member| member.name.clone()).collect();
+    assert_eq!(contenders, ["a01", "a02", "a03", "a04", "a05", "a06"], "alone, b01 comes first anyway");
+    plan.order(turn);
+    let names: Vec<_> = plan.stages[0].groups[0].members.iter().map(|member| member.name.as_str()).collect();
+    assert_eq!(names, ["a04", "a05", "a03", "a02", "a06", "a01"]);
+    assert_eq!(plan.stages[0].groups[1].members[0].name, "b01");
+}
+
+#[test]
+fn a_closed_window_holds_no_slot_and_its_member_comes_back_when_it_opens() {
+    let mut sim = started(vec![stage("s", "1", vec![group("a", "1")])], &[("a", 3)]);
+    let from_six = Schedule::Daily { interval_days: 1 };
+    let window = Window::new(from_six, None, time(6, 0, 0, 0), 4, Offset::UTC, &[]).unwrap();
+    sim.windows[0] = Some(window);
+    assert!(!sim.begin(0));
+    assert_eq!((sim.state("a01"), sim.running()), (Pending, vec!["a02"]));
+    assert_eq!(sim.run.status.state, Running, "as long as one runs");
+    sim.pass_time(6 * 3600 - 1);
+    sim.look_again(0);
+    assert_eq!(sim.state("a01"), Pending);
+    sim.pass_time(1);
+    sim.look_again(0);
+    assert_eq!(sim.state("a01"), NotStarted, "it waits for a slot, ahead of the third");
+    sim.complete("a02");
+    assert_eq!(sim.running(), ["a01"]);
+    assert!(sim.begin(0));
+    // What began goes on after the window.
+    sim.pass_time(24 * 3600 - 1);
+    sim.complete("a01");
+    sim.complete("a03");
+    assert_eq!(sim.run.status.state, Completed);
 }

@@ -1,9 +1,15 @@
 //! Random fleets, strategies and orders of events.
 
+use jiff::{
+    SignedDuration,
+    civil::{Date, date, time},
+    tz::Offset,
+};
 use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use super::sim::{Sim, error};
 use crate::{
+    calendar::{Schedule, Window},
     model::{
         strategy::{GateConfiguration, GateType, UpdateGroup, UpdateRunStrategy, UpdateStage},
         update_run::UpdateState,
@@ -20,6 +26,7 @@ enum Move {
     Fail(usize),
     Block(usize),
     Unblock(usize),
+    Begin(usize),
     Leave(usize),
     Approve(usize),
     PassTime(i64),
@@ -42,9 +49,11 @@ fn any_move() -> impl Strategy<Value = Move> {
         2 => n().prop_map(Move::Fail),
         3 => n().prop_map(Move::Block),
         3 => n().prop_map(Move::Unblock),
+        4 => n().prop_map(Move::Begin),
         1 => n().prop_map(Move::Leave),
         4 => n().prop_map(Move::Approve),
         3 => (0..90_i64).prop_map(Move::PassTime),
+        2 => (0..100_000_i64).prop_map(Move::PassTime),
         1 => n().prop_map(Move::SkipMember),
         1 => n().prop_map(Move::SkipGroup),
         1 => n().prop_map(Move::SkipStage),
@@ -81,6 +90,21 @@ fn any_group() -> impl Strategy<Value = (UpdateGroup, usize)> {
     })
 }
 
+/// None, one that is open for some hours of some days, or one that never opens.
+fn any_window() -> impl Strategy<Value = Option<Window>> {
+    let sometimes = (1..3_u16, 0..24_i8, 1..12_u8, option::of(0..3_i64));
+    let sometimes = sometimes.prop_map(|(interval_days, hour, hours, closed)| {
+        let day = |n: i64| date(2026, 1, 1).checked_add(SignedDuration::from_hours(24 * n)).unwrap();
+        let closed: Vec<_> = closed.map(|n| (day(n), day(n + 1))).into_iter().collect();
+        let daily = Schedule::Daily { interval_days };
+        Some(Window::new(daily, Some(day(-1)), time(hour, 0, 0, 0), hours, Offset::UTC, &closed).unwrap())
+    });
+    let always = [(Date::MIN, Date::MAX)];
+    let daily = Schedule::Daily { interval_days: 1 };
+    let never = Window::new(daily, None, time(0, 0, 0, 0), 4, Offset::UTC, &always).unwrap();
+    prop_oneof![8 => Just(None), 4 => sometimes, 1 => Just(Some(never))]
+}
+
 fn any_sim() -> impl Strategy<Value = Sim> {
     let stage = (vec(any_group(), 1..4), limit(CONCURRENCY), limit(FAILURES), gates(), gates(), option::of(1..60_i32));
     let planned = vec(stage, 1..4).prop_map(|stages| {
@@ -111,7 +135,11 @@ fn any_sim() -> impl Strategy<Value = Sim> {
         }
         plan(Some(&strategy), &members)
     });
-    (planned, 1..4_usize).prop_map(|(plan, heads)| Sim::new(&plan, heads))
+    (planned, 1..4_usize, vec(any_window(), 64)).prop_map(|(plan, heads, windows)| {
+        let mut sim = Sim::new(&plan, heads);
+        sim.windows = windows;
+        sim
+    })
 }
 
 fn pick<T: Copy>(of: &[T], n: usize) -> Option<T> {
@@ -142,13 +170,18 @@ fn play(sim: &mut Sim, next: Move) {
             }
         }
         Move::Block(n) => {
-            if let Some(m) = pick(&running, n) {
+            if let Some(m) = pick(&running, n).filter(|m| !sim.has_begun(*m)) {
                 sim.block(m);
             }
         }
         Move::Unblock(n) => {
             if let Some(m) = pick(&sim.in_state(UpdateState::Pending), n) {
-                sim.unblock(m);
+                sim.look_again(m);
+            }
+        }
+        Move::Begin(n) => {
+            if let Some(m) = pick(&running, n) {
+                sim.begin(m);
             }
         }
         Move::Leave(n) => {

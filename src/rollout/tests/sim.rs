@@ -1,11 +1,14 @@
 //! A world behind a run: the members' rows, and the jobs, gates and timers that steps set in motion.
 
+use std::collections::HashSet;
+
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::invariants;
 use crate::{
     arm::ErrorDetail,
+    calendar::{State, Window},
     model::update_run::{UpdateState, UpdateStatus},
     rollout::*,
 };
@@ -30,6 +33,9 @@ pub(super) struct Sim {
     pub(super) timers: Vec<(u32, Timestamp)>,
     /// How many heads of a queue a snapshot shows.
     pub(super) heads: usize,
+    /// Members' maintenance windows, and whom the members' jobs have told AKS to upgrade, by attempt.
+    pub(super) windows: Vec<Option<Window>>,
+    begun: HashSet<(u32, u32)>,
     /// What was raised, to be raised again.
     pub(super) past: Vec<Event>,
 }
@@ -93,7 +99,18 @@ impl Sim {
         }
         let run = Run { status: not_started(), stop_requested: false, stages };
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        Self { run, rows, now, upgrades: vec![], opened: vec![], timers: vec![], heads, past: vec![] }
+        Self {
+            windows: vec![None; rows.len()],
+            begun: HashSet::new(),
+            run,
+            rows,
+            now,
+            upgrades: vec![],
+            opened: vec![],
+            timers: vec![],
+            heads,
+            past: vec![],
+        }
     }
 
     pub(super) fn member(&self, index: u32) -> Member {
@@ -236,6 +253,9 @@ impl Sim {
     // What the world may do.
 
     pub(super) fn end(&mut self, member: u32, outcome: Outcome) {
+        if !matches!(outcome, Outcome::Skipped { .. }) && !self.begin(member) {
+            return;
+        }
         let member = self.member(member);
         self.raise(Event::MemberEnded { attempt: member.attempt, member, outcome }).unwrap();
     }
@@ -248,7 +268,38 @@ impl Sim {
         self.end(self.index(name), Outcome::Failed { error: error(), message: None });
     }
 
+    /// When a member's window opens: `Ok`, it is open.
+    fn window(&self, member: u32) -> Result<(), Option<Timestamp>> {
+        match self.windows[member as usize].as_ref().map(|window| window.at(self.now)) {
+            None | Some(State::Open { .. }) => Ok(()),
+            Some(State::Closed { opens }) => Err(opens),
+        }
+    }
+
+    /// A member's job with a slot: begins, unless the window is closed. What has begun goes on when it closes. Whether it has.
+    pub(super) fn begin(&mut self, member: u32) -> bool {
+        if self.has_begun(member) {
+            return true;
+        }
+        if self.window(member).is_err() {
+            self.block(member);
+            return false;
+        }
+        self.begun.insert((member, self.rows[member as usize].attempt));
+        true
+    }
+
+    pub(super) fn has_begun(&self, member: u32) -> bool {
+        self.begun.contains(&(member, self.rows[member as usize].attempt))
+    }
+
+    /// A member's job without a slot looks again.
+    pub(super) fn look_again(&mut self, member: u32) {
+        if self.window(member).is_ok() { self.unblock(member) } else { self.block(member) }
+    }
+
     pub(super) fn block(&mut self, member: u32) {
+        assert!(!self.has_begun(member), "cut off");
         let member = self.member(member);
         let event = Event::MemberBlocked {
             attempt: member.attempt,
@@ -285,6 +336,15 @@ impl Sim {
         }
     }
 
+    /// The Pending member that can go on first.
+    fn soonest(&self) -> Option<u32> {
+        let when = |member: &u32| match self.window(*member) {
+            Ok(()) => self.now,
+            Err(opens) => opens.unwrap_or(Timestamp::MAX),
+        };
+        self.in_state(UpdateState::Pending).into_iter().min_by_key(when)
+    }
+
     /// Plays on until nothing is left, with everything going well: DESIGN §7.7.
     pub(super) fn run_dry(&mut self) {
         for _ in 0..(20 * self.rows.len() + 200) {
@@ -300,8 +360,19 @@ impl Sim {
                 self.raise(Event::Start).unwrap();
             } else if let Some(member) = self.in_state(UpdateState::Running).first() {
                 self.end(*member, Outcome::Completed { message: None });
-            } else if let Some(member) = self.in_state(UpdateState::Pending).first() {
-                self.unblock(*member);
+            } else if let Some(member) = self.soonest() {
+                match self.window(member) {
+                    Ok(()) => self.unblock(member),
+                    Err(Some(opens)) => {
+                        self.now = opens;
+                        self.elapse();
+                        assert_eq!(self.window(member), Ok(()), "woken for nothing");
+                    }
+                    Err(None) => {
+                        let name = self.rows[member as usize].name.clone();
+                        self.skip(vec![SkipTarget::Member(name)]).unwrap();
+                    }
+                }
             } else if let Some(gate) = self.pending_gates().first() {
                 self.raise(Event::GateCompleted { gate: *gate }).unwrap();
             } else {

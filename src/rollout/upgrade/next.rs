@@ -112,7 +112,8 @@ fn act(
     }
     if !actions.is_empty() && !cluster.stopped {
         let version = target(upgrade, cluster, goal, catalogue).ok().flatten();
-        return Next::Begin(Begin { kubernetes_version: version.map(|version| version.to_string()), actions });
+        let kubernetes_version = version.map(|version| version.to_string());
+        return Next::Begin(Begin { kubernetes_version, actions, first: !begun });
     }
     if !running.is_empty() {
         return Next::Follow(running);

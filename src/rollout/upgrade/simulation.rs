@@ -208,12 +208,16 @@ struct Round {
     race: bool,
     ticks: u8,
     fails: bool,
+    /// The maintenance window is closed.
+    closed: bool,
 }
 
 /// Runs one attempt to its end; returns the outcome. What is durable is only `upgrade`.
 fn attempt(aks: &mut Aks, goal: &Goal, rounds: &[Round]) -> Outcome {
     let mut upgrade = Upgrade::default();
-    let quiet = Round { kill: 0, foreign: 9, race: false, ticks: 1, fails: false };
+    let quiet = Round { kill: 0, foreign: 9, race: false, ticks: 1, fails: false, closed: false };
+    let calls_before = aks.calls.len();
+    let alone = rounds.iter().all(|round| round.foreign == 9);
     for round in rounds.iter().chain(std::iter::repeat_n(&quiet, 100)) {
         if round.foreign < 4 {
             let part = round.foreign.checked_sub(1).and_then(|n| aks.cluster.pools.get(usize::from(n)));
@@ -228,6 +232,14 @@ fn attempt(aks: &mut Aks, goal: &Goal, rounds: &[Round]) -> Outcome {
             Next::Blocked { error, .. } => assert_eq!(error.code, "ClusterOperationInProgress"),
             Next::Begin(begin) => {
                 assert!(!begin.actions.is_empty());
+                // Windows bar the beginning, and nothing that follows from it.
+                let known = |step: &Step| !matches!(step.state, StepState::Intended | StepState::Withdrawn);
+                assert!(!begin.first || !upgrade.steps.iter().any(known));
+                assert!(!alone || begin.first == (aks.calls.len() == calls_before));
+                if begin.first && round.closed {
+                    aks.tick();
+                    continue;
+                }
                 let steps = upgrade.intend(&begin, &aks.cluster, at());
                 for (index, action) in steps.into_iter().zip(&begin.actions) {
                     if round.kill == 1 {
@@ -274,7 +286,9 @@ fn calls_by_subject(calls: &[UpgradeAction]) -> BTreeMap<Subject<'_>, usize> {
 
 fn any_round(foreign: bool, fails: bool) -> impl Strategy<Value = Round> {
     let often = || prop::bool::weighted(0.2);
-    (0_u8..6, 0_u8..12, often(), 1_u8..4, often()).prop_map(move |(kill, other, race, ticks, bad)| Round {
+    let parts = (0_u8..6, 0_u8..12, often(), 1_u8..4, often(), any::<bool>());
+    parts.prop_map(move |(kill, other, race, ticks, bad, closed)| Round {
+        closed,
         kill,
         race: foreign && race,
         foreign: if foreign { other } else { 9 },

@@ -1,0 +1,103 @@
+//! Maintenance windows: whether a member may begin, and how long it waits when it may not.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Task, Then, UpgradeMember, record, span};
+use crate::{
+    azure::{ManagedClusters, UpstreamError, Verdict, Wish},
+    jobs::outcome::JobError,
+    rollout::upgrade::{self, Closed, WaitsFor},
+    store::runs,
+    work::Outcome,
+};
+
+/// Least time until AKS is asked again that had no answer to spare; as much again at most, so that not all come at once.
+const THROTTLED: Duration = Duration::from_secs(1);
+
+/// What is known of a member's maintenance window.
+pub(super) enum May {
+    /// It may begin.
+    Begin,
+    /// It may not.
+    Not(Closed),
+    /// AKS's limit is reached: to be asked again after this time.
+    AskAgain(Duration),
+}
+
+impl<C: ManagedClusters> UpgradeMember<C> {
+    /// Whether the member may begin now.
+    pub(super) async fn may_begin(&self, task: &Task<'_>, wish: Wish) -> Result<May, UpstreamError> {
+        let (windows, upgrade_type) = (&self.upstream.maintenance, task.goal.upgrade_type);
+        // The configuration that told when the window opens need not be asked for again the moment that it does.
+        let known = windows.known(&task.cluster);
+        if known.is_some_and(|known| upgrade::permission(&known, upgrade_type, Timestamp::now()).is_ok()) {
+            return Ok(May::Begin);
+        }
+        match windows.of(&task.cluster, wish).await {
+            Ok(now) => match upgrade::permission(&now, upgrade_type, Timestamp::now()) {
+                Ok(()) => Ok(May::Begin),
+                Err(closed) => Ok(May::Not(closed)),
+            },
+            Err(error) if windows.is_throttled(&task.cluster, &error) => {
+                let after = match error.verdict() {
+                    Verdict::Retry { after: Some(after), .. } => after,
+                    _ => Duration::ZERO,
+                };
+                Ok(May::AskAgain(after.max(THROTTLED).mul_f64(1.0 + rand::random::<f64>())))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The window is closed: the member gives its slot back, or goes on waiting.
+    pub(super) async fn closed(&self, task: &Task<'_>, closed: Closed) -> Result<Outcome, JobError> {
+        self.blocked(task, closed.error, WaitsFor::Window(closed.opens)).await
+    }
+
+    /// The member keeps its slot until AKS can be asked about its window, and says so.
+    pub(super) async fn put_off(&self, task: &Task<'_>, delay: Duration) -> Result<Then, JobError> {
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        record(&mut tx, task).await?;
+        let message =
+            "AKS's limit on calls is reached: the cluster's maintenance window is asked for when AKS answers again.";
+        runs::set_message(&mut tx, task.run, &task.row.member, message).await?;
+        task.attempt.settle(&mut tx, Outcome::AgainAfter { delay }).await?;
+        tx.commit().await?;
+        Ok(Then::Return(Outcome::Settled))
+    }
+}
+
+/// Until a closed window is looked at again: until it opens, and no longer than `recheck`, as it may be changed. Never sooner
+/// than it opens, by this process's clock, for that reason.
+pub(super) fn until_next_look(opens: Option<Timestamp>, recheck: Duration, now: Timestamp) -> Duration {
+    opens.map_or(recheck, |opens| span(now, opens).min(recheck))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wakes_at_the_opening_and_never_before() {
+        let recheck = Duration::from_secs(60);
+        let opens: Timestamp = "2026-03-01T02:00:00Z".parse().unwrap();
+        let look = |now: &str| until_next_look(Some(opens), recheck, now.parse().unwrap());
+        assert_eq!(look("2026-02-01T00:00:00Z"), recheck);
+        assert_eq!(look("2026-03-01T01:59:00Z"), recheck);
+        assert_eq!(look("2026-03-01T01:59:00.000000001Z"), Duration::from_nanos(59_999_999_999));
+        assert_eq!(look("2026-03-01T01:59:59.75Z"), Duration::from_millis(250));
+        assert_eq!(look("2026-03-01T02:00:00Z"), Duration::ZERO);
+        assert_eq!(until_next_look(None, recheck, opens), recheck, "it may be changed");
+
+        // Look after look, whatever the time of the first one: the last is at the opening to the nanosecond.
+        let mut now: Timestamp = "2026-02-28T21:13:07.123456789Z".parse().unwrap();
+        while now < opens {
+            let delay = until_next_look(Some(opens), recheck, now);
+            assert!(delay <= recheck && !delay.is_zero());
+            now += delay;
+        }
+        assert_eq!(now, opens);
+    }
+}

@@ -1,0 +1,203 @@
+//! Whether a cluster's maintenance windows let an upgrade begin.
+//!
+//! A window is a permission, not a trigger: where there is none, an upgrade may always begin. What has begun goes on to its
+//! end, also when the window closes meanwhile.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    arm::ErrorDetail,
+    calendar::State,
+    model::{maintenance::MaintenanceConfiguration, update_run::ManagedClusterUpgradeType},
+};
+
+/// How soon a closed window must open for its member to be tried ahead of those without a window (product documentation).
+const SOON: SignedDuration = SignedDuration::from_hours(4);
+
+const CLOSED: &str = "MaintenanceWindowClosed";
+const NEVER_OPENS: &str = "MaintenanceWindowNeverOpens";
+const UNREADABLE: &str = "MaintenanceConfigurationUnreadable";
+
+/// Why an upgrade may not begin now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The same for people, with a code. It does not change as long as the window does not.
+    pub error: ErrorDetail,
+    /// When the window opens; `None`: not without somebody changing it.
+    pub opens: Option<Timestamp>,
+}
+
+/// In which order the members of a group are tried (product documentation, update orchestration).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Turn {
+    /// The window is open, and may close.
+    Open,
+    /// The window opens within four hours.
+    OpensSoon,
+    /// An upgrade may always begin.
+    NoWindow,
+    /// The window is closed for longer, or nobody knows.
+    Closed,
+}
+
+/// The name of the configuration that such upgrades obey. `default`, and whatever else AKS may come to have, is not looked
+/// at (product documentation).
+#[must_use]
+pub const fn configuration_name(upgrade_type: ManagedClusterUpgradeType) -> &'static str {
+    match upgrade_type {
+        ManagedClusterUpgradeType::Full | ManagedClusterUpgradeType::ControlPlaneOnly => {
+            "aksManagedAutoUpgradeSchedule"
+        }
+        ManagedClusterUpgradeType::NodeImageOnly => "aksManagedNodeOSUpgradeSchedule",
+    }
+}
+
+/// Whether an upgrade of this type may begin now on the cluster that has these configurations.
+///
+/// # Errors
+/// Why not, and when it may.
+pub fn permission(
+    configurations: &[MaintenanceConfiguration],
+    upgrade_type: ManagedClusterUpgradeType,
+    now: Timestamp,
+) -> Result<(), Closed> {
+    let Some(configuration) = find(configurations, upgrade_type) else { return Ok(()) };
+    let name = configuration_name(upgrade_type);
+    let (error, opens) = match configuration.window.as_ref().map(|window| window.at(now)) {
+        Ok(State::Open { .. }) => return Ok(()),
+        Ok(State::Closed { opens: Some(opens) }) => {
+            let message = format!("The cluster's maintenance window '{name}' is closed; it opens next at {opens}.");
+            (ErrorDetail::new(CLOSED, message), Some(opens))
+        }
+        Ok(State::Closed { opens: None }) => {
+            let message = format!(
+                "The cluster's maintenance window '{name}' never opens again: its notAllowedDates leave nothing of it. Change or delete the maintenance configuration of the cluster, or skip the member."
+            );
+            (ErrorDetail::new(NEVER_OPENS, message), None)
+        }
+        Err(unreadable) => {
+            let message = format!(
+                "The cluster's maintenance configuration '{name}' cannot be read, so the upgrade waits: {unreadable}. Change or delete the maintenance configuration of the cluster, or skip the member."
+            );
+            (ErrorDetail::new(UNREADABLE, message), None)
+        }
+    };
+    Err(Closed { error, opens })
+}
+
+/// When a member is tried, if it is begun with now.
+#[must_use]
+pub fn turn(
+    configurations: &[MaintenanceConfiguration],
+    upgrade_type: ManagedClusterUpgradeType,
+    now: Timestamp,
+) -> Turn {
+    match find(configurations, upgrade_type).map(|configuration| configuration.window.as_ref().map(|w| w.at(now))) {
+        None => Turn::NoWindow,
+        Some(Ok(State::Open { .. })) => Turn::Open,
+        Some(Ok(State::Closed { opens: Some(opens) })) if opens.duration_since(now) <= SOON => Turn::OpensSoon,
+        Some(Ok(State::Closed { .. }) | Err(_)) => Turn::Closed,
+    }
+}
+
+/// Whether a member that is Pending with this error waits for a window.
+#[must_use]
+pub fn is_about_window(error: &ErrorDetail) -> bool {
+    [CLOSED, NEVER_OPENS, UNREADABLE].contains(&error.code.as_ref())
+}
+
+fn find(
+    configurations: &[MaintenanceConfiguration],
+    upgrade_type: ManagedClusterUpgradeType,
+) -> Option<&MaintenanceConfiguration> {
+    configurations.iter().find(|known| known.name.eq_ignore_ascii_case(configuration_name(upgrade_type)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::model::update_run::ManagedClusterUpgradeType::{ControlPlaneOnly, Full, NodeImageOnly};
+
+    const VERSIONS: &str = "aksManagedAutoUpgradeSchedule";
+    const IMAGES: &str = "aksManagedNodeOSUpgradeSchedule";
+
+    fn configuration(name: &str, properties: Value) -> MaintenanceConfiguration {
+        serde_json::from_value(json!({"name": name, "properties": properties})).unwrap()
+    }
+
+    /// Every day from this time on, for four hours.
+    fn daily(name: &str, from: &str, closed: Value) -> MaintenanceConfiguration {
+        let schedule = json!({"daily": {"intervalDays": 1}});
+        let window = json!({"schedule": schedule, "startTime": from, "durationHours": 4, "notAllowedDates": closed});
+        configuration(name, json!({ "maintenanceWindow": window }))
+    }
+
+    fn noon() -> Timestamp {
+        "2026-03-01T12:00:00Z".parse().unwrap()
+    }
+
+    fn refused(configurations: &[MaintenanceConfiguration], upgrade_type: ManagedClusterUpgradeType) -> Option<Closed> {
+        let closed = permission(configurations, upgrade_type, noon()).err();
+        assert!(closed.as_ref().is_none_or(|closed| is_about_window(&closed.error)));
+        closed
+    }
+
+    #[test]
+    fn each_type_of_upgrade_obeys_its_own_configuration() {
+        let both = [daily(VERSIONS, "20:00", json!([])), daily(&IMAGES.to_lowercase(), "10:00", json!([]))];
+        for versions in [Full, ControlPlaneOnly] {
+            let closed = refused(&both, versions).unwrap();
+            assert_eq!(closed.opens, Some("2026-03-01T20:00:00Z".parse().unwrap()));
+            assert_eq!(closed.error.code, "MaintenanceWindowClosed");
+            assert!(
+                closed.error.message.contains("at 2026-03-01T20:00:00Z") && closed.error.message.contains(VERSIONS)
+            );
+        }
+        assert_eq!(refused(&both, NodeImageOnly), None);
+        assert_eq!(refused(&both[1..], Full), None, "no window, no bar");
+    }
+
+    #[test]
+    fn the_default_and_what_nobody_knows_are_not_looked_at() {
+        let weekly = json!({"timeInWeek": [{"day": "Monday", "hourSlots": [1]}], "notAllowedTime": []});
+        let other = [
+            configuration("default", weekly),
+            daily("default", "20:00", json!([])),
+            daily("aksManagedX", "20:00", json!([])),
+        ];
+        for upgrade_type in [Full, ControlPlaneOnly, NodeImageOnly] {
+            assert_eq!(refused(&other, upgrade_type), None);
+            assert_eq!(turn(&other, upgrade_type, noon()), Turn::NoWindow);
+        }
+    }
+
+    #[test]
+    fn what_never_opens_or_cannot_be_read_says_what_to_do() {
+        let never = daily(VERSIONS, "20:00", json!([{"start": "2000-01-01", "end": "9999-12-31"}]));
+        let garbage = configuration(VERSIONS, json!({"maintenanceWindow": {"schedule": {"hourly": {}}}}));
+        let old_form = configuration(VERSIONS, json!({"timeInWeek": []}));
+        for (configuration, code, why) in [
+            (never, "MaintenanceWindowNeverOpens", "notAllowedDates"),
+            (garbage, "MaintenanceConfigurationUnreadable", "schedule is not exactly one of"),
+            (old_form, "MaintenanceConfigurationUnreadable", "no maintenanceWindow"),
+        ] {
+            assert_eq!(turn(std::slice::from_ref(&configuration), Full, noon()), Turn::Closed);
+            let closed = refused(&[configuration], Full).unwrap();
+            assert_eq!((closed.error.code.as_ref(), closed.opens), (code, None));
+            assert!(closed.error.message.contains(why) && closed.error.message.contains("skip the member"));
+        }
+    }
+
+    #[test]
+    fn turns() {
+        let at = |from: &str| turn(&[daily(VERSIONS, from, json!([]))], Full, noon());
+        assert_eq!(at("08:01"), Turn::Open);
+        assert_eq!(at("12:00"), Turn::Open);
+        assert_eq!(at("12:01"), Turn::OpensSoon);
+        assert_eq!(at("16:00"), Turn::OpensSoon);
+        assert_eq!(at("16:01"), Turn::Closed);
+        assert!(Turn::Open < Turn::OpensSoon && Turn::OpensSoon < Turn::NoWindow && Turn::NoWindow < Turn::Closed);
+    }
+}

@@ -1,0 +1,288 @@
+//! Maintenance windows of members' clusters: who waits for them says until when, and goes on when they open.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+use sqlx::Row;
+
+use crate::harness::{
+    eventually,
+    world::{Options, World, members, upgrade_to},
+};
+
+const LATE: Duration = Duration::from_secs(60);
+const VERSIONS: &str = "aksManagedAutoUpgradeSchedule";
+const IMAGES: &str = "aksManagedNodeOSUpgradeSchedule";
+/// Nothing is due again within a test.
+const NEVER: &str = "86400";
+
+/// A world in which changed windows are noticed after so many seconds.
+async fn world(recheck: &str) -> World {
+    let env = vec![("FLEET_WINDOW_RECHECK_SECONDS", recheck.to_owned()), ("FLEET_LEASE_SECONDS", "1".to_owned())];
+    World::start_with(Options { env, ..Options::default() }).await
+}
+
+fn member<'a>(status: &'a Value, name: &str) -> &'a Value {
+    members(status).into_iter().find(|member| member["name"] == name).unwrap()
+}
+
+fn is(state: &'static str, name: &'static str) -> impl Fn(&Value) -> bool {
+    move |status| member(status, name)["status"]["state"] == state
+}
+
+fn daily(start_date: &str, start_time: &str, hours: u32) -> Value {
+    json!({"maintenanceWindow": {"schedule": {"daily": {"intervalDays": 1}}, "durationHours": hours,
+        "utcOffset": "+00:00", "startDate": start_date, "startTime": start_time}})
+}
+
+fn open() -> Value {
+    daily("2020-01-01", "00:00", 24)
+}
+
+fn closed() -> Value {
+    daily("2123-01-01", "02:30", 4)
+}
+
+/// Opens every day at this time of it.
+fn from(opens: Timestamp) -> Value {
+    daily("2020-01-01", &opens.strftime("%H:%M").to_string(), 4)
+}
+
+async fn set(world: &World, cluster: &str, name: &str, properties: Value) {
+    world.emulator("PUT", &format!("/emulator/clusters/{cluster}/maintenance/{name}"), Some(properties)).await;
+}
+
+/// A strategy of one group.
+fn one_group(max: &str) -> Value {
+    json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": max}]}]})
+}
+
+fn control_plane(max: &str) -> Value {
+    json!({"strategy": one_group(max), "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})
+}
+
+/// What AKS was told, in order.
+async fn told(world: &World) -> Vec<String> {
+    let log = world.emulator_log().await;
+    assert!(log.iter().all(|entry| entry["status"] != 409), "{log:?}");
+    log.iter().filter(|entry| entry["applied"] == true).map(|entry| entry["cluster"].as_str().unwrap().into()).collect()
+}
+
+/// When the one waiting job goes again, unless it is being worked on.
+async fn next_look(world: &World) -> Option<Timestamp> {
+    let query = "SELECT extract(epoch FROM run_at)::float8 AS at FROM jobs WHERE kind = 'member.upgrade' AND lease_until IS NULL";
+    let row = sqlx::query(query).fetch_optional(world.pool()).await.unwrap()?;
+    Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs_f64(row.get("at")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_window_holds_up_nobody_else_and_a_changed_one_is_noticed() {
+    let world = world("1").await;
+    set(&world, "aks-1", VERSIONS, closed()).await;
+    set(&world, "aks-2", IMAGES, closed()).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    // One after the other; the first waits, and the second has a window for other upgrades only.
+    world.until(&run, LATE, "m2 done", is("Completed", "m2")).await;
+    let status = world.reaches(&run, "Pending", LATE).await;
+    let m1 = member(&status, "m1");
+    assert_eq!(
+        (&m1["status"]["state"], &m1["status"]["error"]["code"]),
+        (&json!("Pending"), &json!("MaintenanceWindowClosed"))
+    );
+    let message = m1["message"].as_str().unwrap();
+    assert!(message.contains(VERSIONS) && message.contains("opens next at 2123-01-01T02:30:00Z"), "{message}");
+    assert_eq!(told(&world).await, ["aks-2"]);
+
+    // Another time, which is not now.
+    set(&world, "aks-1", VERSIONS, daily("2124-02-29", "00:00", 4)).await;
+    let moved = |s: &Value| member(s, "m1")["message"].as_str().is_some_and(|m| m.contains("2124-02-29T00:00:00Z"));
+    world.until(&run, LATE, "told the new time", moved).await;
+    set(&world, "aks-1", VERSIONS, open()).await;
+    world.reaches(&run, "Completed", LATE).await;
+    assert_eq!(told(&world).await, ["aks-2", "aks-1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_images_have_a_window_of_their_own() {
+    let world = world("1").await;
+    set(&world, "aks-1", VERSIONS, open()).await;
+    set(&world, "aks-1", IMAGES, closed()).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let images = json!({"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": {"type": "Latest"}});
+    let run = world.start_run(&fleet, "r", json!({"managedClusterUpdate": images})).await;
+    let status = world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
+    assert!(member(&status, "m1")["message"].as_str().unwrap().contains(IMAGES));
+    // Without a window all is allowed.
+    world.emulator("DELETE", &format!("/emulator/clusters/aks-1/maintenance/{IMAGES}"), None).await;
+    world.reaches(&run, "Completed", LATE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wakes_at_the_opening_and_stays_closed_before() {
+    let world = world(NEVER).await;
+    let opens = Timestamp::now().round(jiff::Unit::Minute).unwrap() + SignedDuration::from_mins(90);
+    set(&world, "aks-1", VERSIONS, from(opens)).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    let status = world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
+    assert!(member(&status, "m1")["message"].as_str().unwrap().contains(&opens.to_string()), "{status:#}");
+    let at_opening =
+        |at: Option<Timestamp>| at.is_some_and(|at| (opens..opens + SignedDuration::from_secs(1)).contains(&at));
+    eventually("it waits until then", async || at_opening(next_look(&world).await)).await;
+
+    // Somebody wakes it early: it is not for the job to begin early.
+    let early = "UPDATE jobs SET run_at = now() WHERE kind = 'member.upgrade'";
+    assert_eq!(sqlx::query(early).execute(world.pool()).await.unwrap().rows_affected(), 1);
+    sqlx::query("NOTIFY jobs").execute(world.pool()).await.unwrap();
+    eventually("it waits again", async || at_opening(next_look(&world).await)).await;
+    assert_eq!(world.get(&run).await.body["properties"]["status"]["status"]["state"], "Pending");
+    assert!(told(&world).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_opens_by_the_clock() {
+    let world = world(NEVER).await;
+    // A window opens at a full minute; there must be time to see that it is closed.
+    let opens = (Timestamp::now() + SignedDuration::from_secs(65)).strftime("%Y-%m-%dT%H:%M:00Z").to_string();
+    let opens: Timestamp = opens.parse().unwrap();
+    set(&world, "aks-1", VERSIONS, from(opens)).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
+    assert!(Timestamp::now() < opens);
+    world.reaches(&run, "Completed", 2 * LATE).await;
+    let log = world.emulator_log().await;
+    let begun: Timestamp = log[0]["time"].as_str().unwrap().parse().unwrap();
+    assert!((opens..opens + SignedDuration::from_secs(5)).contains(&begun), "began at {begun}, opened at {opens}");
+    // Once before the start, for the order or the first look; when it opened, that was still known.
+    let reads = world.emulator("GET", "/emulator/state", None).await.body["maintenanceReads"].as_u64().unwrap();
+    assert!((1..=3).contains(&reads), "{reads}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_it_waits_it_goes_on_when_the_window_opens() {
+    let mut world = world("1").await;
+    for cluster in ["aks-1", "aks-2"] {
+        set(&world, cluster, VERSIONS, closed()).await;
+    }
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("2")).await;
+    let both = |s: &Value| is("Pending", "m1")(s) && is("Pending", "m2")(s);
+    world.until(&run, LATE, "both pending", both).await;
+    world.kill();
+    world.restart().await;
+    let status = world.get(&run).await.body["properties"]["status"].clone();
+    assert!(both(&status), "{status:#}");
+    world.kill();
+    set(&world, "aks-1", VERSIONS, open()).await;
+    world.restart().await;
+    world.until(&run, LATE, "m1 done", is("Completed", "m1")).await;
+    set(&world, "aks-2", VERSIONS, open()).await;
+    world.until(&run, LATE, "m2 begun", |s| !is("Pending", "m2")(s)).await;
+    world.kill();
+    world.restart().await;
+    world.reaches(&run, "Completed", LATE).await;
+    assert_eq!(told(&world).await, ["aks-1", "aks-2"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_never_opens_says_what_to_do() {
+    let world = world("1").await;
+    let mut never = open();
+    never["maintenanceWindow"]["notAllowedDates"] = json!([{"start": "2000-01-01", "end": "9999-12-31"}]);
+    set(&world, "aks-1", VERSIONS, never).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    let status = world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
+    let m1 = member(&status, "m1");
+    assert_eq!(m1["status"]["error"]["code"], "MaintenanceWindowNeverOpens");
+    let message = m1["message"].as_str().unwrap();
+    assert!(message.contains("notAllowedDates") && message.contains("skip the member"), "{message}");
+    let skip = json!({"targets": [{"type": "Member", "name": "m1"}]});
+    assert_eq!(world.post(&format!("{run}/skip"), Some(skip)).await.status, 200);
+    world.reaches(&run, "Skipped", LATE).await;
+    assert!(told(&world).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_permits_nothing() {
+    let world = world("1").await;
+    let garbage = json!({"maintenanceWindow": {"schedule": {"hourly": {"intervalHours": 2}}, "startTime": 7}});
+    set(&world, "aks-1", VERSIONS, garbage.clone()).await;
+    // What is not for this upgrade may be what it likes.
+    for name in ["default", IMAGES, "somethingElse"] {
+        set(&world, "aks-2", name, garbage.clone()).await;
+    }
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    world.until(&run, LATE, "m2 done", is("Completed", "m2")).await;
+    let status = world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
+    let m1 = member(&status, "m1");
+    assert_eq!(m1["status"]["error"]["code"], "MaintenanceConfigurationUnreadable");
+    let message = m1["message"].as_str().unwrap();
+    assert!(message.contains("schedule is not exactly one of daily, weekly"), "{message}");
+    set(&world, "aks-1", VERSIONS, open()).await;
+    world.reaches(&run, "Completed", LATE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_began_in_a_window_is_not_cut_by_its_end() {
+    let world = world("1").await;
+    set(&world, "aks-1", VERSIONS, open()).await;
+    world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let full = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let run = world.start_run(&fleet, "r", full).await;
+    eventually("the control plane moves", async || told(&world).await.len() == 1).await;
+    set(&world, "aks-1", VERSIONS, closed()).await;
+    world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
+    let status = world.reaches(&run, "Completed", LATE).await;
+    assert_eq!(member(&status, "m1")["status"]["state"], "Completed");
+    assert!(told(&world).await.len() > 1, "the pools followed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_tried_in_the_order_of_their_windows() {
+    let world = world(NEVER).await;
+    let soon = Timestamp::now() + SignedDuration::from_hours(2);
+    set(&world, "aks-1", VERSIONS, closed()).await;
+    set(&world, "aks-3", VERSIONS, from(soon)).await;
+    set(&world, "aks-4", VERSIONS, open()).await;
+    let names = [("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g"), ("m5", 5, "g")];
+    let fleet = world.fleet_of("f", &names).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    let status = world.reaches(&run, "Pending", LATE).await;
+    let order: Vec<&str> = members(&status).into_iter().map(|member| member["name"].as_str().unwrap()).collect();
+    assert_eq!(order, ["m4", "m3", "m2", "m5", "m1"]);
+    assert_eq!(told(&world).await, ["aks-4", "aks-2", "aks-5"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_aks_cannot_be_asked_nobody_is_given_up() {
+    let world = world("1").await;
+    set(&world, "aks-1", VERSIONS, closed()).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
+    let reads = json!({"method": "GET", "path": "maintenanceConfigurations"});
+    // Each answer serves a second, in which the job tries ten times.
+    let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
+    world.fault(json!({"match": reads, "times": 5, "action": broken})).await;
+    let says = |part: &'static str| {
+        move |s: &Value| member(s, "m1")["message"].as_str().is_some_and(|message| message.contains(part))
+    };
+    world.until(&run, LATE, "telling the reason", says("bad day")).await;
+    eventually("the bad day is over", async || {
+        world.emulator("GET", "/emulator/faults", None).await.body["value"] == json!([])
+    })
+    .await;
+    world.until(&run, LATE, "telling what it waits for", says("opens next at")).await;
+    // A throttle is nobody's fault, whether it meets one that waits or one that begins.
+    let throttled = json!({"status": 429, "code": "Throttled", "message": "slow down", "retryAfter": 1});
+    world.fault(json!({"match": reads, "times": 2, "action": throttled})).await;
+    set(&world, "aks-1", VERSIONS, open()).await;
+    world.reaches(&run, "Completed", LATE).await;
+    assert_eq!(told(&world).await, ["aks-1"]);
+}

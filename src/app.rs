@@ -203,7 +203,7 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     engine.max_failures = u32::MAX;
     engine.drain = settings.shutdown_grace();
     let policy = jobs::upgrade::Policy { stopped: settings.stopped_clusters, offer_recheck: settings.offer_recheck() };
-    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, policy))?)
+    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, policy, settings.catalogue_watch()))?)
 }
 
 /// Names this process in leases: unique among all that ever were.

@@ -4,6 +4,7 @@
 //! A region's [`RegionOffers`] remember since when each version and image is there. What was there at the first look is of
 //! old: neither a new profile nor a member in another region makes it a release. [`is_news`] tells a release from that.
 
+mod decide;
 mod facts;
 mod name;
 mod news;
@@ -12,6 +13,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use decide::{Decision, decide};
 pub use facts::{ClusterFacts, PoolFacts, lags};
 pub use name::run_name;
 pub use news::{Past, is_news};

@@ -311,6 +311,7 @@ fn any_goal() -> impl Strategy<Value = Goal> {
             upgrade_type,
             version: (upgrade_type != NodeImageOnly).then(|| wish.parse().unwrap()),
             images,
+            skips_far_clusters: false,
         },
     )
 }

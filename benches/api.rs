@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
     // What is logged is formatted as in production, but goes nowhere.
     tracing_subscriber::registry()
         .with(EnvFilter::try_new("info")?)
-        .with(fmt::layer().with_writer(std::io::sink))
+        .with(fmt::layer().with_ansi(false).with_writer(std::io::sink))
         .init();
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run())
 }
@@ -68,7 +68,7 @@ async fn run() -> anyhow::Result<ExitCode> {
     let access = Arc::new(api::AccessCache::new(vec![LOCAL_USER]));
     let (heard, changes) = (Arc::clone(&access), pool.clone());
     tokio::spawn(async move { heard.listen(&changes).await });
-    let app = api::App {
+    let app = api::AppState {
         pool: pool.clone(),
         verifier: Arc::new(verifier),
         access,
@@ -83,7 +83,8 @@ async fn run() -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let service = listener.local_addr()?;
     tokio::spawn(
-        axum::serve(listener, ServiceExt::<Request>::into_make_service(api::router(app, Router::new()))).into_future(),
+        axum::serve(listener, ServiceExt::<Request>::into_make_service(api::router(app.into(), Router::new())))
+            .into_future(),
     );
 
     let request = |method: &str, path: &str, body: &str| {

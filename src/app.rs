@@ -97,7 +97,7 @@ async fn serve_on(
     let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings, scheme, listener.local_addr()?)?;
     let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
     let access = Arc::new(api::AccessCache::new(owners(settings)));
-    let state = api::App {
+    let state = api::AppState {
         pool: pool.clone(),
         verifier: Arc::new(verifier),
         access: Arc::clone(&access),
@@ -114,7 +114,8 @@ async fn serve_on(
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
-    let serving = http::serve(listener, api::router(state, tokens), tls, settings.shutdown_grace(), stop.clone());
+    let serving =
+        http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), stop.clone());
     tokio::select! {
         served = serving => served?,
         () = fresh => {}

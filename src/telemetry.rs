@@ -3,6 +3,8 @@
 //! Identifiers of a request or a job are fields of spans, made where the request or job enters; the formats below
 //! write the fields of all enclosing spans with each event.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use crate::config::LogFormat;
@@ -26,7 +28,10 @@ pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(filter)?;
     let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => registry.with(fmt::layer().with_writer(std::io::stderr)).try_init()?,
+        LogFormat::Text => {
+            let colours = std::io::stderr().is_terminal();
+            registry.with(fmt::layer().with_ansi(colours).with_writer(std::io::stderr)).try_init()?;
+        }
         LogFormat::Json => registry
             .with(fmt::layer().json().flatten_event(true).with_span_list(true).with_writer(std::io::stderr))
             .try_init()?,

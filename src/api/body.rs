@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{App, error::ApiError};
+use super::{App, error::ApiError, unique};
 use crate::{
     arm::{ApiVersion, ArmError, ResourceId},
     model::versions,
@@ -63,7 +63,7 @@ const MOST_DRAINED: usize = 64 << 20;
 /// Reads a JSON object.
 ///
 /// # Errors
-/// 415 for another media type, 400 `InvalidRequestContent` for anything but a JSON object.
+/// 415 for another media type, 400 `InvalidRequestContent` for anything but a JSON object, and for one with a name twice.
 pub(crate) fn json(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, ArmError> {
     let media = headers.get(http::header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
     if !bytes.is_empty() && !media.is_some_and(is_json) {
@@ -73,7 +73,10 @@ pub(crate) fn json(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, ArmError
             "The request's body must be JSON: send it with 'Content-Type: application/json'.",
         ));
     }
-    let value: Value = serde_json::from_slice(bytes).map_err(|error| invalid(&error.to_string()))?;
+    let value = unique::parse(bytes).map_err(|wrong| {
+        let error = invalid(&wrong.reason);
+        wrong.target.map_or(error.clone(), |target| error.at(target))
+    })?;
     if !value.is_object() {
         return Err(invalid("a JSON object is expected"));
     }

@@ -81,7 +81,9 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match self {
             Self::Arm(error) => {
-                tracing::info!(status = error.status().as_u16(), code = %error.detail().code, "refused: {}", error.detail().message);
+                // As a field, which is escaped: the message may repeat what the caller sent, lines included.
+                let reason = error.detail().message.as_str();
+                tracing::info!(status = error.status().as_u16(), code = %error.detail().code, reason, "refused");
                 arm_response(&error)
             }
             Self::Internal(error) if database_is_away(&error) => {

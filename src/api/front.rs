@@ -32,6 +32,7 @@ const LITERALS: &[&str] = &[
     "roleAssignments",
     "roleDefinitions",
     "permissions",
+    "tags",
 ];
 
 /// Every namespace that a path may hold, in its canonical case.

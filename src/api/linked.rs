@@ -1,4 +1,4 @@
-//! Linked access: who joins a cluster must have a right on that cluster, too.
+//! Linked access: what a resource names, its creator must have a right on, too.
 
 use http::HeaderMap;
 
@@ -6,7 +6,7 @@ use super::{App, error::ApiResult, request::ArmRequest};
 use crate::{
     arm::ResourceId,
     identity::{authorize::denied_linked, roles::permits},
-    model::types,
+    model::types::{self, action},
 };
 
 /// What joining a fleet does to a cluster.
@@ -31,10 +31,31 @@ pub(crate) async fn may_join(
         }
         None => request.principal.access.allows(CLUSTER_WRITE, cluster),
     };
+    decide(app, request, allowed, action, CLUSTER_WRITE, cluster).await
+}
+
+/// Checks that the caller may read a strategy that it makes a run of, which gets a copy.
+///
+/// # Errors
+/// 403 `LinkedAuthorizationFailed`.
+pub(crate) async fn may_follow(app: &App, request: &ArmRequest, action: &str, strategy: &ResourceId) -> ApiResult<()> {
+    let allowed = request.principal.access.allows(action::STRATEGIES_READ, strategy);
+    decide(app, request, allowed, action, action::STRATEGIES_READ, strategy).await
+}
+
+async fn decide(
+    app: &App,
+    request: &ArmRequest,
+    allowed: bool,
+    action: &str,
+    linked_action: &str,
+    linked: &ResourceId,
+) -> ApiResult<()> {
     if allowed {
         return Ok(());
     }
-    request.principal.record(app, CLUSTER_WRITE, &cluster.to_string(), false).await?;
+    let linked = linked.to_string();
+    request.principal.record(app, linked_action, &linked, false).await?;
     let (caller, scope) = (&request.principal.caller, request.id.to_string());
-    Err(denied_linked(caller, action, &scope, CLUSTER_WRITE, &cluster.to_string()).into())
+    Err(denied_linked(caller, action, &scope, linked_action, &linked).into())
 }

@@ -18,8 +18,9 @@ use crate::{model::types, store::tracked};
 /// Turns the 404 of a resource in a resource group that does not exist into the 404 of that group. Only what is missing
 /// costs the lookup.
 pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next) -> Response {
-    let path = request.uri().path().to_owned();
+    let uri = request.uri().clone();
     let response = next.run(request).await;
+    let path = uri.path();
     // Of others' types, whoever answered knows better.
     let ours = path.contains("/resourceGroups/") && path.contains(types::FLEETS);
     if response.status() != StatusCode::NOT_FOUND || !ours {
@@ -29,7 +30,7 @@ pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next
     if !code.is_some_and(|code| code == "ResourceNotFound" || code == "ParentResourceNotFound") {
         return response;
     }
-    match look(&app, &path).await {
+    match look(&app, path).await {
         Ok(None) => response,
         Ok(Some(missing)) => missing,
         Err(error) => error.into_response(),

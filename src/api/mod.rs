@@ -28,9 +28,11 @@ mod runs;
 mod state;
 mod strategies;
 mod subscriptions;
+mod tags;
 mod tracked;
+mod unique;
 
 pub use access::AccessCache;
 pub use pass_through::PassThrough;
 pub use router::{Service, router};
-pub use state::App;
+pub use state::{App, AppState};

@@ -10,6 +10,7 @@ use axum::{
     body::{Body, Bytes},
     response::{IntoResponse, Response},
 };
+use futures_util::{StreamExt, future, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -19,7 +20,7 @@ use super::error::{ApiError, ApiResult};
 use crate::arm::{ArmError, ResourceId};
 
 /// Longest list whose `nextLink` is rewritten, in bytes; longer ones keep that of the upstream.
-const MOST_REWRITTEN: u64 = 8 << 20;
+const MOST_REWRITTEN: usize = 8 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest silence of the upstream.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -117,7 +118,6 @@ impl PassThrough {
         }
         let answer = request.send().await.map_err(|error| unreachable(&error))?;
         let (mut parts, body) = http::Response::from(answer).into_parts();
-        let length = content_length(&parts.headers);
         parts.headers = passed(&parts.headers);
         for name in POINTERS {
             if let Some(value) = parts.headers.get(name).and_then(|value| self.lead_here(value, base)) {
@@ -126,11 +126,13 @@ impl PassThrough {
         }
         let json = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let is_json = json.is_some_and(|media| media.starts_with("application/json"));
-        if method != Method::GET || !is_json || length.is_none_or(|length| length > MOST_REWRITTEN) {
+        if method != Method::GET || !is_json {
             return Ok(Response::from_parts(parts, Body::new(body)));
         }
-        let bytes = body.collect().await.map_err(|error| unreachable(&error))?.to_bytes();
-        Ok((parts, self.links_lead_here(bytes, base)).into_response())
+        Ok(match read(body).await.map_err(|error| unreachable(&error))? {
+            Read::Whole(bytes) => (parts, self.links_lead_here(bytes, base)).into_response(),
+            Read::TooLong(body) => Response::from_parts(parts, body),
+        })
     }
 
     /// What the sender of these headers may do on a resource, by the upstream's own word (Permissions - List For Resource).
@@ -161,8 +163,14 @@ impl PassThrough {
     }
 
     fn lead_here(&self, value: &HeaderValue, base: &str) -> Option<HeaderValue> {
-        let rest = value.to_str().ok()?.strip_prefix(&self.origin)?;
-        HeaderValue::from_str(&format!("{base}{rest}")).ok()
+        HeaderValue::from_str(&self.here(value.to_str().ok()?, base)?).ok()
+    }
+
+    /// The same place by way of this service; none for a URL that is not of the upstream.
+    fn here(&self, url: &str, base: &str) -> Option<String> {
+        // `https://host.evil` begins with `https://host`, too.
+        let rest = url.strip_prefix(&self.origin).filter(|rest| rest.starts_with('/'))?;
+        Some(format!("{base}{rest}"))
     }
 
     fn links_lead_here(&self, bytes: Bytes, base: &str) -> Bytes {
@@ -170,10 +178,7 @@ impl PassThrough {
         let Some(mut value) = mentioned.then(|| serde_json::from_slice::<Value>(&bytes).ok()).flatten() else {
             return bytes;
         };
-        let here = value["nextLink"]
-            .as_str()
-            .and_then(|link| link.strip_prefix(&self.origin))
-            .map(|rest| format!("{base}{rest}"));
+        let here = value["nextLink"].as_str().and_then(|link| self.here(link, base));
         match (here, &mut value) {
             (Some(here), Value::Object(list)) => {
                 list.insert("nextLink".to_owned(), Value::from(here));
@@ -198,8 +203,24 @@ fn passed(headers: &HeaderMap) -> HeaderMap {
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// A body, as far as it is kept.
+enum Read {
+    Whole(Bytes),
+    /// With what was read of it in front again.
+    TooLong(Body),
+}
+
+async fn read(mut body: reqwest::Body) -> Result<Read, reqwest::Error> {
+    let mut kept = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        kept.extend_from_slice(&data);
+        if kept.len() > MOST_REWRITTEN {
+            let front = stream::once(future::ready(Ok(Bytes::from(kept))));
+            return Ok(Read::TooLong(Body::from_stream(front.chain(body.into_data_stream()))));
+        }
+    }
+    Ok(Read::Whole(kept.into()))
 }
 
 fn unreachable(error: &reqwest::Error) -> ApiError {
@@ -234,8 +255,10 @@ mod tests {
         let link =
             pass.links_lead_here(Bytes::from_static(b"{\"nextLink\": \"http://h/x?y\", \"value\": []}"), "https://me");
         assert_eq!(serde_json::from_slice::<Value>(&link).unwrap()["nextLink"], "https://me/x?y");
-        let foreign = Bytes::from_static(b"{\"nextLink\": \"http://other/x\"}");
-        assert_eq!(pass.links_lead_here(foreign.clone(), "https://me"), foreign);
+        for foreign in ["http://other/x", "http://h.evil/x", "http://hx/", "http://h@evil/", "http://h:81/", "/x"] {
+            let foreign = Bytes::from(format!("{{\"nextLink\": \"{foreign}\"}}"));
+            assert_eq!(pass.links_lead_here(foreign.clone(), "https://me"), foreign);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequest, Request, State},
     response::Response,
 };
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,7 +14,8 @@ use super::{
     body::RawBody,
     error::{ApiError, ApiResult},
     principal::Principal,
-    request::{ArmRequest, base_of, subscription_not_found, target},
+    request::{ArmRequest, base_of, query_of, subscription_not_found, target},
+    tags,
 };
 use crate::{
     arm::{ApiVersion, ArmError},
@@ -29,11 +30,9 @@ use crate::{
 pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
     let (parts, _) = request.into_parts();
     Principal::of(&parts, &app, Timestamp::now()).await?;
-    let version = axum::extract::Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-        .ok()
-        .and_then(|query| query.0.into_iter().find(|(name, _)| name.eq_ignore_ascii_case("api-version")));
+    let query = query_of(&parts)?;
     let type_name = format!("{}/operations", types::NAMESPACE);
-    ApiVersion::negotiate(version.as_ref().map(|(_, value)| value.as_str()), &type_name, versions::ALL)?;
+    ApiVersion::negotiate(query.get("api-version").map(String::as_str), &type_name, versions::ALL)?;
     let value: Vec<Value> = types::OPERATIONS
         .iter()
         .map(|operation| {
@@ -117,20 +116,27 @@ pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResu
         let (scope, rest) = (scope.to_owned(), rest.to_owned());
         return authorization::serve(&app, principal, parts, body, &scope, &rest).await;
     }
-    let Some((_, after)) = path.split_once("/providers/") else {
+    if let Some(scope) = path.strip_suffix(tags::PATH).and_then(|scope| scope.strip_suffix("/providers/")) {
+        let scope = scope.to_owned();
+        return tags::serve(&app, principal, parts, body, &scope).await;
+    }
+    let named = types_of(path);
+    let Some(kind) = named.last() else {
         return Err(ArmError::not_found("NotFound", format!("There is nothing at '{path}'.")).into());
     };
-    let mut words = after.split('/');
-    let namespace = words.next().unwrap_or_default();
-    let kind = words.step_by(2).fold(namespace.to_owned(), |text, word| text + "/" + word);
-    if let Some(pass) = app.pass_through.as_ref().filter(|pass| pass.takes(&kind)) {
+    if let Some(pass) = app.pass_through.as_ref().filter(|pass| named.iter().all(|kind| pass.takes(kind))) {
         let id = target(path)?;
         app.subscription(id.subscription()).ok_or_else(|| subscription_not_found(&id))?;
-        let action = action_of(&parts.method, &kind);
+        if !PASSED_METHODS.contains(&parts.method) {
+            let allow = HeaderValue::from_static("GET, HEAD, PUT, PATCH, POST, DELETE");
+            return Err(not_supported(&parts.method).header(header::ALLOW, allow).into());
+        }
+        let action = action_of(&parts.method, kind);
         principal.record(&app, &action, path, true).await?;
         let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts.clone(), body), &app).await?;
         return pass.pass(parts.method.clone(), &parts.uri, &parts.headers, bytes, &base_of(&parts, &app)).await;
     }
+    let namespace = kind.split('/').next().unwrap_or_default();
     if namespace != types::NAMESPACE {
         return Err(ArmError::not_found(
             "InvalidResourceNamespace",
@@ -149,6 +155,26 @@ pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResu
     .into())
 }
 
+/// What is passed on: not what would have the upstream echo a token, or open a tunnel.
+const PASSED_METHODS: [Method; 6] =
+    [Method::GET, Method::HEAD, Method::PUT, Method::PATCH, Method::POST, Method::DELETE];
+
+/// The full types that a path names: that of the resource, after those of what it extends. None where the path does not
+/// begin as a resource's in the tenant, a subscription or a resource group.
+fn types_of(path: &str) -> Vec<String> {
+    let segments: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
+    let mut types: Vec<String> = Vec::new();
+    for (at, pair) in segments.chunks(2).enumerate() {
+        match (at, pair, types.last_mut()) {
+            (_, ["providers", namespace], _) => types.push((*namespace).to_owned()),
+            (_, [kind, ..], Some(full)) => *full = format!("{full}/{kind}"),
+            (0, ["subscriptions", _], None) | (1, ["resourceGroups", _], None) => {}
+            _ => return Vec::new(),
+        }
+    }
+    types
+}
+
 /// What a request that is passed on would do, for the audit trail.
 fn action_of(method: &Method, kind: &str) -> String {
     match (method, kind.rsplit_once('/')) {
@@ -165,11 +191,39 @@ pub(crate) async fn wrong_method(State(app): State<App>, request: Request) -> Ap
     if let Err(error) = Principal::of(&parts, &app, Timestamp::now()).await {
         return error;
     }
-    let method: &Method = &parts.method;
+    not_supported(&parts.method).into()
+}
+
+fn not_supported(method: &Method) -> ArmError {
     ArmError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "MethodNotAllowed",
         format!("The method {method} is not supported here: see the Allow header for those that are."),
     )
-    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_of_paths() {
+        let cluster = "/subscriptions/s/resourceGroups/g/providers/N.C/managedClusters/c";
+        for (path, wanted) in [
+            (cluster.to_owned(), vec!["N.C/managedClusters"]),
+            (format!("{cluster}/agentPools/p/x"), vec!["N.C/managedClusters/agentPools/x"]),
+            (format!("{cluster}/providers/N.I/rules/r"), vec!["N.C/managedClusters", "N.I/rules"]),
+            ("/subscriptions/s/providers/N.C/locations/l/versions".to_owned(), vec!["N.C/locations/versions"]),
+            ("/providers/N.C/operations".to_owned(), vec!["N.C/operations"]),
+            // A name is no literal.
+            ("/subscriptions/s/resourceGroups/providers/providers/N.C/x/c".to_owned(), vec!["N.C/x"]),
+            (cluster.replace("/c", "/providers") + "/agentPools/p", vec!["N.C/managedClusters/agentPools"]),
+            ("/subscriptions/s/subscriptions/t/providers/N.C/x/y".to_owned(), vec![]),
+            (format!("/x/y{cluster}"), vec![]),
+            ("/subscriptions/s".to_owned(), vec![]),
+            ("/".to_owned(), vec![]),
+        ] {
+            assert_eq!(types_of(&path), wanted, "{path}");
+        }
+    }
 }

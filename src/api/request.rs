@@ -159,7 +159,10 @@ impl FromRequestParts<App> for ArmRequest {
     }
 }
 
-/// The query's parameters, decoded, by their lower-cased names.
+/// The query's parameters, decoded, by their names in lower case.
+///
+/// # Errors
+/// 400 for what is not well-formed, and where a parameter of ARM's is there twice and differs.
 pub(crate) fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmError> {
     let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map_err(|_| {
         ArmError::bad_request(
@@ -169,9 +172,23 @@ pub(crate) fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmErro
     })?;
     if let Some((name, _)) = pairs.iter().find(|(_, value)| value.chars().any(char::is_control)) {
         let message = format!("The query parameter '{}' has a control character in it.", name.escape_debug());
-        return Err(ArmError::bad_request("InvalidQueryParameter", message));
+        return Err(ArmError::bad_request("InvalidQueryParameter", message).at(name));
     }
-    Ok(pairs.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)).collect())
+    let mut query = HashMap::new();
+    for (name, value) in pairs {
+        let key = name.to_ascii_lowercase();
+        let before = query.insert(key.clone(), value);
+        let ambiguous = before.is_some() && before.as_ref() != query.get(&key);
+        if ambiguous && key == "api-version" {
+            let message = "The api-version query parameter is there more than once, and differs: send one.";
+            return Err(ArmError::bad_request("InvalidApiVersionParameter", message).at(key));
+        }
+        if ambiguous && key.starts_with('$') {
+            let message = format!("The query parameter '{name}' is there more than once, and differs: send one.");
+            return Err(ArmError::bad_request("InvalidQueryParameter", message).at(name));
+        }
+    }
+    Ok(query)
 }
 
 /// The literals of a route after `providers`: a type, and the action if there is one.
@@ -191,6 +208,15 @@ fn type_of(matched: &str, method: &Method) -> String {
 
 /// The resource ID that a path names; of a list or an action, that of what holds it.
 pub(crate) fn target(path: &str) -> Result<ResourceId, ArmError> {
+    let segments = segments(path)?;
+    name_in(path, &segments)
+}
+
+/// The segments of a path, decoded, none of which can reach elsewhere.
+///
+/// # Errors
+/// 400 `InvalidResourceName`.
+pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
     let mut segments = Vec::new();
     for raw in path.split('/').filter(|segment| !segment.is_empty()) {
         let segment = percent_decode(raw).filter(|text| {
@@ -208,6 +234,10 @@ pub(crate) fn target(path: &str) -> Result<ResourceId, ArmError> {
         };
         segments.push(segment);
     }
+    Ok(segments)
+}
+
+fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
     let mut id: Option<ResourceId> = None;
     let mut rest = segments.iter().map(String::as_str);
     let mut subscription = "";

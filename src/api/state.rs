@@ -1,6 +1,6 @@
 //! What every request handler shares.
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use sqlx::PgPool;
 
@@ -9,9 +9,26 @@ use uuid::Uuid;
 use super::{AccessCache, PassThrough};
 use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
 
-/// What every request handler shares.
+/// What every request handler shares. Cloned by each layer that a request goes through, so cheaply.
 #[derive(Clone)]
-pub struct App {
+pub struct App(Arc<AppState>);
+
+impl From<AppState> for App {
+    fn from(state: AppState) -> Self {
+        Self(Arc::new(state))
+    }
+}
+
+impl Deref for App {
+    type Target = AppState;
+
+    fn deref(&self) -> &AppState {
+        &self.0
+    }
+}
+
+/// What every request handler shares.
+pub struct AppState {
     /// The database.
     pub pool: PgPool,
     /// Judges bearer tokens.
@@ -34,7 +51,7 @@ pub struct App {
     pub max_body_bytes: usize,
 }
 
-impl App {
+impl AppState {
     /// The subscription with this ID, if it is served.
     #[must_use]
     pub fn subscription(&self, id: &str) -> Option<&Subscription> {

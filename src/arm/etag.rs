@@ -37,7 +37,8 @@ impl Precondition {
     /// # Errors
     /// 400 where both are given, or `If-None-Match` is anything but `*`.
     pub fn read(headers: &HeaderMap) -> Result<Self, ArmError> {
-        let text = |name| headers.get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()).map(str::trim);
+        // A condition that cannot be read is one that is not met, rather than none.
+        let text = |name| headers.get(name).map(|v: &http::HeaderValue| v.to_str().unwrap_or("unreadable").trim());
         match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
             (None, None) | (Some(""), None) | (None, Some("")) => Ok(Self::None),
             (Some("*"), None) => Ok(Self::Exists),
@@ -98,6 +99,10 @@ mod tests {
         assert!(same.check(Some(Etag(Uuid::from_u128(8)))).is_err());
         assert!(same.check(None).is_err());
         assert!(read(header::IF_MATCH, "garbage").check(Some(tag)).is_err());
+        let unreadable = http::HeaderValue::from_bytes(b"\"\xff\"").unwrap();
+        let with = |name| Precondition::read(&HeaderMap::from_iter([(name, unreadable.clone())]));
+        assert!(with(header::IF_MATCH).unwrap().check(Some(tag)).is_err());
+        assert!(with(header::IF_NONE_MATCH).is_err());
         assert!(read(header::IF_MATCH, "*").check(Some(tag)).is_ok());
         assert!(read(header::IF_MATCH, "*").check(None).is_err());
         assert!(read(header::IF_NONE_MATCH, "*").check(None).is_ok());

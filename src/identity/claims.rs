@@ -16,6 +16,7 @@ pub(super) struct Claims {
     pub(super) nbf: Option<f64>,
     pub(super) tid: Option<String>,
     oid: Option<String>,
+    sub: Option<String>,
     idtyp: Option<String>,
     /// v1.0.
     appid: Option<String>,
@@ -51,9 +52,11 @@ impl Audience {
 }
 
 impl Claims {
-    /// The caller these claims name; `None` when there is no object ID.
-    pub(super) fn caller(&self, tenant: Uuid) -> Option<Caller> {
-        let object_id = self.oid.as_deref()?.parse().ok()?;
+    /// The caller these claims name; `None` when there is no object ID. Entra's `sub` is another one for each application;
+    /// elsewhere it is the principal, wherever it comes from.
+    pub(super) fn caller(&self, tenant: Uuid, entra: bool) -> Option<Caller> {
+        let subject = self.sub.as_deref().filter(|_| !entra);
+        let object_id = self.oid.as_deref().or(subject)?.parse().ok()?;
         let login = self.upn.as_ref().or(self.preferred_username.as_ref()).or(self.unique_name.as_ref());
         let kind = if self.xms_mirid.is_some() {
             CallerKind::ManagedIdentity
@@ -86,7 +89,7 @@ mod tests {
     const OID: &str = "44444444-4444-4444-4444-444444444444";
 
     fn caller(claims: serde_json::Value) -> Option<Caller> {
-        serde_json::from_value::<Claims>(claims).unwrap().caller(Uuid::nil())
+        serde_json::from_value::<Claims>(claims).unwrap().caller(Uuid::nil(), true)
     }
 
     #[test]
@@ -114,6 +117,9 @@ mod tests {
     fn needs_an_object_id_and_passes_over_odd_groups() {
         assert_eq!(caller(json!({"appid": "robot"})), None);
         assert_eq!(caller(json!({"oid": "root"})), None);
+        assert_eq!(caller(json!({"sub": OID})), None, "Entra's sub is no object ID");
+        let elsewhere: Claims = serde_json::from_value(json!({"sub": OID})).unwrap();
+        assert_eq!(elsewhere.caller(Uuid::nil(), false).unwrap().object_id.to_string(), OID);
         assert_eq!(caller(json!({"oid": OID, "groups": ["x", OID]})).unwrap().groups, [OID.parse::<Uuid>().unwrap()]);
     }
 }

@@ -93,6 +93,12 @@ impl Issuer {
         &self.names
     }
 
+    /// Whether this is Microsoft Entra, whose tokens name tenant and principal in claims of its own.
+    #[must_use]
+    pub fn is_entra(&self) -> bool {
+        self.names.len() > 2
+    }
+
     /// The keys at hand; none before the first answer of the issuer.
     #[must_use]
     pub fn keys(&self) -> Arc<Vec<VerificationKey>> {

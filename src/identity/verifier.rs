@@ -46,6 +46,8 @@ pub struct Verifier {
     issuers: Vec<String>,
     audiences: Vec<String>,
     tenant: Uuid,
+    /// Whether tokens have Entra's claims; those of other issuers may leave `tid` out, and name the principal in `sub`.
+    entra: bool,
     authorization_uri: String,
     verified: Mutex<Verified>,
 }
@@ -100,18 +102,26 @@ impl Verifier {
         authorization_uri: impl Into<String>,
     ) -> Self {
         let keys = Keys::Fixed(Arc::new(keys));
-        Self::with(keys, vec![issuer.into()], audiences, tenant, authorization_uri.into())
+        Self::with(keys, vec![issuer.into()], audiences, tenant, authorization_uri.into(), true)
     }
 
     /// A verifier that trusts the keys that `issuer` has at the time.
     #[must_use]
     pub fn of(issuer: Arc<Issuer>, audiences: Vec<String>, tenant: Uuid, authorization_uri: impl Into<String>) -> Self {
         let names = issuer.names().to_vec();
-        Self::with(Keys::Of(issuer), names, audiences, tenant, authorization_uri.into())
+        let entra = issuer.is_entra();
+        Self::with(Keys::Of(issuer), names, audiences, tenant, authorization_uri.into(), entra)
     }
 
-    fn with(keys: Keys, issuers: Vec<String>, audiences: Vec<String>, tenant: Uuid, authorization_uri: String) -> Self {
-        Self { keys, issuers, audiences, tenant, authorization_uri, verified: Mutex::default() }
+    fn with(
+        keys: Keys,
+        issuers: Vec<String>,
+        audiences: Vec<String>,
+        tenant: Uuid,
+        authorization_uri: String,
+        entra: bool,
+    ) -> Self {
+        Self { keys, issuers, audiences, tenant, entra, authorization_uri, verified: Mutex::default() }
     }
 
     /// [`Verifier::verify`], but for a token that names an unknown key the issuer is asked once more, if it was not a moment
@@ -145,7 +155,7 @@ impl Verifier {
         self.check_times(&claims, now)?;
         self.check_origin(&claims)?;
         self.check_audience(claims.aud.as_ref())?;
-        claims.caller(self.tenant).ok_or_else(|| {
+        claims.caller(self.tenant, self.entra).ok_or_else(|| {
             Refusal::Final(self.refuse(
                 "InvalidAuthenticationToken",
                 "The received access token is not valid: the claim 'oid' with the object ID of a principal should be present. \
@@ -263,7 +273,8 @@ impl Verifier {
             ));
         }
         let tenant = claims.tid.as_deref().unwrap_or_default();
-        if tenant.parse() != Ok(self.tenant) {
+        let own = tenant.parse() == Ok(self.tenant) || (claims.tid.is_none() && !self.entra);
+        if !own {
             return Err(self.refuse(
                 "InvalidAuthenticationTokenTenant",
                 format!("The access token is from the wrong tenant '{tenant}'. It must match '{}'.", self.tenant),

@@ -42,7 +42,7 @@ impl MemberProperties {
             id.is_type(types::MANAGED_CLUSTERS)
                 && id.resource_group().is_some_and(name::is_resource_group)
                 && name::is_managed_cluster(id.name())
-                && uuid::Uuid::try_parse(id.subscription()).is_ok()
+                && is_subscription(id.subscription())
         })
     }
 
@@ -127,6 +127,11 @@ impl MemberProperties {
             }
         }
     }
+}
+
+/// A GUID in its one common spelling: one cluster has one ID.
+fn is_subscription(id: &str) -> bool {
+    id.len() == uuid::fmt::Hyphenated::LENGTH && uuid::Uuid::try_parse(id).is_ok()
 }
 
 fn is_label_key(key: &str) -> bool {

@@ -34,6 +34,10 @@ pub mod arm_action {
     pub const GROUPS_WRITE: &str = "Microsoft.Resources/subscriptions/resourceGroups/write";
     /// Deletes resource groups.
     pub const GROUPS_DELETE: &str = "Microsoft.Resources/subscriptions/resourceGroups/delete";
+    /// Reads tags.
+    pub const TAGS_READ: &str = "Microsoft.Resources/tags/read";
+    /// Changes tags.
+    pub const TAGS_WRITE: &str = "Microsoft.Resources/tags/write";
     /// Registers the provider in a subscription.
     pub const REGISTER: &str = "Microsoft.ContainerService/register/action";
 }

@@ -273,6 +273,32 @@ pub async fn update(
     }
 }
 
+/// Replaces the tags; `None` when the resource is gone.
+///
+/// # Errors
+/// When the database fails.
+pub async fn set_tags(
+    conn: &mut PgConnection,
+    id: &ResourceId,
+    tags: &Tags,
+    author: Author<'_>,
+    now: Timestamp,
+) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as(
+        "UPDATE resources SET tags = $2, etag = $3, modified_at = $4, modified_by = $5, modified_by_type = $6
+         WHERE key = $1 RETURNING *",
+    )
+    .bind(id.key())
+    .bind(sqlx::types::Json(tags))
+    .bind(Uuid::new_v4())
+    .bind(now.to_sqlx())
+    .bind(author.name)
+    .bind(author.kind)
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("changing tags"))
+}
+
 /// Sets the state at the beginning of an operation that changes no body, such as a deletion.
 ///
 /// # Errors

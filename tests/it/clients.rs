@@ -29,6 +29,10 @@ async fn drive(make: impl FnOnce(&Path) -> Command) {
     let home = tempfile::tempdir().unwrap();
     let files = ca::certificates(home.path(), "127.0.0.1".parse().unwrap(), Timestamp::now()).unwrap();
     let env = vec![
+        (
+            "FLEET_PASS_THROUGH",
+            "Microsoft.ContainerService/managedClusters,Microsoft.ContainerService/locations".to_owned(),
+        ),
         ("FLEET_TLS_CERT", files.certificate.display().to_string()),
         ("FLEET_TLS_KEY", files.key.display().to_string()),
     ];
@@ -82,6 +86,18 @@ async fn the_javascript_sdk() {
             .unwrap();
         let mut command = Command::new("node");
         command.arg(script);
+        command
+    })
+    .await;
+}
+
+/// Log in, groups, resources, tags, roles, clusters through the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_azure_cli() {
+    let Some(folder) = installed("az") else { return };
+    drive(|home| {
+        let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/az/walk.sh"));
+        command.arg(home.join("az")).env("AZ", folder.join("bin/az"));
         command
     })
     .await;

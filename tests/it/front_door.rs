@@ -277,3 +277,30 @@ async fn nothing_is_left_of_a_group_that_is_deleted_while_fleets_are_made_in_it(
         assert_eq!(names(&left), Vec::<String>::new());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_are_a_resource_of_their_own() {
+    let world = World::start().await;
+    let fleet = world.fleet_of("f", &[]).await;
+    let version = "api-version=2021-04-01";
+    for scope in [fleet.clone(), format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1")] {
+        let tags = format!("{scope}/providers/microsoft.resources/TAGS/default?{version}");
+        let of = |answer: &Answer| answer.body["properties"]["tags"].clone();
+        let none = world.get(&tags).await;
+        assert_eq!((none.status, of(&none)), (200, json!({})), "{}", none.body);
+        assert_eq!(none.body["type"], "Microsoft.Resources/tags");
+        let put = world.put(&tags, json!({"properties": {"tags": {"env": "prod", "team": "a"}}})).await;
+        assert_eq!(of(&put), json!({"env": "prod", "team": "a"}));
+        let merge = json!({"operation": "Merge", "properties": {"tags": {"Team": "b", "x": "y"}}});
+        assert_eq!(of(&world.patch(&tags, merge).await), json!({"env": "prod", "Team": "b", "x": "y"}));
+        let delete = json!({"operation": "Delete", "properties": {"tags": {"x": "y", "env": "other"}}});
+        assert_eq!(of(&world.patch(&tags, delete).await), json!({"env": "prod", "Team": "b"}));
+        assert_eq!(world.get(&scope).await.body["tags"], json!({"env": "prod", "Team": "b"}));
+        let wrong = world.patch(&tags, json!({"operation": "Add", "properties": {"tags": {}}})).await;
+        assert_eq!((wrong.status, wrong.code()), (400, "InvalidRequestContent"), "{}", wrong.body);
+        assert_eq!(of(&world.delete(&tags).await), json!({}));
+    }
+    let missing =
+        world.get(&format!("{}/providers/Microsoft.Resources/tags/default?{version}", world.fleet("no"))).await;
+    assert_eq!((missing.status, missing.code()), (404, "ResourceNotFound"));
+}

@@ -4,8 +4,11 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod az_fleet;
 mod azure;
+mod bad_bodies;
 mod bad_input;
+mod bad_paths;
 mod chaos;
 mod cli;
 mod clients;
@@ -20,6 +23,7 @@ mod harness;
 mod local_postgres;
 mod oidc;
 mod pass_through;
+mod pass_through_astray;
 mod rbac;
 mod session;
 mod store_runs;

@@ -7,7 +7,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::harness::world::{Options, World};
+use crate::harness::{
+    eventually,
+    world::{Options, World},
+};
 
 const AKS: &str = "api-version=2026-06-01";
 const GROUP: &str =
@@ -117,6 +120,25 @@ async fn nothing_else_is_passed() {
     }
     let large = json!({"properties": {"x": "y".repeat(5 << 20)}});
     assert_eq!(world.put(&path, large).await.status, 413);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_missing_is_missing_in_the_words_of_aks() {
+    let world = world().await;
+    let path = format!("{GROUP}/managedClusters/none?{AKS}");
+    let direct = world.get(&format!("{}{path}", world.emulator_url)).await;
+    let group = GROUP.split("/providers").next().unwrap();
+    for gone in [false, true] {
+        if gone {
+            // AKS still has the group; clusters are not this service's to say of that they are in none.
+            assert_eq!(world.delete(group).await.status, 202);
+            eventually("the group is gone", || async { world.get(group).await.status == 404 }).await;
+        }
+        let passed = world.get(&path).await;
+        assert_eq!((passed.status, passed.code()), (404, "ResourceNotFound"), "{}", passed.body);
+        assert_eq!(passed.body, direct.body, "unchanged on the way");
+    }
+    assert_eq!(world.get(&world.fleet("none")).await.code(), "ResourceGroupNotFound", "of fleets it says so");
 }
 
 #[tokio::test(flavor = "multi_thread")]

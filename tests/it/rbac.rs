@@ -242,6 +242,17 @@ async fn joining_needs_a_right_on_the_cluster() {
     let message = refused.body["error"]["message"].as_str().unwrap();
     assert!(message.contains("managedClusters/write") && message.contains(&World::cluster(1)), "{message}");
     assert_eq!(world.get(&member).await.status, 404);
+    // Nor is a strategy copied for somebody who may not read it.
+    let strategy = format!("{fleet}/updateStrategies/s");
+    let stages = json!({"properties": {"strategy": {"stages": [{"name": "one", "groups": [{"name": "g"}]}]}}});
+    assert_eq!(world.put(&strategy, stages).await.status, 201);
+    let run = format!("{fleet}/updateRuns/r");
+    let update = json!({"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": {"type": "Latest"}});
+    assert_eq!(world.put(&run, json!({"properties": {"managedClusterUpdate": update}})).await.status, 201);
+    assign(&world, &run, BOB, CONTRIBUTOR).await;
+    let body_of_run = json!({"properties": {"updateStrategyId": strategy, "managedClusterUpdate": update}});
+    let refused = Person::new(&world, BOB).put(&run, body_of_run).await;
+    assert_eq!((refused.status, refused.code()), (403, "LinkedAuthorizationFailed"), "{}", refused.body);
     assign(&world, &World::cluster(1), ANN, AKS_CONTRIBUTOR).await;
     assert_eq!(ann.put(&member, body).await.status, 201);
 }

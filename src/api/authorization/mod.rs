@@ -14,7 +14,7 @@ use super::{
     body::{self, RawBody},
     error::ApiResult,
     principal::Principal,
-    request::{query_of, subscription_not_found, target},
+    request::{query_of, segments, subscription_not_found, target},
 };
 use crate::{
     arm::{ApiVersion, ArmError, ResourceId},
@@ -62,7 +62,8 @@ pub(crate) async fn serve(
         "" => None,
         path => {
             target(path)?;
-            let id: ResourceId = path.parse().map_err(|_| invalid_scope(path))?;
+            let decoded: String = segments(path)?.iter().map(|segment| format!("/{segment}")).collect();
+            let id: ResourceId = decoded.parse().map_err(|_| invalid_scope(path))?;
             app.subscription(id.subscription()).ok_or_else(|| subscription_not_found(&id))?;
             Some(id)
         }

@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod postgres;
+pub mod raw;
 pub mod world;
 
 use std::time::{Duration, Instant};

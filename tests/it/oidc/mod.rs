@@ -58,6 +58,10 @@ async fn people_and_applications_come_with_tokens_of_both_versions_and_kinds() {
     let patched = world.call_with("PATCH", &world.fleet("f"), tags, &[("authorization", &bearer)]).await;
     assert_eq!(patched.body["systemData"]["lastModifiedBy"], "robot");
     assert_eq!(patched.body["systemData"]["lastModifiedByType"], "Application");
+    // An issuer that is not Entra names the principal in `sub`, and knows no tenants.
+    let mut plain = with(issuer.claims(), "sub", json!(ANN));
+    plain.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "oid" | "tid"));
+    assert_eq!(ask(&world, &ec.sign(&plain)).await.status, 200);
     // Somebody whose group owns.
     let mut grouped = with(issuer.claims(), "oid", json!("44444444-4444-4444-4444-444444444444"));
     assert_eq!(ask(&world, &ec.sign(&grouped)).await.status, 403);

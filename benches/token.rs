@@ -1,0 +1,82 @@
+//! What it costs to know who calls and what the caller may do: a token seen before, a new one, and the roles of a caller at
+//! hand. The floor is the SHA-256 of the token, by which it is found again.
+
+use std::{hint::black_box, sync::Arc};
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use fleet_manager::{
+    arm::ResourceId,
+    identity::{
+        Access, Caller, CallerKind, Grant, Verifier, authorize,
+        roles::{BUILT_IN, OWNER},
+    },
+    local::keys::{self, LocalKey, TokenClaims},
+};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+const AUDIENCE: &str = "https://management.azure.com/";
+
+fn tokens(criterion: &mut Criterion) {
+    let Ok(directory) = tempfile::tempdir() else { return };
+    let Ok(key) = LocalKey::load_or_create(directory.path()) else { return };
+    let tenant = Uuid::from_u128(1);
+    let lifetime = std::time::Duration::from_secs(3600);
+    let claims = TokenClaims { audience: AUDIENCE.to_owned(), ..TokenClaims::local_user(tenant, lifetime) };
+    let now = Timestamp::now();
+    let Ok(token) = key.mint(&claims, now) else { return };
+    let header = format!("Bearer {token}");
+    let verifier = || {
+        Verifier::new(
+            vec![key.verification_key()],
+            keys::issuer(tenant),
+            vec![AUDIENCE.to_owned()],
+            tenant,
+            "https://localhost/adfs",
+        )
+    };
+    let warm = verifier();
+    assert!(warm.verify(Some(&header), now).is_ok());
+    let mut group = criterion.benchmark_group("token");
+    group.bench_function("floor: SHA-256 of the token", |bencher| bencher.iter(|| Sha256::digest(black_box(&token))));
+    group.bench_function("seen before (target 50 µs)", |bencher| {
+        bencher.iter(|| warm.verify(Some(black_box(&header)), now));
+    });
+    group.bench_function("new", |bencher| {
+        bencher.iter_batched(verifier, |cold| cold.verify(Some(black_box(&header)), now), BatchSize::SmallInput);
+    });
+    group.finish();
+}
+
+fn access(criterion: &mut Criterion) {
+    let caller = Arc::new(Caller {
+        object_id: Uuid::from_u128(2),
+        app_id: None,
+        name: None,
+        kind: CallerKind::User,
+        tenant: Uuid::from_u128(1),
+        groups: Vec::new(),
+    });
+    let fleet = ResourceId::in_group("s", "g99", "Microsoft.ContainerService", "fleets", "f");
+    let grants = |count: u32| -> Access {
+        let grants = (0..count).map(|n| Grant {
+            scope: format!("/subscriptions/s/resourcegroups/g{n}"),
+            role: BUILT_IN.get(2).unwrap_or(OWNER),
+        });
+        Access::new(vec![grants.collect()])
+    };
+    let (few, many) = (grants(100), grants(4000));
+    let read = "Microsoft.ContainerService/fleets/read";
+    let mut group = criterion.benchmark_group("authorize");
+    group.bench_function("100 assignments", |bencher| {
+        bencher.iter(|| authorize(black_box(&caller), &few, read, &fleet));
+    });
+    group.bench_function("4,000 assignments", |bencher| {
+        bencher.iter(|| authorize(black_box(&caller), &many, read, &fleet));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, tokens, access);
+criterion_main!(benches);

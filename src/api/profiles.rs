@@ -17,7 +17,7 @@ use super::{
     body::{self, RawBody},
     error::{ApiError, ApiResult},
     fleets::{concurrent, not_found, parent, parent_for_write, update},
-    render,
+    linked, render,
     request::{ArmRequest, check_name},
 };
 use crate::{
@@ -76,6 +76,10 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     check_name(allowed.id(), name::MAX_PROXY)?;
     let mut body =
         body::resource(request.headers(), &bytes, &request.id, types::AUTO_UPGRADE_PROFILES, request.version)?;
+    let named = body.pointer("/properties/updateStrategyId").and_then(Value::as_str);
+    if let Some(strategy) = named.and_then(|id| id.parse().ok()) {
+        linked::may_follow(&app, &request, action::PROFILES_WRITE, &strategy).await?;
+    }
     let mut tx = app.pool.begin().await?;
     let fleet = parent_for_write(&mut tx, &request, action::PROFILES_WRITE, types::AUTO_UPGRADE_PROFILES).await?;
     let existing = resources::get_for_update(&mut tx, &request.id).await?;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, shared::Shared};
+use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, pace::Class, shared::Shared};
 use crate::{
     arm::ResourceId,
     model::managed_cluster::{Catalogue, ManagedCluster, NodeImage, OfferedVersion},
@@ -114,6 +114,13 @@ impl<C: ManagedClusters> CatalogueCache<C> {
     ) -> Result<Option<NodeImage>, UpstreamError> {
         let ask = || async { Ok(self.profile(id, pool).await?.latest_node_image) };
         self.latest.get((location.to_owned(), family.to_owned()), Duration::ZERO, ask).await
+    }
+
+    /// What is left for questions about what a subscription's regions offer, as a part of AKS's limit: 0–1. Upgrades ask,
+    /// too.
+    #[must_use]
+    pub fn left(&self, subscription: &str) -> f64 {
+        self.client.left(Class::Other, subscription)
     }
 
     /// All clusters of a subscription, as the client lists them.

@@ -20,6 +20,8 @@ use crate::{
 pub struct Watched {
     /// The database's time.
     pub now: Timestamp,
+    /// When the latest look began.
+    pub looked_at: Option<Timestamp>,
     /// Lower-cased IDs of the members' clusters, of all fleets that have profiles.
     pub clusters: Vec<String>,
 }
@@ -63,8 +65,12 @@ pub struct SeenMember {
 /// When the database fails.
 pub async fn watched(conn: &mut PgConnection, subscription: &str) -> Result<Watched, StoreError> {
     let failed = "reading whose catalogues are watched";
-    let now: SqlTimestamp =
-        sqlx::query_scalar("SELECT now()").fetch_one(&mut *conn).await.map_err(StoreError::while_(failed))?;
+    let (now, looked_at): (SqlTimestamp, Option<SqlTimestamp>) =
+        sqlx::query_as("SELECT now(), (SELECT looked_at FROM catalogue_watches WHERE subscription = $1)")
+            .bind(subscription)
+            .fetch_one(&mut *conn)
+            .await
+            .map_err(StoreError::while_(failed))?;
     let clusters = sqlx::query_scalar(
         "SELECT cluster_key FROM memberships WHERE fleet_id IN (SELECT fleet_id FROM auto_upgrade_profiles)
              AND starts_with(cluster_key, '/subscriptions/' || $1 || '/') ORDER BY cluster_key",
@@ -73,7 +79,7 @@ pub async fn watched(conn: &mut PgConnection, subscription: &str) -> Result<Watc
     .fetch_all(conn)
     .await
     .map_err(StoreError::while_(failed))?;
-    Ok(Watched { now: now.to_jiff(), clusters })
+    Ok(Watched { now: now.to_jiff(), looked_at: looked_at.map(SqlTimestamp::to_jiff), clusters })
 }
 
 /// Subscriptions (in lower case) of a fleet's members that nobody looks at yet, if the fleet has profiles.

@@ -32,6 +32,12 @@ const KIND: &str = "catalogue.watch";
 /// Until the next look after one that failed, where AKS does not say when, unless looks are more frequent anyway.
 const FAILED_AGAIN: Duration = Duration::from_secs(60);
 
+/// Looks are postponed when less than this is left of AKS's limit for such questions: upgrades come first.
+const LEFT_FOR_UPGRADES: f64 = 0.5;
+/// How long, and up to which time after the one when they were due: then they come first.
+const POSTPONED: Duration = Duration::from_secs(5);
+const LONGEST_POSTPONED: Duration = Duration::from_secs(60);
+
 /// The job of a subscription, in lower case.
 pub(super) fn job(subscription: &str) -> NewJob {
     NewJob::new(KIND, subscription.to_lowercase())
@@ -83,6 +89,9 @@ impl<C: ManagedClusters> Watch<C> {
             tx.commit().await?;
             return Ok(Outcome::Settled);
         }
+        if self.catalogue.left(subscription) < LEFT_FOR_UPGRADES && self.may_wait(&watched) {
+            return Ok(Outcome::AgainAfter { delay: self.interval.min(POSTPONED) });
+        }
         let members: HashSet<&str> = watched.clusters.iter().map(String::as_str).collect();
         let seen = self.look(subscription, &members).await;
 
@@ -97,6 +106,14 @@ impl<C: ManagedClusters> Watch<C> {
         attempt.settle(&mut tx, self.next(seen.error.as_ref())).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
+    }
+
+    /// Whether a look may be postponed: the latest one is not too old, and there was one.
+    fn may_wait(&self, watched: &catalogues::Watched) -> bool {
+        watched.looked_at.is_some_and(|looked_at| {
+            let age = Duration::try_from(watched.now.duration_since(looked_at)).unwrap_or_default();
+            age < self.interval + LONGEST_POSTPONED
+        })
     }
 
     /// When to look again.

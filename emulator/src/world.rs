@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) log: Log,
     pub(crate) tokens: Tokens,
     throttle: Throttle,
+    /// Requests that were answered 429 for being too many.
+    throttled: u64,
     fresh: StdRng,
 }
 
@@ -88,6 +90,7 @@ impl World {
             log: Log::default(),
             tokens: Tokens::new(config.identity.clone()),
             throttle: Throttle::default(),
+            throttled: 0,
             fresh: StdRng::seed_from_u64(config.seed ^ (now.as_nanosecond() as u64)),
         };
         for subscription in seed::SUBSCRIPTIONS {
@@ -152,6 +155,7 @@ impl World {
             && endpoint.is_none()
             && let Err(error) = self.throttle.take(call, now)
         {
+            self.throttled += 1;
             return Outcome::Answer(error.into());
         }
         let about = note.cluster.clone().or_else(|| self.cluster_of_operation(call));
@@ -232,7 +236,7 @@ impl World {
         json!({
             "clusters": self.clusters.len(), "clusterStates": states, "operations": self.operations.len(),
             "operationsRunning": running.clone().count(), "operationsHanging": running.filter(|operation| operation.is_hanging()).count(),
-            "faults": self.faults.all().len(), "logEntries": self.log.len(),
+            "faults": self.faults.all().len(), "logEntries": self.log.len(), "throttled": self.throttled,
         })
     }
 }

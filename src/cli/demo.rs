@@ -117,9 +117,12 @@ impl Demo {
         let sample = SampleFleet::new(&service, &arm, token.clone(), Some(&ca))?;
         let shown = async {
             sample.ready().await?;
-            let next = if self.no_sample { None } else { Some(show(&sample).await?) };
-            look_around(&sample, &service, &ca, &token, next);
             clients(&service, &ca, tenant);
+            look_around(&sample, &service, &ca, &token, self.no_sample);
+            if !self.no_sample {
+                let next = show(&sample).await?;
+                go_on(&next);
+            }
             // Stays up until something below ends it.
             std::future::pending::<anyhow::Result<()>>().await
         };
@@ -168,7 +171,6 @@ fn ended_early(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> any
 
 /// The run after the one that was shown, and its update.
 struct Next {
-    shown: String,
     run: String,
     update: Value,
 }
@@ -200,12 +202,16 @@ async fn show(sample: &SampleFleet) -> anyhow::Result<Next> {
             run
         }
     };
-    let mut progress = Progress::new();
+    let mut progress = Progress::new(|gate| {
+        let body = r#"{"properties": {"state": "Completed"}}"#;
+        let gate = format!("$FLEET/gates/{}?api-version={API_VERSION}", gate.name());
+        format!("{CURL} -X PATCH -H 'Content-Type: application/json' \"{gate}\" -d '{body}'")
+    });
     let ended = sample.watch(&run, |status| progress.show(status)).await;
     progress.finish();
     let ended = ended?;
     println!("{run}: {ended:?}");
-    Ok(Next { run: next_run(Some(&run)), shown: run, update: plan.second })
+    Ok(Next { run: next_run(Some(&run)), update: plan.second })
 }
 
 /// Prints what makes Azure's own clients come here.
@@ -222,24 +228,31 @@ fn clients(service: &str, ca: &Path, tenant: Uuid) {
     );
 }
 
-/// Prints what to type next.
-fn look_around(sample: &SampleFleet, service: &str, ca: &Path, token: &SecretString, next: Option<Next>) {
+/// How requests are sent by hand, with the variables that [`look_around`] prints.
+const CURL: &str = "curl -s --cacert $CA -H \"Authorization: Bearer $TOKEN\"";
+
+/// Prints what to type in another terminal.
+fn look_around(sample: &SampleFleet, service: &str, ca: &Path, token: &SecretString, empty: bool) {
     let query = format!("?api-version={API_VERSION}");
-    let get = "curl -s --cacert $CA -H \"Authorization: Bearer $TOKEN\"";
     println!("\nThe service is up on {service} until Ctrl-C. To look around, in another terminal:\n");
     println!("export CA={}", ca.display());
     println!("export TOKEN={}", token.expose_secret());
     println!("export FLEET={}", sample.url());
-    let Some(next) = next else {
-        println!("{get} \"${{FLEET%/*}}{query}\"");
+    if empty {
+        println!("{CURL} \"${{FLEET%/*}}{query}\"");
         return;
-    };
-    println!("{get} \"$FLEET{query}\"");
-    println!("{get} \"$FLEET/members{query}\"");
-    println!("{get} \"$FLEET/updateRuns/{}{query}\"", next.shown);
+    }
+    println!("{CURL} \"$FLEET{query}\"");
+    println!("{CURL} \"$FLEET/members{query}\"");
+    println!("{CURL} \"$FLEET/updateRuns{query}\"\n");
+}
+
+/// Prints how the next run is made.
+fn go_on(next: &Next) {
+    let query = format!("?api-version={API_VERSION}");
     println!("\nTo start the next run, and see how far it is:\n");
     let run = format!("$FLEET/updateRuns/{}", next.run);
-    println!("{get} -X PUT -H 'Content-Type: application/json' \"{run}{query}\" -d '{}'", run_body(&next.update));
-    println!("{get} -X POST \"{run}/start{query}\"");
-    println!("{get} \"{run}{query}\"");
+    println!("{CURL} -X PUT -H 'Content-Type: application/json' \"{run}{query}\" -d '{}'", run_body(&next.update));
+    println!("{CURL} -X POST \"{run}/start{query}\"");
+    println!("{CURL} \"{run}{query}\"");
 }

@@ -1,42 +1,87 @@
 //! A run's progress in the terminal: bars per stage and group where there is one, else a line for each change.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{IsTerminal, stdout},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::arm::ResourceId;
 use crate::model::update_run::{
-    MemberUpdateStatus, UpdateGroupStatus, UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus,
+    MemberUpdateStatus, UpdateGroupStatus, UpdateRunGateStatus, UpdateRunStatus, UpdateStageStatus, UpdateState,
+    UpdateStatus,
 };
 
 /// Shows statuses of one run, as they come.
-pub(super) enum Progress {
+pub(super) struct Progress {
+    form: Form,
+    approvals: Approvals,
+}
+
+enum Form {
     Bars(Bars),
     Lines(Lines),
 }
 
 impl Progress {
-    /// Bars on a terminal, lines elsewhere.
-    pub(super) fn new() -> Self {
-        if stdout().is_terminal() { Self::Bars(Bars::new()) } else { Self::Lines(Lines::default()) }
+    /// Bars on a terminal, lines elsewhere. `approve` makes the command with which a person completes a gate.
+    pub(super) fn new(approve: impl Fn(&ResourceId) -> String + Send + 'static) -> Self {
+        let form = if stdout().is_terminal() { Form::Bars(Bars::new()) } else { Form::Lines(Lines::default()) };
+        Self { form, approvals: Approvals { approve: Box::new(approve), told: HashSet::new() } }
     }
 
     pub(super) fn show(&mut self, run: &UpdateRunStatus) {
-        match self {
-            Self::Bars(bars) => bars.show(run),
-            Self::Lines(lines) => lines.changes(run).iter().for_each(|line| println!("{line}")),
+        match &mut self.form {
+            Form::Bars(bars) => {
+                // Above the bars, where it stays.
+                self.approvals.news(run).iter().for_each(|line| bars.screen.println(line).unwrap_or_default());
+                bars.show(run);
+            }
+            Form::Lines(lines) => {
+                let approvals = self.approvals.news(run);
+                lines.changes(run).iter().chain(&approvals).for_each(|line| println!("{line}"));
+            }
         }
     }
 
     /// Leaves what is shown on the screen, and says in full what a bar has no room for: why members failed.
     pub(super) fn finish(self) {
-        if let Self::Bars(bars) = self {
+        if let Form::Bars(bars) = self.form {
             bars.bars.values().for_each(ProgressBar::abandon);
             bars.failures.iter().for_each(|line| println!("{line}"));
         }
     }
+}
+
+/// Gates that wait for a person, each told once with the command that completes it.
+struct Approvals {
+    approve: Box<dyn Fn(&ResourceId) -> String + Send>,
+    told: HashSet<ResourceId>,
+}
+
+impl Approvals {
+    fn news(&mut self, run: &UpdateRunStatus) -> Vec<String> {
+        let gates = run.stages.iter().flat_map(|stage| {
+            let in_groups = stage.groups.iter().flat_map(|group| group.before_gates.iter().chain(&group.after_gates));
+            stage.before_gates.iter().chain(&stage.after_gates).chain(in_groups)
+        });
+        let waiting = gates.filter(|gate| gate.status.state == UpdateState::Pending);
+        let mut lines = Vec::new();
+        for gate in waiting {
+            if let Some(id) = gate.gate_id.as_ref().filter(|id| !self.told.contains(*id)) {
+                self.told.insert(id.clone());
+                lines.push(format!("\nThe gate '{}' waits for you. In another terminal:\n", gate_name(gate)));
+                lines.push((self.approve)(id));
+                lines.push(String::new());
+            }
+        }
+        lines
+    }
+}
+
+fn gate_name(gate: &UpdateRunGateStatus) -> &str {
+    gate.display_name.as_deref().unwrap_or("without a name")
 }
 
 /// A line for each node whose state or reason changed.
@@ -61,6 +106,9 @@ impl Lines {
         for stage in &run.stages {
             let name = format!("stage {}", stage.name);
             note(name.clone(), &stage.status, None);
+            for gate in stage.before_gates.iter().chain(&stage.after_gates) {
+                note(format!("{name}, gate {}", gate_name(gate)), &gate.status, None);
+            }
             for group in &stage.groups {
                 let name = format!("{name}, group {}", group.name);
                 note(name.clone(), &group.status, None);
@@ -137,7 +185,13 @@ fn stage_message(stage: &UpdateStageStatus) -> String {
         Some(wait) if matches!(wait.status.state, UpdateState::Running | UpdateState::Pending) => {
             format!("waits {} s", wait.wait_duration_in_seconds)
         }
-        _ => told(&stage.status, None),
+        _ => {
+            let mut gates = stage.before_gates.iter().chain(&stage.after_gates);
+            match gates.find(|gate| gate.status.state == UpdateState::Pending) {
+                Some(gate) => format!("waits for '{}'", gate_name(gate)),
+                None => told(&stage.status, None),
+            }
+        }
     }
 }
 

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::world::{Answer, SUBSCRIPTION, World, upgrade_to};
+use crate::harness::{
+    eventually,
+    world::{Answer, SUBSCRIPTION, World, upgrade_to},
+};
 
 fn sub(rest: &str) -> String {
     format!("/subscriptions/{SUBSCRIPTION}{rest}")
@@ -227,6 +230,7 @@ async fn a_group_goes_with_its_fleets_but_not_while_they_upgrade() {
     let blocked = world.delete(&path).await;
     assert_eq!((blocked.status, blocked.code()), (409, "ResourceGroupDeletionBlocked"), "{}", blocked.body);
     assert_eq!(world.get(&path).await.body["properties"]["provisioningState"], "Succeeded", "nothing changed");
+    eventually("AKS was told", async || !world.applied().await.is_empty()).await;
     world.emulator("POST", "/emulator/operations/release", None).await;
     world.reaches(&run, "Completed", Duration::from_secs(30)).await;
 

@@ -18,7 +18,7 @@ const STAGE_WAIT_SECONDS: u32 = 5;
 pub struct Plan {
     /// One per cluster, in the clusters' order.
     pub members: Vec<PlannedMember>,
-    /// The strategy: canary, staging, production, the latter two with a group per region.
+    /// The strategy: canary, staging, production, the latter two with a group per region. Production waits for an approval.
     pub strategy: Value,
     /// `managedClusterUpdate` of the first run.
     pub first: Value,
@@ -72,8 +72,9 @@ fn strategy(members: &[PlannedMember]) -> Value {
         let groups: Vec<Value> =
             names.into_iter().map(|group| json!({"name": group, "maxConcurrency": in_group})).collect();
         let mut stage = json!({"name": name, "groups": groups, "maxConcurrency": in_stage});
-        if name != "production" {
-            stage["afterStageWaitInSeconds"] = STAGE_WAIT_SECONDS.into();
+        match name {
+            "production" => stage["beforeGates"] = json!([{"displayName": "Production may begin", "type": "Approval"}]),
+            _ => stage["afterStageWaitInSeconds"] = STAGE_WAIT_SECONDS.into(),
         }
         (!groups.is_empty()).then_some(stage)
     };
@@ -140,6 +141,7 @@ mod tests {
         let stages = plan.strategy["stages"].as_array().unwrap();
         let groups: Vec<usize> = stages.iter().map(|stage| stage["groups"].as_array().unwrap().len()).collect();
         assert_eq!(groups, [1, 3, 3]);
+        assert_eq!(stages[2]["beforeGates"][0]["type"], "Approval");
         assert_eq!(plan.first["upgrade"]["kubernetesVersion"], "1.33.2");
         assert_eq!(plan.second["upgrade"]["kubernetesVersion"], "1.33.5");
     }

@@ -209,7 +209,7 @@ fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
         offer_recheck: settings.offer_recheck(),
         window_recheck: settings.window_recheck(),
     };
-    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, policy))?)
+    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, policy, settings.catalogue_watch()))?)
 }
 
 /// Names this process in leases: unique among all that ever were.

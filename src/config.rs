@@ -112,6 +112,10 @@ pub struct Settings {
     #[arg(long, env = "FLEET_WINDOW_RECHECK_SECONDS", default_value_t = 60, value_parser = between(1, 86_400))]
     pub window_recheck_seconds: u32,
 
+    /// Seconds between two looks at what AKS has released, for auto-upgrade profiles: one for each subscription with members
+    #[arg(long, env = "FLEET_CATALOGUE_WATCH_SECONDS", default_value_t = 600, value_parser = between(1, 86_400))]
+    pub catalogue_watch_seconds: u32,
+
     /// Seconds that requests and jobs in progress have to end when the process is told to
     #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
     pub shutdown_seconds: u32,
@@ -237,6 +241,12 @@ impl Settings {
     #[must_use]
     pub fn window_recheck(&self) -> Duration {
         Duration::from_secs(self.window_recheck_seconds.into())
+    }
+
+    /// Time between two looks at what AKS has released.
+    #[must_use]
+    pub fn catalogue_watch(&self) -> Duration {
+        Duration::from_secs(self.catalogue_watch_seconds.into())
     }
 
     /// How long requests and jobs in progress have to end when the process is told to.

@@ -13,6 +13,7 @@
 //! - [`azure`]: the client of ARM and AKS as an upstream.
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
+//! - [`autoupgrade`]: auto-upgrade profiles: what releases lead to which runs (pure).
 //! - [`model`]: the resource types: typed bodies, defaults, validation, API versions (pure).
 //! - [`calendar`]: occurrences of maintenance windows: next opening after a time (pure).
 //! - [`arm`]: the ARM protocol, knowing nothing of fleets (pure).
@@ -21,6 +22,7 @@
 pub mod api;
 pub mod app;
 pub mod arm;
+pub mod autoupgrade;
 pub mod azure;
 pub mod calendar;
 pub mod cli;

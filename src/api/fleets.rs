@@ -226,8 +226,10 @@ pub(crate) async fn parent(conn: &mut PgConnection, request: &ArmRequest) -> Api
 /// The 404 of a resource.
 pub(crate) fn not_found(id: &ResourceId) -> ApiError {
     let (kind, group) = (id.resource_type().unwrap_or_default(), id.resource_group().unwrap_or_default());
-    let names: Vec<&str> =
-        ["fleets", "members", "updateStrategies", "updateRuns", "gates"].iter().filter_map(|k| id.named(k)).collect();
+    let names: Vec<&str> = ["fleets", "members", "updateStrategies", "updateRuns", "autoUpgradeProfiles", "gates"]
+        .iter()
+        .filter_map(|k| id.named(k))
+        .collect();
     ArmError::not_found(
         "ResourceNotFound",
         format!(

@@ -34,7 +34,7 @@ pub(crate) async fn may_join(
     decide(app, request, allowed, action, CLUSTER_WRITE, cluster).await
 }
 
-/// Checks that the caller may read a strategy that it makes a run of, which gets a copy.
+/// Checks that the caller may read a strategy that it makes a run or an auto-upgrade profile of: runs get a copy.
 ///
 /// # Errors
 /// 403 `LinkedAuthorizationFailed`.

@@ -18,6 +18,7 @@ pub mod openapi;
 mod operations;
 mod pass_through;
 mod principal;
+mod profiles;
 mod provider;
 mod render;
 mod request;

@@ -15,8 +15,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
 use super::{
-    audit, context, error, fleets, front, gates, health, members, metadata, missing, openapi, operations, provider,
-    resource_groups, runs, strategies, subscriptions, tracked,
+    audit, context, error, fleets, front, gates, health, members, metadata, missing, openapi, operations, profiles,
+    provider, resource_groups, runs, strategies, subscriptions, tracked,
 };
 use crate::arm::ArmError;
 
@@ -32,6 +32,7 @@ pub fn router(app: App, beside: Router) -> Service {
     let group = format!("/subscriptions/{{subscription}}/resourceGroups/{{group}}{PROVIDER}");
     let fleet = format!("{group}/fleets/{{fleet}}");
     let run = format!("{fleet}/updateRuns/{{run}}");
+    let profile = format!("{fleet}/autoUpgradeProfiles/{{profile}}");
     let routes = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
@@ -80,6 +81,9 @@ pub fn router(app: App, beside: Router) -> Service {
         .route(&format!("{run}/start"), post(runs::start))
         .route(&format!("{run}/stop"), post(runs::stop))
         .route(&format!("{run}/skip"), post(runs::skip))
+        .route(&format!("{fleet}/autoUpgradeProfiles"), get(profiles::list))
+        .route(&profile, get(profiles::get).put(profiles::put).delete(profiles::delete))
+        .route(&format!("{profile}/generateUpdateRun"), post(profiles::generate))
         .route(&format!("{fleet}/gates"), get(gates::list))
         .route(&format!("{fleet}/gates/{{gate}}"), get(gates::get).patch(gates::patch))
         .fallback(provider::unknown)

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use sqlx::PgConnection;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::{
     App,
@@ -26,7 +27,7 @@ use crate::{
         name,
         strategy::FleetUpdateStrategyProperties,
         types::{self, action},
-        update_run::{NodeImageSelectionType, UpdateRunProperties, UpdateRunStatus, UpdateState},
+        update_run::{UpdateRunProperties, UpdateRunStatus, UpdateState},
         versions,
     },
     rollout::{self, Event, SkipTarget},
@@ -100,7 +101,8 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         );
     }
     problems.into_result()?;
-    let new = with_strategy(&mut tx, given, stored.as_ref()).await?;
+    let mut new = with_strategy(&mut tx, given, stored.as_ref()).await?;
+    new.auto_upgrade_profile_id = stored.as_ref().and_then(|stored| stored.auto_upgrade_profile_id.clone());
     let draft = Draft {
         location: None,
         tags: None,
@@ -120,7 +122,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
                 )
                 .into());
             }
-            let plan = plan(&mut tx, fleet.id, &new).await?;
+            let plan = plan(&mut tx, fleet.id, run.id, &new).await?;
             runs::replace_plan(&mut tx, run.id, &plan, request.now).await?;
             (update(&mut tx, &request, &draft).await?, StatusCode::OK)
         }
@@ -129,12 +131,12 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
             let made = resources::insert(&mut tx, &request.id, types::UPDATE_RUNS, parent, &draft, author, request.now)
                 .await?;
             let run = made.ok_or_else(concurrent)?;
-            let plan = plan(&mut tx, fleet.id, &new).await?;
+            let plan = plan(&mut tx, fleet.id, run.id, &new).await?;
             runs::create(&mut tx, run.id, fleet.id, &plan).await?;
             (run, StatusCode::CREATED)
         }
     };
-    if chooses_images(&new) {
+    if jobs::runs::chooses_images(&new) {
         work::enqueue(&mut tx, jobs::runs::images(run.id, Some(request.correlation()))).await?;
     }
     let shown = show(&mut tx, &request, &run).await?;
@@ -312,14 +314,9 @@ async fn with_strategy(
     Ok(given)
 }
 
-async fn plan(tx: &mut PgConnection, fleet: uuid::Uuid, run: &UpdateRunProperties) -> ApiResult<rollout::Plan> {
-    let members = memberships::fleet_members(tx, fleet).await?;
-    Ok(rollout::plan(run.strategy.as_ref(), &members))
-}
-
-fn chooses_images(run: &UpdateRunProperties) -> bool {
-    let selection = run.managed_cluster_update.node_image_selection.as_ref();
-    selection.is_some_and(|selection| selection.selection_type == NodeImageSelectionType::Consistent)
+async fn plan(tx: &mut PgConnection, fleet: Uuid, run: Uuid, wish: &UpdateRunProperties) -> ApiResult<rollout::Plan> {
+    let members = memberships::members_of_run(tx, fleet, run).await?;
+    Ok(rollout::plan(wish.strategy.as_ref(), &members))
 }
 
 async fn show(conn: &mut PgConnection, request: &ArmRequest, run: &Resource) -> ApiResult<Value> {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, shared::Shared};
+use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, pace::Class, shared::Shared};
 use crate::{
     arm::ResourceId,
     model::managed_cluster::{Catalogue, ManagedCluster, NodeImage, OfferedVersion},
@@ -81,6 +81,54 @@ impl<C: ManagedClusters> CatalogueCache<C> {
             }
         }
         Ok(latest)
+    }
+
+    /// The Kubernetes versions that a region offers now. Whoever asks for them next gets these.
+    ///
+    /// # Errors
+    /// As the client's; a region that offers none is not believed.
+    pub async fn look_at_versions(
+        &self,
+        subscription: &str,
+        location: &str,
+    ) -> Result<Arc<Vec<OfferedVersion>>, UpstreamError> {
+        let ask = || async {
+            let versions = self.client.kubernetes_versions(subscription, location).await?;
+            if versions.is_empty() {
+                return Err(UpstreamError::Garbage(format!("AKS offers no Kubernetes version in '{location}'")));
+            }
+            Ok(Arc::new(versions))
+        };
+        self.versions.get((subscription.to_owned(), location.to_owned()), Duration::ZERO, ask).await
+    }
+
+    /// The newest image now of the family of a pool of this cluster. Whoever asks for it next gets this.
+    ///
+    /// # Errors
+    /// As the client's.
+    pub async fn look_at_image(
+        &self,
+        id: &ResourceId,
+        location: &str,
+        (pool, family): (&str, &str),
+    ) -> Result<Option<NodeImage>, UpstreamError> {
+        let ask = || async { Ok(self.profile(id, pool).await?.latest_node_image) };
+        self.latest.get((location.to_owned(), family.to_owned()), Duration::ZERO, ask).await
+    }
+
+    /// What is left for questions about what a subscription's regions offer, as a part of AKS's limit: 0–1. Upgrades ask,
+    /// too.
+    #[must_use]
+    pub fn left(&self, subscription: &str) -> f64 {
+        self.client.left(Class::Other, subscription)
+    }
+
+    /// All clusters of a subscription, as the client lists them.
+    ///
+    /// # Errors
+    /// As the client's.
+    pub async fn clusters(&self, subscription: &str) -> Result<Vec<ManagedCluster>, UpstreamError> {
+        self.client.list(subscription).await
     }
 
     /// A pool that was deleted since it was seen has nothing to offer.

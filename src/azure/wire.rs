@@ -118,6 +118,7 @@ impl From<KubernetesVersions> for Vec<OfferedVersion> {
         for minor in wire.values {
             let plans = minor.capabilities.and_then(|capabilities| capabilities.support_plan).unwrap_or_default();
             let long_term_only = !plans.is_empty() && plans.iter().all(|plan| plan == "AKSLongTermSupport");
+            let long_term = plans.iter().any(|plan| plan == "AKSLongTermSupport");
             for (version, patch) in minor.patch_versions.unwrap_or_default() {
                 // What does not read as a version is none that anybody could ask for.
                 let Ok(version) = version.parse() else { continue };
@@ -126,6 +127,7 @@ impl From<KubernetesVersions> for Vec<OfferedVersion> {
                     version,
                     preview: minor.is_preview.unwrap_or_default(),
                     long_term_only,
+                    long_term,
                     upgrades,
                 });
             }

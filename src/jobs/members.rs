@@ -10,6 +10,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
+    auto_upgrade,
     fleets::subject,
     outcome::{JobError, outcome},
     rollout,
@@ -106,6 +107,8 @@ impl<C: ManagedClusters> Join<C> {
         if error.is_some() {
             // Another fleet may have the cluster; joining again takes it again.
             memberships::release(&mut tx, id).await?;
+        } else if let Some(fleet) = member.parent_id {
+            auto_upgrade::watch(&mut tx, fleet).await?;
         }
         operations::end(&mut tx, operation, error.as_ref(), now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;

@@ -1,6 +1,6 @@
 //! One file a job kind: load, ask a pure room, store, call upstream.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 
@@ -9,6 +9,7 @@ use crate::{
     work::Handler,
 };
 
+pub mod auto_upgrade;
 pub mod fleets;
 pub mod members;
 pub mod outcome;
@@ -42,12 +43,13 @@ impl<C> Clone for Upstream<C> {
     }
 }
 
-/// The handlers of all job kinds.
+/// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
 pub fn handlers<C: ManagedClusters>(
     pool: &PgPool,
     upstream: &Upstream<C>,
     policy: upgrade::Policy,
+    catalogue_watch: Duration,
 ) -> Vec<Arc<dyn Handler>> {
     let mut handlers: Vec<Arc<dyn Handler>> = vec![
         Arc::new(fleets::Provision { pool: pool.clone() }),
@@ -58,5 +60,6 @@ pub fn handlers<C: ManagedClusters>(
         Arc::new(upgrade::UpgradeMember::new(pool, upstream, policy)),
     ];
     handlers.extend(runs::handlers(pool, upstream));
+    handlers.extend(auto_upgrade::handlers(pool, upstream, catalogue_watch));
     handlers
 }

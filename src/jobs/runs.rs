@@ -53,6 +53,13 @@ pub async fn is_starting(conn: &mut PgConnection, run: Uuid) -> Result<bool, sql
     work::is_queued(conn, START, &run.to_string()).await
 }
 
+/// Whether a run's node images are chosen over all its members.
+#[must_use]
+pub fn chooses_images(run: &UpdateRunProperties) -> bool {
+    let selection = run.managed_cluster_update.node_image_selection.as_ref();
+    selection.is_some_and(|selection| selection.selection_type == NodeImageSelectionType::Consistent)
+}
+
 /// The job that makes the node images of a `Consistent` run readable before it starts.
 #[must_use]
 pub fn images(run: Uuid, trace: Option<&str>) -> NewJob {
@@ -114,7 +121,7 @@ impl<C: ManagedClusters> Start<C> {
             snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted)
         };
         let chosen = if first {
-            match chosen_images(&self.pool, &self.upstream, fleet, &properties).await? {
+            match chosen_images(&self.pool, &self.upstream, (fleet, id), &properties).await? {
                 Ok(chosen) => chosen,
                 Err(error) => return put_off(attempt, &self.pool, id, &error).await,
             }
@@ -127,7 +134,7 @@ impl<C: ManagedClusters> Start<C> {
         let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
         let trace = attempt.trace.as_deref();
         if snapshot.status.state == UpdateState::NotStarted {
-            let members = memberships::fleet_members(&mut tx, fleet).await?;
+            let members = memberships::members_of_run(&mut tx, fleet, id).await?;
             let mut plan = rollout::plan(properties.strategy.as_ref(), &members);
             plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
             runs::replace_plan(&mut tx, id, &plan, now).await?;
@@ -173,7 +180,7 @@ impl<C: ManagedClusters> Images<C> {
         let id = subject(attempt)?;
         let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        let chosen = match chosen_images(&self.pool, &self.upstream, fleet, &properties).await? {
+        let chosen = match chosen_images(&self.pool, &self.upstream, (fleet, id), &properties).await? {
             Ok(chosen) => chosen,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
@@ -235,7 +242,7 @@ async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProp
 async fn chosen_images<C: ManagedClusters>(
     pool: &PgPool,
     upstream: &Upstream<C>,
-    fleet: Uuid,
+    (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,
 ) -> Result<Result<Option<Vec<NodeImageVersion>>, UpstreamError>, JobError> {
     let selection = properties.managed_cluster_update.node_image_selection.as_ref();
@@ -248,7 +255,7 @@ async fn chosen_images<C: ManagedClusters>(
     }
     let members = {
         let mut conn = pool.acquire().await?;
-        memberships::fleet_members(&mut conn, fleet).await?
+        memberships::members_of_run(&mut conn, fleet, run).await?
     };
     let plan = rollout::plan(properties.strategy.as_ref(), &members);
     let clusters: BTreeSet<ResourceId> = plan

@@ -3,6 +3,8 @@
 //! Wire types keep patterned strings (`maxConcurrency`, versions) as text, so that validation can collect every finding
 //! with its path; [`limit`] and [`version`] parse them into what the rest of the house reasons with.
 
+pub mod auto_upgrade_profile;
+pub mod extensions;
 pub mod fleet;
 pub mod limit;
 pub mod location;

@@ -10,6 +10,8 @@ pub const MEMBERS: &str = "Microsoft.ContainerService/fleets/members";
 pub const UPDATE_STRATEGIES: &str = "Microsoft.ContainerService/fleets/updateStrategies";
 /// Update runs of a fleet.
 pub const UPDATE_RUNS: &str = "Microsoft.ContainerService/fleets/updateRuns";
+/// Auto-upgrade profiles of a fleet.
+pub const AUTO_UPGRADE_PROFILES: &str = "Microsoft.ContainerService/fleets/autoUpgradeProfiles";
 /// Gates of a fleet's update runs.
 pub const GATES: &str = "Microsoft.ContainerService/fleets/gates";
 /// Resource groups.
@@ -18,7 +20,7 @@ pub const RESOURCE_GROUPS: &str = "Microsoft.Resources/resourceGroups";
 pub const MANAGED_CLUSTERS: &str = "Microsoft.ContainerService/managedClusters";
 
 /// The provider's resource types.
-pub const ALL: &[&str] = &[FLEETS, MEMBERS, UPDATE_STRATEGIES, UPDATE_RUNS, GATES];
+pub const ALL: &[&str] = &[FLEETS, MEMBERS, UPDATE_STRATEGIES, UPDATE_RUNS, AUTO_UPGRADE_PROFILES, GATES];
 
 /// Actions on ARM's own types.
 pub mod arm_action {
@@ -83,6 +85,10 @@ operations! {
     RUNS_START = "fleets/updateRuns/start/action", "Update run", "Start update run", "Starts an update run";
     RUNS_STOP = "fleets/updateRuns/stop/action", "Update run", "Stop update run", "Stops an update run";
     RUNS_SKIP = "fleets/updateRuns/skip/action", "Update run", "Skip in update run", "Skips members, groups, stages or waits of an update run";
+    PROFILES_READ = "fleets/autoUpgradeProfiles/read", "Auto upgrade profile", "Get auto upgrade profile", "Gets an auto upgrade profile or lists auto upgrade profiles";
+    PROFILES_WRITE = "fleets/autoUpgradeProfiles/write", "Auto upgrade profile", "Create or update auto upgrade profile", "Creates or updates an auto upgrade profile";
+    PROFILES_DELETE = "fleets/autoUpgradeProfiles/delete", "Auto upgrade profile", "Delete auto upgrade profile", "Deletes an auto upgrade profile";
+    PROFILES_GENERATE = "fleets/autoUpgradeProfiles/generateUpdateRun/action", "Auto upgrade profile", "Generate update run", "Generates an update run from an auto upgrade profile";
     GATES_READ = "fleets/gates/read", "Gate", "Get gate", "Gets a gate or lists gates";
     GATES_WRITE = "fleets/gates/write", "Gate", "Update gate", "Completes a gate";
     OPERATIONS_READ = "locations/operations/read", "Operation", "Get operation", "Gets the status of an asynchronous operation";

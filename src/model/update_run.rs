@@ -19,6 +19,10 @@ pub struct UpdateRunProperties {
     pub strategy: Option<UpdateRunStrategy>,
     /// What is upgraded.
     pub managed_cluster_update: ManagedClusterUpdate,
+    /// The auto-upgrade profile that the run was made from. Read-only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub auto_upgrade_profile_id: Option<String>,
 }
 
 /// What is upgraded on each member's cluster.

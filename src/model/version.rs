@@ -2,8 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use serde::{Deserialize, Serialize};
+
 /// A full Kubernetes version.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct KubernetesVersion {
     /// Major number.
     pub major: u32,
@@ -62,6 +65,20 @@ impl FromStr for KubernetesVersion {
             VersionWish::Exact(version) => Ok(version),
             VersionWish::NewestPatch { .. } => Err(InvalidVersion(text.to_owned())),
         }
+    }
+}
+
+impl TryFrom<String> for KubernetesVersion {
+    type Error = InvalidVersion;
+
+    fn try_from(text: String) -> Result<Self, InvalidVersion> {
+        text.parse()
+    }
+}
+
+impl From<KubernetesVersion> for String {
+    fn from(version: KubernetesVersion) -> Self {
+        version.to_string()
     }
 }
 

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use super::types;
+use super::{auto_upgrade_profile::UpgradeChannel, types};
 use crate::arm::{ApiVersion, property_path};
 
 const V2023_10_15: ApiVersion = ApiVersion::stable(2023, 10, 15);
@@ -38,6 +38,10 @@ pub const ALL: &[ApiVersion] = &[
 pub const WITH_GATES: &[ApiVersion] =
     &[P2026_06_02, V2026_06_01, P2026_05_01, P2026_03_02, P2026_02_01, P2025_08_01, P2025_04_01];
 
+/// Versions in which auto-upgrade profiles exist, newest first.
+pub const WITH_PROFILES: &[ApiVersion] =
+    &[P2026_06_02, V2026_06_01, P2026_05_01, P2026_03_02, P2026_02_01, P2025_08_01, P2025_04_01, V2025_03_01];
+
 /// Versions in which targets of a run can be skipped, newest first.
 pub const WITH_SKIP: &[ApiVersion] = &[
     P2026_06_02,
@@ -60,6 +64,8 @@ pub fn of_type(type_or_action: &str) -> &'static [ApiVersion] {
     let action = type_or_action.strip_prefix(types::UPDATE_RUNS).unwrap_or_default();
     if type_or_action.eq_ignore_ascii_case(types::GATES) {
         WITH_GATES
+    } else if type_or_action.starts_with(types::AUTO_UPGRADE_PROFILES) {
+        WITH_PROFILES
     } else if action == "/skip" {
         WITH_SKIP
     } else {
@@ -99,6 +105,9 @@ const INTRODUCED: &[(&str, &str, Since)] = &[
     (types::FLEETS, "properties.status", since(V2025_03_01, P2025_04_01)),
     (types::MEMBERS, "properties.labels", since(V2026_06_01, P2025_04_01)),
     (types::MEMBERS, "properties.status", since(V2025_03_01, P2025_04_01)),
+    (types::AUTO_UPGRADE_PROFILES, "properties.targetKubernetesVersion", since(V2026_06_01, P2025_04_01)),
+    (types::AUTO_UPGRADE_PROFILES, "properties.longTermSupport", since(V2026_06_01, P2025_04_01)),
+    (types::AUTO_UPGRADE_PROFILES, "properties.autoUpgradeProfileStatus.lastTriggerMessage", preview(P2026_06_02)),
     (types::UPDATE_RUNS, "properties.autoUpgradeProfileId", since(V2025_03_01, P2025_04_01)),
     (
         types::UPDATE_RUNS,
@@ -121,6 +130,18 @@ const INTRODUCED: &[(&str, &str, Since)] = &[
 ];
 
 const STRATEGY_PREFIX: &str = "properties.strategy.stages[]";
+
+/// Channels that are not in every version that has profiles.
+const INTRODUCED_CHANNELS: &[(UpgradeChannel, Since)] = &[
+    (UpgradeChannel::TargetKubernetesVersion, since(V2026_06_01, P2025_04_01)),
+    (UpgradeChannel::SecurityPatch, preview(P2026_06_02)),
+];
+
+/// Whether a version has a channel of auto-upgrade profiles.
+#[must_use]
+pub fn has_channel(channel: UpgradeChannel, version: ApiVersion) -> bool {
+    INTRODUCED_CHANNELS.iter().all(|(later, since)| *later != channel || since.includes(version))
+}
 
 /// Inside a strategy, wherever it stands.
 const INTRODUCED_IN_STAGES: &[(&str, Since)] = &[

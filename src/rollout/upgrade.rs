@@ -109,6 +109,9 @@ pub struct Goal {
     pub version: Option<VersionWish>,
     /// To which images.
     pub images: ImageGoal,
+    /// A cluster that is more than one minor version behind is skipped, and does not fail the run: nobody has chosen the
+    /// version for it (product documentation, auto-upgrade).
+    pub skips_far_clusters: bool,
 }
 
 /// Which node images.
@@ -213,7 +216,15 @@ impl Goal {
                     NodeImageSelectionType::Custom => ImageGoal::Custom(images(&selection.custom_node_image_versions)),
                 },
             },
+            skips_far_clusters: false,
         })
+    }
+
+    /// The same for a run that an auto-upgrade profile has made, or not.
+    #[must_use]
+    pub fn skipping_what_is_far(mut self, skips: bool) -> Self {
+        self.skips_far_clusters = skips;
+        self
     }
 
     /// Whether [`next`] wants to know what images the pools ran before.

@@ -71,13 +71,28 @@ pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreE
 /// # Errors
 /// When the database fails.
 pub async fn fleet_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
+    read_members(conn, fleet, None).await
+}
+
+/// [`fleet_members`] as far as this run is for them: all, unless it was made for some only.
+///
+/// # Errors
+/// When the database fails.
+pub async fn members_of_run(conn: &mut PgConnection, fleet: Uuid, run: Uuid) -> Result<Vec<FleetMember>, StoreError> {
+    read_members(conn, fleet, Some(run)).await
+}
+
+async fn read_members(conn: &mut PgConnection, fleet: Uuid, run: Option<Uuid>) -> Result<Vec<FleetMember>, StoreError> {
     let failed = "reading the members of a fleet";
     let rows = sqlx::query(
         "SELECT name, properties ->> 'clusterResourceId' AS cluster, properties ->> 'group' AS update_group
-         FROM resources WHERE parent_id = $1 AND type = $2 AND provisioning_state <> 'Leaving' ORDER BY key",
+         FROM resources WHERE parent_id = $1 AND type = $2 AND provisioning_state <> 'Leaving'
+             AND coalesce(name = ANY ((SELECT only_members FROM update_runs WHERE run_id = $3)::text[]), true)
+         ORDER BY key",
     )
     .bind(fleet)
     .bind(types::MEMBERS)
+    .bind(run)
     .fetch_all(conn)
     .await
     .map_err(StoreError::while_(failed))?;

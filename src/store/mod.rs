@@ -3,6 +3,8 @@
 //! Functions take a connection, so that the caller decides what belongs to one transaction.
 
 pub mod audit;
+pub mod auto_upgrade;
+pub mod catalogues;
 pub mod error;
 pub mod gates;
 pub mod keys;

@@ -13,19 +13,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("calendar", &[]),
     ("model", &["calendar", "arm"]),
     ("rollout", &["model", "calendar", "arm"]),
+    ("autoupgrade", &["model", "arm"]),
     ("identity", &["arm"]),
     ("azure", &["model", "arm"]),
-    ("store", &["rollout", "model", "arm", "work"]),
+    ("store", &["rollout", "autoupgrade", "model", "arm", "work"]),
     ("config", &["identity", "model"]),
     ("telemetry", &["config"]),
-    ("jobs", &["store", "work", "rollout", "azure", "model", "arm", "config"]),
-    ("api", &["jobs", "store", "work", "rollout", "identity", "model", "arm"]),
+    ("jobs", &["store", "work", "rollout", "autoupgrade", "azure", "model", "arm", "config"]),
+    ("api", &["jobs", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
     ("app", &["api", "jobs", "store", "work", "azure", "identity", "config", "local", "arm", "telemetry"]),
     ("local", &["identity", "model", "arm", "config"]),
     ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
 ];
 
-const PURE: &[&str] = &["arm", "calendar", "model", "rollout"];
+const PURE: &[&str] = &["arm", "calendar", "model", "rollout", "autoupgrade"];
 const IMPURE: &[&str] = &[
     "tokio",
     "sqlx",

@@ -43,7 +43,7 @@ fn cluster(name: &str) -> ResourceId {
 }
 
 fn goal(upgrade_type: ManagedClusterUpgradeType, version: Option<&str>, images: ImageGoal) -> Goal {
-    Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images }
+    Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images, skips_far_clusters: false }
 }
 
 /// An emulator, and everything that a worker has to use it with.

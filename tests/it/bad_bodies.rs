@@ -66,6 +66,7 @@ async fn world() -> (World, Vec<(&'static str, String)>) {
         ("PUT", format!("{fleet}/members/m")),
         ("PATCH", format!("{fleet}/members/m")),
         ("PUT", format!("{fleet}/updateStrategies/s")),
+        ("PUT", format!("{fleet}/autoUpgradeProfiles/p")),
         ("PUT", run.clone()),
         ("POST", format!("{run}/skip")),
         ("PATCH", gate),

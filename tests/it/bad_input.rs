@@ -157,6 +157,49 @@ async fn each_mistake_is_named() {
             "properties.managedClusterUpdate.upgrade.type".into(),
         ),
         (
+            "PUT",
+            format!("{f}/autoUpgradeProfiles/p"),
+            json!({"properties": {"channel": "Fast"}}),
+            400,
+            "InvalidRequestContent",
+            "properties.channel".into(),
+        ),
+        ("PUT", format!("{f}/autoUpgradeProfiles/p"), json!({}), 400, "InvalidRequestContent", "properties".into()),
+        (
+            "PUT",
+            format!("{f}/autoUpgradeProfiles/p"),
+            json!({"properties": {"channel": "TargetKubernetesVersion", "targetKubernetesVersion": "newest"}}),
+            400,
+            "InvalidParameter",
+            "properties.targetKubernetesVersion".into(),
+        ),
+        (
+            "PUT",
+            format!("{f}/autoUpgradeProfiles/p"),
+            json!({"properties": {"channel": "NodeImage", "nodeImageSelection": {"type": "Latest"}}}),
+            400,
+            "InvalidParameter",
+            "properties.nodeImageSelection".into(),
+        ),
+        (
+            "PUT",
+            format!("{f}/autoUpgradeProfiles/p"),
+            json!({"properties": {"channel": "Rapid", "nodeImageSelection": {"type": "Custom"}}}),
+            400,
+            "InvalidRequestContent",
+            "properties.nodeImageSelection.type".into(),
+        ),
+        (
+            "PUT",
+            format!("{f}/autoUpgradeProfiles/p"),
+            json!({"properties": {"channel": "Rapid", "updateStrategyId": format!("{f}/updateStrategies/none")}}),
+            400,
+            "UpdateStrategyNotFound",
+            "properties.updateStrategyId".into(),
+        ),
+        ("PUT", format!("{f}/autoUpgradeProfiles/BAD"), json!({}), 400, "InvalidResourceName", "name".into()),
+        ("PATCH", format!("{f}/autoUpgradeProfiles/p"), json!({}), 405, "MethodNotAllowed", String::new()),
+        (
             "POST",
             format!("{f}/updateRuns/r/skip"),
             json!({"targets": [{"type": "Member", "name": "nobody"}]}),
@@ -249,7 +292,7 @@ async fn only_who_has_a_token_gets_an_answer() {
     let world = World::start().await;
     let f = world.fleet("f");
     for path in [
-        f.clone(), format!("{f}/members"), format!("{f}/members/m"), format!("{f}/updateStrategies/s"),
+        f.clone(), format!("{f}/autoUpgradeProfiles/p/generateUpdateRun"), format!("{f}/members"), format!("{f}/members/m"), format!("{f}/updateStrategies/s"),
         format!("{f}/updateRuns/r"), format!("{f}/gates"), "/providers/Microsoft.ContainerService/operations".to_owned(),
         "/nowhere".to_owned(), f.trim_end_matches("/f").to_owned(),
         "/subscriptions/00000000-0000-0000-0000-000000000001/providers/Microsoft.ContainerService/locations/x/operations/y".to_owned(),

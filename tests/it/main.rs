@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod architecture;
+mod auto_upgrade;
 mod az_fleet;
 mod azure;
 mod bad_bodies;

@@ -163,6 +163,17 @@ async fn roles_are_inherited_downwards_and_taken_back() {
         "Microsoft.ContainerService/fleets/updateStrategies/write",
         &strategy,
     );
+    let profile = format!("{fleet}/autoUpgradeProfiles/p");
+    let rapid = json!({"properties": {"channel": "Rapid"}});
+    for (method, path, action) in [
+        ("PUT", profile.clone(), "write"),
+        ("DELETE", profile.clone(), "delete"),
+        ("POST", format!("{profile}/generateUpdateRun"), "generateUpdateRun/action"),
+    ] {
+        let answer = ann.call(method, &path, Some(rapid.clone())).await;
+        denied(&answer, &format!("Microsoft.ContainerService/fleets/autoUpgradeProfiles/{action}"), &profile);
+    }
+    assert_eq!(ann.get(&format!("{fleet}/autoUpgradeProfiles")).await.status, 200);
     let subscriptions = ann.get("/subscriptions").await.body;
     assert_eq!(subscriptions["value"].as_array().unwrap().len(), 1, "the one with her group in it");
     assert_eq!(ann.get(&subscription()).await.status, 200);

@@ -1,6 +1,7 @@
 //! The OpenAPI document of the newest stable version, `/openapi.json`. Types describe themselves where they are defined;
 //! what only answers have is in [`resources`], and which operation takes and answers what in [`operations`].
 
+mod auto_upgrade;
 mod operations;
 mod resources;
 
@@ -41,6 +42,9 @@ use crate::{
         resources::FleetUpdateStrategyListResult,
         resources::UpdateRun,
         resources::UpdateRunListResult,
+        auto_upgrade::AutoUpgradeProfile,
+        auto_upgrade::AutoUpgradeProfileListResult,
+        auto_upgrade::GenerateResponse,
         resources::Gate,
         resources::GateListResult,
         resources::GatePatch,

@@ -47,6 +47,7 @@ pub(super) fn all() -> Vec<Operation> {
     let fleet = |rest: &str| group(&format!("/fleets/{{fleetName}}{rest}"));
     let (member, strategy) = ("/members/{fleetMemberName}", "/updateStrategies/{updateStrategyName}");
     let (run, gate) = ("/updateRuns/{updateRunName}", "/gates/{gateName}");
+    let profile = "/autoUpgradeProfiles/{autoUpgradeProfileName}";
     let paged: &[&str] = &[TOP, SKIP_TOKEN];
     let filtered: &[&str] = &[FILTER, TOP, SKIP_TOKEN];
     let conditional: &[&str] = &[IF_MATCH, IF_NONE_MATCH];
@@ -117,6 +118,35 @@ pub(super) fn all() -> Vec<Operation> {
         post_on_run("UpdateRuns_Skip", fleet(&format!("{run}/skip")), Some("SkipProperties"), "Leave something out."),
         post_on_run("UpdateRuns_Start", fleet(&format!("{run}/start")), None, "Start or restart an update run."),
         post_on_run("UpdateRuns_Stop", fleet(&format!("{run}/stop")), None, "Stop an update run."),
+        read(
+            "AutoUpgradeProfiles_ListByFleet",
+            fleet("/autoUpgradeProfiles"),
+            "AutoUpgradeProfileListResult",
+            paged,
+            "List auto-upgrade profiles.",
+        ),
+        read("AutoUpgradeProfiles_Get", fleet(profile), "AutoUpgradeProfile", &[], "Get an auto-upgrade profile."),
+        put(
+            "AutoUpgradeProfiles_CreateOrUpdate",
+            fleet(profile),
+            "AutoUpgradeProfile",
+            "Create or replace an auto-upgrade profile.",
+        ),
+        delete_without_ok(
+            "AutoUpgradeProfiles_Delete",
+            fleet(profile),
+            "Delete an auto-upgrade profile; its runs stay.",
+        ),
+        Operation {
+            answers: vec![ok("GenerateResponse"), generated()],
+            ..post(
+                "AutoUpgradeProfileOperations_GenerateUpdateRun",
+                fleet(&format!("{profile}/generateUpdateRun")),
+                None,
+                "GenerateResponse",
+                "Make the update run for an auto-upgrade profile's present target; it is not started.",
+            )
+        },
         read("Gates_ListByFleet", fleet("/gates"), "GateListResult", filtered, "List gates."),
         read("Gates_Get", fleet(gate), "Gate", &[], "Get a gate."),
         patch("Gates_Update", fleet(gate), "GatePatch", "Gate", conditional, "Complete a gate."),
@@ -196,6 +226,18 @@ fn delete(id: &'static str, path: String, shown: Option<&'static str>, summary: 
         Answer { status: "204", description: "There was nothing to delete.", body: None, headers: &[] },
     ];
     Operation { method: HttpMethod::Delete, path, id, summary, parameters: &[IF_MATCH], takes: None, answers }
+}
+
+/// Clients take no 200 here, and none is sent.
+fn delete_without_ok(id: &'static str, path: String, summary: &'static str) -> Operation {
+    let mut operation = delete(id, path, None, summary);
+    operation.answers.retain(|answer| answer.status != "200");
+    operation
+}
+
+/// The official document names a request's header among those of this answer.
+fn generated() -> Answer {
+    Answer { headers: &[ASYNC_OPERATION, IF_MATCH, LOCATION], ..accepted(None) }
 }
 
 fn post(

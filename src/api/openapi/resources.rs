@@ -20,7 +20,7 @@ use crate::{
 /// What every resource has.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Resource {
+pub(super) struct Resource {
     /// Resource ID.
     #[schema(read_only)]
     id: Option<String>,
@@ -220,7 +220,7 @@ struct FleetMemberUpdateProperties {
 
 /// State of what is made at once.
 #[derive(ToSchema)]
-enum ProvisioningState {
+pub(super) enum ProvisioningState {
     Succeeded,
     Failed,
     Canceled,

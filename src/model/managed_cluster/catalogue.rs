@@ -13,6 +13,8 @@ pub struct OfferedVersion {
     pub preview: bool,
     /// Offered under the support plan `AKSLongTermSupport` only.
     pub long_term_only: bool,
+    /// Offered under the support plan `AKSLongTermSupport`, alone or among others.
+    pub long_term: bool,
     /// What a cluster of this version may move to.
     pub upgrades: Vec<KubernetesVersion>,
 }

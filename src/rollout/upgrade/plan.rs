@@ -78,7 +78,7 @@ pub(super) fn plan(
     let target = target(upgrade, cluster, goal, catalogue)?;
     let mut plan = Plan::default();
     if let Some(target) = target {
-        plan.control_plane = control_plane(target, done, cluster, catalogue)?;
+        plan.control_plane = control_plane(target, done, cluster, goal, catalogue)?;
         if plan.control_plane.is_none() {
             plan.left.push((None, format!("is at Kubernetes {}", shown(cluster.version()))));
         }
@@ -130,6 +130,7 @@ fn control_plane(
     target: KubernetesVersion,
     done: &BTreeSet<Subject<'_>>,
     cluster: &ManagedCluster,
+    goal: &Goal,
     catalogue: &Catalogue,
 ) -> Result<Option<UpgradeAction>, Stop> {
     let Some(current) = cluster.version() else {
@@ -160,6 +161,13 @@ fn control_plane(
     let next_minor = target.major == current.major && target.minor <= current.minor + 1;
     let long_term_jump =
         cluster.long_term_support && catalogue.offer(current).is_some_and(|present| present.upgrades.contains(&target));
+    if !next_minor && !long_term_jump && goal.skips_far_clusters {
+        return Err(Stop::Skipped(format!(
+            "The cluster is at Kubernetes {current}, more than one minor version behind {target}: auto-upgrade does not move it. Use a manual update run to {}.{} first.",
+            current.major,
+            current.minor + 1
+        )));
+    }
     if !next_minor && !long_term_jump {
         return Err(Stop::Failed(ErrorDetail::new(
             "KubernetesVersionSkipped",

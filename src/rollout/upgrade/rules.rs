@@ -13,7 +13,7 @@ const NEW: &str = "U-202510.29.0";
 const OLD: &str = "U-202508.20.1";
 
 fn goal(upgrade_type: ManagedClusterUpgradeType, version: Option<&str>, images: ImageGoal) -> Goal {
-    Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images }
+    Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images, skips_far_clusters: false }
 }
 
 fn full(version: &str) -> Goal {
@@ -92,6 +92,9 @@ fn a_minor_version_is_frozen_at_the_start() {
 #[test]
 fn versions_that_cannot_be_moved_to() {
     says(first(&cluster("1.31.4", vec![]), &full("1.33.2")), &["Failed KubernetesVersionSkipped", "1.31.4", "1.33.2"]);
+    let automatic = full("1.33.2").skipping_what_is_far(true);
+    says(first(&cluster("1.31.4", vec![]), &automatic), &["Skipped", "more than one minor version behind", "1.31.4"]);
+    says(first(&cluster("1.32.7", vec![]), &automatic), &["Begin control plane"]);
     says(first(&cluster("1.32.7", vec![]), &full("1.33.4")), &["Blocked KubernetesVersionNotAvailable", "1.33.4"]);
     says(first(&cluster("1.33.2", vec![]), &full("1.34")), &["Blocked KubernetesVersionNotAvailable", "1.34"]);
     says(first(&cluster("1.28.3", vec![]), &full("1.29")), &["Failed LongTermSupportNotEnabled"]);

@@ -55,6 +55,7 @@ pub(super) fn catalogue() -> Catalogue {
         version: version(text),
         preview: text == "1.34.0",
         long_term_only: text.starts_with("1.29"),
+        long_term: text.starts_with("1.29"),
         upgrades: vec![],
     };
     let versions = ["1.29.9", "1.30.1", "1.31.1", "1.31.4", "1.32.5", "1.32.7", "1.33.2", "1.33.5", "1.34.0"];
@@ -324,6 +325,7 @@ fn any_goal() -> impl Strategy<Value = Goal> {
             upgrade_type,
             version: (upgrade_type != NodeImageOnly).then(|| wish.parse().unwrap()),
             images,
+            skips_far_clusters: false,
         },
     )
 }

@@ -1,6 +1,6 @@
 //! A run's rows before its start.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -59,6 +59,21 @@ pub async fn create(conn: &mut PgConnection, run_id: Uuid, fleet_id: Uuid, plan:
         .await
         .map_err(StoreError::while_("creating an update run"))?;
     insert(conn, run_id, plan).await
+}
+
+/// Makes a run one for these members of its fleet only, whenever its plan is made anew.
+///
+/// # Errors
+/// When the database fails.
+pub async fn limit_to(conn: &mut PgConnection, run_id: Uuid, members: &BTreeSet<String>) -> Result<(), StoreError> {
+    let names: Vec<&str> = members.iter().map(String::as_str).collect();
+    sqlx::query("UPDATE update_runs SET only_members = $2 WHERE run_id = $1")
+        .bind(run_id)
+        .bind(names)
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("limiting an update run to members"))?;
+    Ok(())
 }
 
 /// Gives a run that was never started another plan: it was edited, or its membership is resolved again at the first start.

@@ -13,7 +13,7 @@ mod status;
 mod task;
 
 pub use apply::{Advanced, advance, advance_all};
-pub use create::{create, replace_plan};
+pub use create::{create, limit_to, replace_plan};
 pub use load::{load_for_update, lock};
 pub use locks::{Holder, try_lock_cluster, unlock_cluster, unlock_clusters};
 pub use members::{

@@ -21,6 +21,8 @@ pub struct Task {
     pub member: RunMember,
     /// What the run wants.
     pub update: ManagedClusterUpdate,
+    /// An auto-upgrade profile made the run.
+    pub auto_upgrade: bool,
     /// Node images chosen for the whole run.
     pub selected_images: Vec<NodeImageVersion>,
 }
@@ -32,7 +34,8 @@ pub struct Task {
 pub async fn task(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<Option<Task>, StoreError> {
     let failed = "reading what a member's upgrade needs";
     let row = sqlx::query(
-        "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images
+        "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images,
+             jsonb_exists(r.properties, 'autoUpgradeProfileId') AS auto_upgrade
          FROM run_members m JOIN update_runs u USING (run_id) JOIN resources r ON r.id = m.run_id
          WHERE m.run_id = $1 AND m.member_index = $2",
     )
@@ -45,6 +48,7 @@ pub async fn task(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<
         Ok(Task {
             member: RunMember::from_row(&row)?,
             update: row.try_get::<Json<_>, _>("managed_cluster_update")?.0,
+            auto_upgrade: row.try_get("auto_upgrade")?,
             selected_images: row.try_get::<Json<_>, _>("selected_images")?.0,
         })
     })

@@ -176,6 +176,11 @@ fn has_null(value: &Value) -> bool {
 /// Done with the answer: nothing to follow.
 pub fn assert_at_once(answer: &Answer) {
     assert_eq!(answer.body["properties"]["provisioningState"], "Succeeded", "{}", answer.body);
+    assert_not_followed(answer);
+}
+
+/// There is nothing to follow.
+pub fn assert_not_followed(answer: &Answer) {
     for name in ["azure-asyncoperation", "location", "retry-after"] {
         assert!(answer.header(name).is_none(), "{name}: `az` would poll");
     }

@@ -1,6 +1,7 @@
 //! The official examples: requests are accepted (names and IDs adapted), answers read into our types and back.
 
 use fleet_manager::model::{
+    auto_upgrade_profile::AutoUpgradeProfileProperties,
     fleet::FleetProperties,
     member::MemberProperties,
     strategy::FleetUpdateStrategyProperties,
@@ -17,7 +18,7 @@ use super::{
 use crate::harness::world::{SUBSCRIPTION, World};
 
 /// Examples of resource types that come with later versions of the service.
-const LATER: [&str; 2] = ["AutoUpgradeProfile", "FleetManagedNamespace"];
+const LATER: [&str; 1] = ["FleetManagedNamespace"];
 
 const DEVIATIONS: Deviations = &[
     ("properties.provisioningState", "kept with the resource, not in its properties"),
@@ -29,7 +30,7 @@ const DEVIATIONS: Deviations = &[
 ];
 
 /// The examples that send something, in an order in which each finds what it needs.
-const REQUESTS: [(&str, &[u16]); 24] = [
+const REQUESTS: [(&str, &[u16]); 28] = [
     ("Operations_List", &[200]),
     ("Fleets_CreateOrUpdate", &[201]),
     ("Fleets_Get", &[200]),
@@ -55,9 +56,14 @@ const REQUESTS: [(&str, &[u16]); 24] = [
     ("Gates_Update", &[200]),
     ("UpdateRuns_Skip", &[200]),
     ("UpdateRuns_Stop", &[200]),
+    ("AutoUpgradeProfiles_CreateOrUpdate", &[201]),
+    ("AutoUpgradeProfiles_Get", &[200]),
+    ("AutoUpgradeProfiles_ListByFleet", &[200]),
+    ("AutoUpgradeProfileOperations_GenerateUpdateRun", &[200]),
 ];
 
-const DELETIONS: [(&str, &[u16]); 4] = [
+const DELETIONS: [(&str, &[u16]); 5] = [
+    ("AutoUpgradeProfiles_Delete", &[204]),
     ("UpdateRuns_Delete", &[200]),
     ("UpdateStrategies_Delete", &[200]),
     ("FleetMembers_Delete", &[202]),
@@ -73,6 +79,7 @@ fn name(parameter: &str) -> &'static str {
         "fleetMemberName" => "member-one",
         "updateRunName" => "run1",
         "updateStrategyName" => "strategy1",
+        "autoUpgradeProfileName" => "profile1",
         other => panic!("{other}"),
     }
 }
@@ -83,6 +90,14 @@ fn adapted(example: &str, mut body: Value) -> Value {
         "FleetMembers_Create" => body["properties"]["clusterResourceId"] = json!(World::cluster(1)),
         // The run's strategy names this group.
         "FleetMembers_Update" => body["properties"]["group"] = json!("group-a"),
+        "AutoUpgradeProfiles_CreateOrUpdate" => {
+            let strategy = body["properties"]["updateStrategyId"].as_str().unwrap();
+            let (_, name) = strategy.rsplit_once('/').unwrap();
+            assert_eq!(name, "strategy1");
+            let ours = ["00000000-0000-0000-0000-000000000000", "rgfleets"].into_iter().zip([SUBSCRIPTION, "rg1"]);
+            let id = ours.fold(strategy.to_owned(), |id, (theirs, ours)| id.replace(theirs, ours));
+            body["properties"]["updateStrategyId"] = json!(id);
+        }
         "Fleets_CreateOrUpdate" => {
             // The example's subnets are of a type 'virtualNetwork' that does not exist; the schema allows
             // Microsoft.Network/virtualNetworks/subnets only.
@@ -229,6 +244,7 @@ fn read_back(resource: &Value, at: &str, findings: &mut Vec<String>) -> bool {
         Some("fleets") => through::<FleetProperties>(&properties, &at, findings),
         Some("members") => through::<MemberProperties>(&properties, &at, findings),
         Some("updateStrategies") => through::<FleetUpdateStrategyProperties>(&properties, &at, findings),
+        Some("autoUpgradeProfiles") => through::<AutoUpgradeProfileProperties>(&properties, &at, findings),
         Some("updateRuns") => {
             if let Some(status) = properties.as_object_mut().unwrap().remove("status") {
                 through::<UpdateRunStatus>(&status, &format!("{at}.run status"), findings);

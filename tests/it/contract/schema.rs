@@ -19,7 +19,7 @@ use crate::harness::world::{Answer, World, upgrade_to};
 const DEVIATIONS: Deviations = &[];
 
 /// Operations of the contract that belong to later versions of the service.
-const LATER: [&str; 2] = ["autoUpgradeProfiles", "managedNamespaces"];
+const LATER: [&str; 1] = ["managedNamespaces"];
 
 /// A world whose every answer is checked.
 struct Checked<'a> {
@@ -187,6 +187,26 @@ async fn live(c: &Checked<'_>) {
     c.ok("GET", &strategy, None, 200).await;
     c.ok("GET", &format!("{fleet}/updateStrategies"), None, 200).await;
     c.ok("PUT", &strategy, Some(json!({"properties": {"strategy": {"stages": []}}})), 400).await;
+
+    // Auto-upgrade profiles.
+    let profile = |name: &str| format!("{fleet}/autoUpgradeProfiles/{name}");
+    let wish = json!({"properties": {"channel": "Rapid", "updateStrategyId": strategy, "nodeImageSelection": {"type": "Latest"}}});
+    c.ok("PUT", &profile("p"), Some(wish.clone()), 201).await;
+    c.ok("PUT", &profile("p"), Some(wish), 200).await;
+    c.ok("GET", &profile("p"), None, 200).await;
+    let target = json!({"channel": "TargetKubernetesVersion", "targetKubernetesVersion": "1.33", "disabled": true});
+    c.ok("PUT", &profile("target"), Some(json!({"properties": target})), 201).await;
+    c.ok("GET", &format!("{fleet}/autoUpgradeProfiles?api-version=2026-06-01&$top=1"), None, 200).await;
+    c.ok("PUT", &profile("q"), Some(json!({"properties": {"channel": "Stable", "longTermSupport": true}})), 400).await;
+    let generate = |name: &str| format!("{}/generateUpdateRun", profile(name));
+    let generated = c.ok("POST", &generate("p"), None, 200).await;
+    c.ok("GET", generated.body["id"].as_str().unwrap(), None, 200).await;
+    c.ok("POST", &generate("none"), None, 404).await;
+    c.ok("GET", &profile("none"), None, 404).await;
+    c.ok("DELETE", &profile("p"), None, 204).await;
+    c.ok("DELETE", &profile("p"), None, 204).await;
+    c.ok("DELETE", &profile("target"), None, 204).await;
+    c.ok("DELETE", generated.body["id"].as_str().unwrap(), None, 200).await;
 
     // A run through its states.
     let run = format!("{fleet}/updateRuns/r");

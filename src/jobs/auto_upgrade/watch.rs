@@ -1,0 +1,242 @@
+//! The look at what AKS offers: one job for each subscription that members of fleets with profiles are in, whatever the number
+//! of profiles. A look is one list of clusters, and for each region the Kubernetes versions and the newest image of each
+//! family.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use jiff::Timestamp;
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+use super::trigger;
+use crate::{
+    arm::{ErrorDetail, ResourceId},
+    autoupgrade::{self, ClusterFacts, Decision, RegionOffers},
+    azure::{CatalogueCache, ManagedClusters, UpstreamError, Verdict},
+    jobs::outcome::{JobError, outcome},
+    model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion},
+    store::{
+        auto_upgrade,
+        catalogues::{self, Findings},
+    },
+    work::{self, Attempt, Handler, NewJob, Outcome},
+};
+
+const KIND: &str = "catalogue.watch";
+
+/// Until the next look after one that failed, where AKS does not say when, unless looks are more frequent anyway.
+const FAILED_AGAIN: Duration = Duration::from_secs(60);
+
+/// Looks are postponed when less than this is left of AKS's limit for such questions: upgrades come first.
+const LEFT_FOR_UPGRADES: f64 = 0.5;
+/// How long, and up to which time after the one when they were due: then they come first.
+const POSTPONED: Duration = Duration::from_secs(5);
+const LONGEST_POSTPONED: Duration = Duration::from_secs(60);
+
+/// The job of a subscription, in lower case.
+pub(super) fn job(subscription: &str) -> NewJob {
+    NewJob::new(KIND, subscription.to_lowercase())
+}
+
+/// Looks.
+pub(super) struct Watch<C> {
+    pool: PgPool,
+    catalogue: Arc<CatalogueCache<C>>,
+    interval: Duration,
+}
+
+impl<C: ManagedClusters> Handler for Watch<C> {
+    fn kind(&self) -> &'static str {
+        KIND
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+/// What AKS said.
+#[derive(Default)]
+struct Seen {
+    clusters: Vec<(ResourceId, ManagedCluster)>,
+    /// By location; of a region that could not be read nothing.
+    regions: BTreeMap<String, (Arc<Vec<OfferedVersion>>, Vec<NodeImage>)>,
+    /// The first thing that went wrong.
+    error: Option<UpstreamError>,
+}
+
+impl<C: ManagedClusters> Watch<C> {
+    pub(super) fn new(pool: PgPool, catalogue: Arc<CatalogueCache<C>>, interval: Duration) -> Self {
+        Self { pool, catalogue, interval }
+    }
+
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let subscription = attempt.subject.as_str();
+        let watched = {
+            let mut conn = self.pool.acquire().await?;
+            catalogues::watched(&mut conn, subscription).await?
+        };
+        if watched.clusters.is_empty() {
+            // The job stays: whoever needs it next must not have to know that it has just ended.
+            let mut tx = attempt.begin(&self.pool).await?;
+            catalogues::forget(&mut tx, subscription).await?;
+            attempt.settle(&mut tx, Outcome::AgainAfter { delay: self.interval }).await?;
+            tx.commit().await?;
+            return Ok(Outcome::Settled);
+        }
+        if self.catalogue.left(subscription) < LEFT_FOR_UPGRADES && self.may_wait(&watched) {
+            return Ok(Outcome::AgainAfter { delay: self.interval.min(POSTPONED) });
+        }
+        let members: HashSet<&str> = watched.clusters.iter().map(String::as_str).collect();
+        let seen = self.look(subscription, &members).await;
+
+        let mut tx = attempt.begin(&self.pool).await?;
+        keep(&mut tx, subscription, &seen, watched.now).await?;
+        let error = seen.error.as_ref().map(reason);
+        let failing_since = catalogues::keep_outcome(&mut tx, subscription, error.as_ref(), watched.now).await?;
+        tell(subscription, error.as_ref(), failing_since);
+        let told = profiles_to_tell(&mut tx, subscription).await?;
+        let jobs: Vec<NewJob> = told.into_iter().map(trigger::job).collect();
+        work::enqueue_all(&mut tx, &jobs).await?;
+        attempt.settle(&mut tx, self.next(seen.error.as_ref())).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+
+    /// Whether a look may be postponed: the latest one is not too old, and there was one.
+    fn may_wait(&self, watched: &catalogues::Watched) -> bool {
+        watched.looked_at.is_some_and(|looked_at| {
+            let age = Duration::try_from(watched.now.duration_since(looked_at)).unwrap_or_default();
+            age < self.interval + LONGEST_POSTPONED
+        })
+    }
+
+    /// When to look again.
+    fn next(&self, error: Option<&UpstreamError>) -> Outcome {
+        let Some(error) = error else { return Outcome::AgainAfter { delay: self.interval } };
+        let after = match error.verdict() {
+            Verdict::Retry { after: Some(after), .. } => after,
+            _ => self.interval.min(FAILED_AGAIN),
+        };
+        Outcome::Retry { error: error.to_string(), after: Some(after) }
+    }
+
+    /// As much as can be read: one region that fails does not hide the others.
+    async fn look(&self, subscription: &str, members: &HashSet<&str>) -> Seen {
+        let mut seen = Seen::default();
+        match self.catalogue.clusters(subscription).await {
+            Ok(clusters) => {
+                let known = clusters.into_iter().filter_map(|cluster| Some((cluster.id.parse().ok()?, cluster)));
+                seen.clusters = known.filter(|(id, _): &(ResourceId, _)| members.contains(id.key())).collect();
+            }
+            Err(error) => {
+                seen.error = Some(error);
+                return seen;
+            }
+        }
+        // Any pool of a family can answer for it in its region.
+        let mut places: BTreeMap<&str, BTreeMap<&str, (&ResourceId, &str)>> = BTreeMap::new();
+        for (id, cluster) in &seen.clusters {
+            let families = places.entry(&cluster.location).or_default();
+            for pool in &cluster.pools {
+                if let Some(image) = &pool.image {
+                    families.entry(image.family()).or_insert((id, &pool.name));
+                }
+            }
+        }
+        for (location, families) in places {
+            match self.look_at(subscription, location, &families).await {
+                Ok(offers) => _ = seen.regions.insert(location.to_owned(), offers),
+                Err(error) => seen.error = seen.error.or(Some(error)),
+            }
+        }
+        seen
+    }
+
+    async fn look_at(
+        &self,
+        subscription: &str,
+        location: &str,
+        families: &BTreeMap<&str, (&ResourceId, &str)>,
+    ) -> Result<(Arc<Vec<OfferedVersion>>, Vec<NodeImage>), UpstreamError> {
+        let versions = self.catalogue.look_at_versions(subscription, location).await?;
+        let mut images = Vec::new();
+        for (family, (cluster, pool)) in families {
+            images.extend(self.catalogue.look_at_image(cluster, location, (pool, family)).await?);
+        }
+        Ok((versions, images))
+    }
+}
+
+async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Timestamp) -> Result<(), JobError> {
+    if seen.clusters.is_empty() {
+        // Nothing was seen, or none of the members' clusters exists any more: what is known stays.
+        return Ok(());
+    }
+    let mut known = catalogues::known(tx, subscription).await?;
+    let mut findings = Findings {
+        locations: seen.clusters.iter().map(|(_, cluster)| cluster.location.clone()).collect(),
+        clusters: seen.clusters.iter().map(|(id, seen)| (id.key().to_owned(), ClusterFacts::from(seen))).collect(),
+        ..Findings::default()
+    };
+    for (location, (versions, images)) in &seen.regions {
+        let offers = match known.remove(location) {
+            Some(mut offers) => {
+                offers.look(versions, images, now);
+                offers
+            }
+            None => RegionOffers::first(versions, images),
+        };
+        findings.regions.insert(location.clone(), offers);
+    }
+    Ok(catalogues::keep(tx, subscription, &findings, now).await?)
+}
+
+/// Profiles for which there is something to do.
+async fn profiles_to_tell(tx: &mut PgConnection, subscription: &str) -> Result<Vec<Uuid>, JobError> {
+    let candidates = auto_upgrade::candidates(tx, subscription).await?;
+    let fleets: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.fleet).collect();
+    let offers = catalogues::of_fleets(tx, &fleets.into_iter().collect::<Vec<_>>()).await?;
+    let concerns = |candidate: &auto_upgrade::Candidate| {
+        let Some(offers) = offers.get(&candidate.fleet) else { return false };
+        match autoupgrade::decide(&candidate.properties, offers, &candidate.past) {
+            Decision::Nothing => false,
+            Decision::Tell(error) => candidate.error.as_ref() != Some(&error),
+            Decision::Fail(..) | Decision::Run(_) | Decision::PickUp(_) => true,
+        }
+    };
+    Ok(candidates.iter().filter(|candidate| concerns(candidate)).map(|candidate| candidate.profile).collect())
+}
+
+fn reason(error: &UpstreamError) -> ErrorDetail {
+    let cause = match error {
+        UpstreamError::Transient { detail, .. } => detail.clone(),
+        UpstreamError::Busy(detail)
+        | UpstreamError::Changed(detail)
+        | UpstreamError::Refused(detail)
+        | UpstreamError::NotFound(detail)
+        | UpstreamError::Forbidden(detail) => detail.clone(),
+        UpstreamError::Garbage(what) => ErrorDetail::new("UpstreamGarbage", what.clone()),
+    };
+    ErrorDetail::new(
+        "CatalogueNotAvailable",
+        format!("What AKS offers cannot be read: {}: {} Auto-upgrade goes on when it can.", cause.code, cause.message),
+    )
+    .with(cause)
+}
+
+fn tell(subscription: &str, error: Option<&ErrorDetail>, failing_since: Option<Timestamp>) {
+    match (error, failing_since) {
+        (Some(error), Some(since)) => {
+            tracing::warn!(subscription, %since, "the catalogue still cannot be read: {}", error.message);
+        }
+        (Some(error), None) => tracing::warn!(subscription, "the catalogue cannot be read: {}", error.message),
+        (None, Some(since)) => tracing::info!(subscription, %since, "the catalogue can be read again"),
+        (None, None) => {}
+    }
+}

@@ -10,6 +10,7 @@ use crate::{
 };
 
 pub mod fleets;
+pub mod gates;
 pub mod members;
 pub mod outcome;
 mod reports;
@@ -54,5 +55,6 @@ pub fn handlers<C: ManagedClusters>(
         Arc::new(upgrade::UpgradeMember::new(pool, upstream, policy)),
     ];
     handlers.extend(runs::handlers(pool, upstream));
+    handlers.extend(gates::handlers(pool));
     handlers
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Upstream,
     fleets::subject,
+    gates,
     outcome::{JobError, outcome},
     rollout::{DriveError, begin, drive},
     upgrade,
@@ -25,7 +26,7 @@ use crate::{
         managed_cluster::{ManagedCluster, NodeImage},
         update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
     },
-    rollout::{self, Event},
+    rollout::{self, Event, FleetMember, Plan},
     store::{
         memberships,
         resources::{self, Resource},
@@ -72,10 +73,11 @@ pub async fn cancel(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error>
     work::cancel(tx, START, &run.to_string()).await?;
     work::cancel(tx, IMAGES, &run.to_string()).await?;
     work::cancel_prefix(tx, WAIT, &format!("{run}/")).await?;
+    gates::cancel(tx, run).await?;
     upgrade::cancel_all(tx, run).await
 }
 
-fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
+pub(super) fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
     match trace {
         Some(trace) => job.trace(trace),
         None => job,
@@ -126,7 +128,7 @@ impl<C: ManagedClusters> Start<C> {
         let trace = attempt.trace.as_deref();
         if snapshot.status.state == UpdateState::NotStarted {
             let members = memberships::fleet_members(&mut tx, fleet).await?;
-            let plan = rollout::plan(properties.strategy.as_ref(), &members);
+            let plan = plan(&properties, &members)?;
             runs::replace_plan(&mut tx, id, &plan, now).await?;
             if let Some(images) = &chosen {
                 runs::select_images(&mut tx, id, images).await?;
@@ -220,6 +222,10 @@ impl WaitElapsed {
     }
 }
 
+fn plan(properties: &UpdateRunProperties, members: &[FleetMember]) -> Result<Plan, JobError> {
+    rollout::plan(properties.strategy.as_ref(), members).map_err(|error| JobError::Unexpected(error.to_string()))
+}
+
 async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
     let mut conn = pool.acquire().await?;
     let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
@@ -247,8 +253,7 @@ async fn chosen_images<C: ManagedClusters>(
         let mut conn = pool.acquire().await?;
         memberships::fleet_members(&mut conn, fleet).await?
     };
-    let plan = rollout::plan(properties.strategy.as_ref(), &members);
-    let clusters: BTreeSet<ResourceId> = plan
+    let clusters: BTreeSet<ResourceId> = plan(properties, &members)?
         .stages
         .iter()
         .flat_map(|stage| &stage.groups)

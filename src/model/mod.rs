@@ -4,11 +4,14 @@
 //! with its path; [`limit`] and [`version`] parse them into what the rest of the house reasons with.
 
 pub mod fleet;
+pub mod label;
 pub mod limit;
 pub mod location;
 pub mod managed_cluster;
 pub mod member;
 pub mod name;
+pub mod scheduled_start;
+pub mod selector;
 pub mod strategy;
 pub mod subscription;
 pub mod types;

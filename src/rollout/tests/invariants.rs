@@ -18,6 +18,13 @@ pub(super) fn of_step(before: &Run, event: &Event, step: &Step, now: Timestamp) 
     assert!(!starts || before.in_progress() || started, "something starts in a run at rest");
     assert!(!starts || !step.run.stop_requested, "something starts after stop");
     assert_eq!(advance(before, event, now).as_ref(), Ok(step), "the same arguments, another step");
+    // A scheduled gate opens by itself at its time, never before.
+    for effect in &step.effects {
+        if let Effect::CompleteGate { gate } = effect {
+            let due = step.run.gate(*gate).and_then(Gate::due).is_some_and(|at| at <= now);
+            assert!(due || *event == Event::GateCompleted { gate: *gate }, "{gate} opens too early");
+        }
+    }
     let mut members = HashSet::new();
     for change in &step.members {
         assert!(
@@ -67,10 +74,38 @@ pub(super) fn at_rest(sim: &Sim) {
     times(sim);
     states(run);
     stops(run);
+    once(sim);
+    gates(sim);
     let again = advance(run, &Event::Continue, sim.now).unwrap();
     let fresh = Run { stages: again.run.stages.clone(), ..run.clone() };
     assert_eq!(&fresh, run, "not at rest");
     assert_eq!((again.members, again.effects), (vec![], vec![]), "not at rest");
+}
+
+/// 3. However many groups choose a member, it is updated in one of them.
+fn once(sim: &Sim) {
+    let mut names = HashSet::new();
+    for row in sim.rows.iter().filter(|row| row.attempt > 0) {
+        assert!(names.insert(row.name.as_str()), "{} is updated in two groups", row.name);
+    }
+}
+
+/// The resource of a gate is there from the moment the gate is reached, in the gate's state; what opens or ends by itself has
+/// its timer.
+fn gates(sim: &Sim) {
+    let armed = |event: &Event, at| sim.timers.iter().any(|(timer, when)| timer == event && *when <= at);
+    for gate in sim.gates() {
+        let reached = gate.status.start_time.is_some();
+        assert_eq!(sim.resources.get(&gate.id), reached.then_some(&gate.status.state), "{gate:?}");
+        if let (UpdateState::Pending, Some(at)) = (gate.status.state, gate.due()) {
+            assert!(armed(&Event::GateDue { gate: gate.id }, at), "{gate:?} has no timer");
+        }
+    }
+    for stage in &sim.run.stages {
+        if let Some(wait) = stage.wait.as_ref().filter(|wait| wait.status.state == UpdateState::Running) {
+            assert!(armed(&Event::WaitElapsed { stage: stage.index }, wait.due().unwrap()), "{wait:?} has no timer");
+        }
+    }
 }
 
 fn tallies(sim: &Sim) {

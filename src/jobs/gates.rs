@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     outcome::{JobError, outcome},
     rollout::{begin, drive},
-    runs::traced,
+    runs::{timer_now, traced},
 };
 use crate::{
     arm::ResourceId,
@@ -154,7 +154,7 @@ impl GateDue {
             return Err(JobError::Unexpected(format!("'{}' is no gate of a run", attempt.subject)));
         };
         let mut tx = begin(attempt, &self.pool, run).await?;
-        drive(&mut tx, run, Event::GateDue { gate }, Timestamp::now(), attempt.trace.as_deref()).await?;
+        drive(&mut tx, run, Event::GateDue { gate }, timer_now(attempt), attempt.trace.as_deref()).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)

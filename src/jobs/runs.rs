@@ -77,6 +77,12 @@ pub async fn cancel(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error>
     upgrade::cancel_all(tx, run).await
 }
 
+/// The time for a timer that has gone off: that of the database, where its clock is ahead of this process's. Otherwise the
+/// timer would seem early and be set again, and again, until this clock has caught up.
+pub(super) fn timer_now(attempt: &Attempt) -> Timestamp {
+    Timestamp::now().max(attempt.due_at)
+}
+
 pub(super) fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
     match trace {
         Some(trace) => job.trace(trace),
@@ -215,7 +221,7 @@ impl WaitElapsed {
         };
         let mut tx = begin(attempt, &self.pool, run).await?;
         let trace = attempt.trace.as_deref();
-        drive(&mut tx, run, Event::WaitElapsed { stage }, Timestamp::now(), trace).await?;
+        drive(&mut tx, run, Event::WaitElapsed { stage }, timer_now(attempt), trace).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)

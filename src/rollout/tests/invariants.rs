@@ -109,18 +109,22 @@ fn gates(sim: &Sim) {
 }
 
 fn tallies(sim: &Sim) {
-    for group in sim.run.stages.iter().flat_map(|s| &s.groups) {
-        let count =
-            |state| sim.rows.iter().filter(|r| r.group == group.index && r.status.state == state).count() as u32;
-        let real = Tally {
-            not_started: count(UpdateState::NotStarted),
-            running: count(UpdateState::Running),
-            pending: count(UpdateState::Pending),
-            stopped: count(UpdateState::Stopped),
-            skipped: count(UpdateState::Skipped),
-            failed: count(UpdateState::Failed),
-            completed: count(UpdateState::Completed),
-        };
+    let groups: Vec<&Group> = sim.run.stages.iter().flat_map(|stage| &stage.groups).collect();
+    let mut real = vec![Tally::default(); groups.len()];
+    for row in &sim.rows {
+        let tally = &mut real[row.group as usize];
+        match row.status.state {
+            UpdateState::NotStarted => tally.not_started += 1,
+            UpdateState::Running => tally.running += 1,
+            UpdateState::Pending => tally.pending += 1,
+            UpdateState::Stopped => tally.stopped += 1,
+            UpdateState::Skipped => tally.skipped += 1,
+            UpdateState::Failed => tally.failed += 1,
+            UpdateState::Completed => tally.completed += 1,
+            UpdateState::Stopping => panic!("a member is never Stopping"),
+        }
+    }
+    for (group, real) in groups.into_iter().zip(real) {
         assert_eq!(group.tally, real, "tally of {}", group.name);
     }
 }
@@ -128,8 +132,9 @@ fn tallies(sim: &Sim) {
 /// 1. No member of a stage is attempted before the stage before it is finished, with its wait and gates.
 fn order(sim: &Sim) {
     let mut finished = true;
+    let attempted: HashSet<u32> = sim.rows.iter().filter(|row| row.attempt > 0).map(|row| row.group).collect();
+    let attempted = |group: &Group| attempted.contains(&group.index);
     for stage in &sim.run.stages {
-        let attempted = |g: &Group| sim.rows.iter().any(|r| r.group == g.index && r.attempt > 0);
         for group in &stage.groups {
             let open = stage.before.iter().chain(&group.before).all(Gate::is_passed);
             assert!(!attempted(group) || (finished && open), "{} was attempted too early", group.name);

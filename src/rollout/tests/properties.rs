@@ -271,16 +271,32 @@ fn play(sim: &mut Sim, next: Move) {
     }
 }
 
+/// Cases of each property: few for whoever waits, as many as make a million steps where `ROLLOUT_CASES` says so.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("ROLLOUT_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn live(mut sim: Sim, moves: Vec<Move>) {
+    let _ = sim.raise(Event::Start);
+    for next in moves {
+        play(&mut sim, next);
+    }
+    sim.run_dry();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
+
+    // Two of the same, for two cores.
+    #[test]
+    fn whatever_happens_the_invariants_hold_and_the_run_ends(sim in any_sim(), moves in vec(any_move(), 0..60)) {
+        live(sim, moves);
+    }
 
     #[test]
-    fn whatever_happens_the_invariants_hold_and_the_run_ends(mut sim in any_sim(), moves in vec(any_move(), 0..60)) {
-        let _ = sim.raise(Event::Start);
-        for next in moves {
-            play(&mut sim, next);
-        }
-        sim.run_dry();
+    fn whatever_happens_to_others_they_hold_as_well(sim in any_sim(), moves in vec(any_move(), 0..60)) {
+        live(sim, moves);
     }
 
     #[test]

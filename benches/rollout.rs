@@ -77,21 +77,52 @@ fn advance(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Members of 25 groups, in 40 regions and 3 environments.
+fn members() -> Vec<FleetMember> {
+    let labels = |n: u32| {
+        let region = ("fleet.azure.com/location".to_owned(), format!("region-{}", n % 40));
+        let name = ("fleet.azure.com/member-name".to_owned(), format!("member-{n}"));
+        let env = ("env".to_owned(), ["dev", "test", "prod"][(n % 3) as usize].to_owned());
+        [region, name, env].into()
+    };
+    let member = |n| FleetMember {
+        name: format!("member-{n}"),
+        cluster_resource_id: format!(
+            "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/aks-{n}"
+        ),
+        group: Some(format!("group-{}", n % GROUPS)),
+        labels: labels(n),
+    };
+    (0..MEMBERS).map(member).collect()
+}
+
+/// How many members a strategy of these stages updates.
+fn updated(strategy: Option<&UpdateRunStrategy>, members: &[FleetMember]) -> usize {
+    let planned = rollout::plan(strategy, members).ok();
+    let groups = planned.iter().flat_map(|plan| &plan.stages).flat_map(|stage| &stage.groups);
+    groups.flat_map(|group| &group.members).filter(|member| member.repeats.is_none()).count()
+}
+
 fn plan(criterion: &mut Criterion) {
-    let members: Vec<FleetMember> = (0..MEMBERS)
-        .map(|n| FleetMember {
-            name: format!("member-{n}"),
-            cluster_resource_id: format!(
-                "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/managedClusters/aks-{n}"
-            ),
-            group: Some(format!("group-{}", n % GROUPS)),
-        })
-        .collect();
+    let members = members();
+    let read = |stages| serde_json::from_value::<UpdateRunStrategy>(json!({"stages": stages})).ok();
     let groups: Vec<_> = (0..GROUPS).map(|n| json!({"name": format!("group-{n}"), "maxConcurrency": "2"})).collect();
-    let strategy: Option<UpdateRunStrategy> =
-        serde_json::from_value(json!({"stages": [{"name": "all", "groups": groups}]})).ok();
-    let planned = rollout::plan(strategy.as_ref(), &members);
-    assert_eq!(planned.stages.iter().flat_map(|stage| &stage.groups).map(|g| g.members.len()).sum::<usize>(), 10_000);
+    let by_group = read(json!([{"name": "all", "groups": groups}]));
+    // As many stages and groups as there may be, which overlap: the last stage has all that were not chosen before.
+    let group = |stage: u32, n: u32| {
+        let text =
+            format!("fleet.azure.com/location in (region-{n},region-{}),env notin (dev,test),!drained", stage % 40);
+        json!({"name": format!("s{stage}g{n}"), "maxConcurrency": "2", "memberSelector": {"byLabel": text}})
+    };
+    let stage = |n: u32| {
+        let groups: Vec<_> = (0..50).map(|g| group(n, g)).collect();
+        json!({"name": format!("s{n}"), "memberSelector": {"byLabel": "env"}, "groups": groups})
+    };
+    let mut stages: Vec<_> = (0..49).map(stage).collect();
+    stages.push(json!({"name": "rest", "memberSelector": {"byLabel": "fleet.azure.com/member-name"}}));
+    let by_label = read(json!(stages));
+    assert_eq!(updated(by_group.as_ref(), &members), 10_000);
+    assert_eq!(updated(by_label.as_ref(), &members), 10_000);
     let mut group = criterion.benchmark_group("plan, 10,000 members");
     group.bench_function("floor: sorted copy of the members", |bencher| {
         bencher.iter(|| {
@@ -100,19 +131,24 @@ fn plan(criterion: &mut Criterion) {
             members
         });
     });
-    group.bench_function("plan", |bencher| bencher.iter(|| rollout::plan(black_box(strategy.as_ref()), &members)));
+    group.bench_function("by group", |bencher| {
+        bencher.iter(|| rollout::plan(black_box(by_group.as_ref()), &members));
+    });
+    group.bench_function("by 2,500 overlapping selectors", |bencher| {
+        bencher.iter(|| rollout::plan(black_box(by_label.as_ref()), &members));
+    });
     // In the holidays, when all are closed for some days.
     let (windows, now) = (windows(), Timestamp::constant(1_703_376_000, 0));
     group.bench_function("plan, ordered by maintenance windows", |bencher| {
         bencher.iter(|| {
-            let mut plan = rollout::plan(black_box(strategy.as_ref()), &members);
+            let Ok(mut plan) = rollout::plan(black_box(by_group.as_ref()), &members) else { return None };
             plan.order(|member| {
                 let of = windows
                     .get(member.name.bytes().map(usize::from).sum::<usize>() % windows.len())
                     .map_or(&[][..], std::slice::from_ref);
                 turn(black_box(of), ManagedClusterUpgradeType::Full, now)
             });
-            plan
+            Some(plan)
         });
     });
     group.finish();

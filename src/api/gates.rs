@@ -1,7 +1,6 @@
-//! Gates of update runs. Runs make and delete them; a person completes them.
+//! Gates of update runs. Runs make and delete them; a person, or the time, completes them.
 
 use axum::{Json, extract::State, response::Response};
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,11 +13,14 @@ use super::{
     request::ArmRequest,
 };
 use crate::{
-    arm::ArmError,
+    arm::{
+        ArmError,
+        filter::{self, Comparison},
+    },
     jobs,
     model::types::action,
     rollout::Event,
-    store::{gates, resources},
+    store::{gates, resources, runs},
 };
 
 /// GET of one.
@@ -32,11 +34,11 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 /// Lists those of a fleet, by state and type where `$filter` says so.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
     request.authorize(&app, action::GATES_READ).await?;
-    let filter = Filter::parse(request.parameter("$filter").unwrap_or_default())?;
+    let wanted = Wanted::read(request.parameter("$filter"))?;
     let page = request.page(&app)?;
     let mut conn = app.pool.acquire().await?;
     let fleet = parent(&mut conn, &request).await?;
-    let (state, kind) = (filter.state.as_deref(), filter.gate_type.as_deref());
+    let (state, kind) = (wanted.state.as_deref(), wanted.gate_type.as_deref());
     let (rows, more) = gates::list(&mut conn, &fleet.resource_id()?, state, kind, &page).await?;
     let items = rows.iter().map(|gate| show(&request, gate)).collect::<ApiResult<_>>()?;
     Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
@@ -76,16 +78,13 @@ pub(crate) async fn patch(
     let (Some(run), Ok(name)) = (seen.parent_id, uuid::Uuid::try_parse(&seen.name)) else {
         return Err(not_found(&request.id));
     };
-    let event = Event::GateCompleted { gate: name };
-    let trace = Some(request.correlation());
-    jobs::rollout::drive(&mut tx, run, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
+    runs::lock(&mut tx, run).await?;
     let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(gate.etag))?;
-    let gate = if gate.properties.get("state").and_then(Value::as_str) == Some("Pending") {
-        gates::complete(&mut tx, gate.id, request.author(), request.now).await?.ok_or_else(|| not_found(&request.id))?
-    } else {
-        gate
-    };
+    let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
+    let driven = jobs::rollout::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
+    driven.ok_or_else(|| not_found(&request.id))?;
+    let gate = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     let shown = show(&request, &gate)?;
     tx.commit().await?;
     Ok(Json(shown))
@@ -102,43 +101,28 @@ fn show(request: &ArmRequest, gate: &resources::Resource) -> ApiResult<Value> {
     Ok(shown)
 }
 
-/// `state eq Pending`, `gateType eq Approval`, joined by `and`; values quoted or not.
+/// Which gates a list shows.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Filter {
+struct Wanted {
     state: Option<String>,
     gate_type: Option<String>,
 }
 
-impl Filter {
-    fn parse(text: &str) -> Result<Self, ArmError> {
-        let wrong = || {
-            ArmError::new(
-                StatusCode::BAD_REQUEST,
-                "InvalidParameter",
-                "$filter is understood as 'state eq Pending', 'gateType eq Approval', or both joined by 'and'.",
-            )
-            .at("$filter")
-        };
-        let mut filter = Self::default();
-        let mut words = text.split_whitespace();
-        while let Some(field) = words.next() {
-            let (Some(eq), Some(value)) = (words.next(), words.next()) else { return Err(wrong()) };
-            let value = value.trim_matches('\'').to_owned();
-            let place = match field.rsplit('/').next().unwrap_or_default() {
-                name if name.eq_ignore_ascii_case("state") => &mut filter.state,
-                name if name.eq_ignore_ascii_case("gateType") => &mut filter.gate_type,
-                _ => return Err(wrong()),
+impl Wanted {
+    fn read(text: Option<&str>) -> Result<Self, ArmError> {
+        let refuse = |message: String| ArmError::bad_request("InvalidFilterInQueryString", message).at("$filter");
+        let mut wanted = Self::default();
+        for Comparison { name, value } in filter::parse(text)? {
+            let place = match name.to_ascii_lowercase().as_str() {
+                "state" => &mut wanted.state,
+                "gatetype" => &mut wanted.gate_type,
+                _ => return Err(refuse(format!("$filter knows state and gateType of gates, and not '{name}'."))),
             };
-            if !eq.eq_ignore_ascii_case("eq") || value.is_empty() || place.replace(value).is_some() {
-                return Err(wrong());
-            }
-            match words.next() {
-                None => break,
-                Some(and) if and.eq_ignore_ascii_case("and") && words.clone().next().is_some() => {}
-                Some(_) => return Err(wrong()),
+            if place.replace(value).is_some() {
+                return Err(refuse(format!("$filter has '{name}' twice.")));
             }
         }
-        Ok(filter)
+        Ok(wanted)
     }
 }
 
@@ -148,23 +132,16 @@ mod tests {
 
     #[test]
     fn filters() {
-        let filter = |text| Filter::parse(text).ok().map(|f| (f.state, f.gate_type));
+        let wanted = |text| Wanted::read(Some(text)).ok().map(|w| (w.state, w.gate_type));
         let some = |text: &str| Some(text.to_owned());
-        assert_eq!(filter(""), Some((None, None)));
-        assert_eq!(filter("state eq Pending"), Some((some("Pending"), None)));
+        assert_eq!(wanted(""), Some((None, None)));
+        assert_eq!(wanted("state eq Pending"), Some((some("Pending"), None)));
         assert_eq!(
-            filter("state eq 'Pending' and properties/gateType eq 'Approval'"),
-            Some((some("Pending"), some("Approval")))
+            wanted("state eq 'Pending' and properties/gateType eq 'ScheduledStart'"),
+            Some((some("Pending"), some("ScheduledStart")))
         );
-        for bad in [
-            "state",
-            "state ne Pending",
-            "x eq y",
-            "state eq a and",
-            "state eq a state eq b",
-            "state eq a and state eq b",
-        ] {
-            assert_eq!(filter(bad), None, "{bad}");
+        for bad in ["state", "state ne Pending", "x eq y", "state eq a and", "state eq a and state eq b"] {
+            assert_eq!(wanted(bad), None, "{bad}");
         }
     }
 }

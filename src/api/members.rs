@@ -215,8 +215,6 @@ fn cluster_location(member: &Resource) -> Option<&str> {
 
 fn show(request: &ArmRequest, member: &Resource) -> ApiResult<Value> {
     let mut properties = stored_properties(member)?;
-    let mut labels = properties.labels.take().unwrap_or_default();
-    labels.extend(properties.automatic_labels(&member.name, cluster_location(member)));
-    properties.labels = Some(labels);
+    properties.labels = Some(properties.all_labels(&member.name, cluster_location(member)));
     render::resource(request, member, serde_json::to_value(properties)?)
 }

@@ -83,6 +83,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     if let (Some(run), Some(properties)) = (&existing, body.get_mut("properties")) {
         versions::keep_unseen(properties, &run.properties, types::UPDATE_RUNS, request.version);
     }
+    let stray_gates = stray_gates(&body);
     let given: UpdateRunProperties = body::part(&body, "properties")?;
     let stored: Option<UpdateRunProperties> =
         existing.as_ref().map(|run| serde_json::from_value(run.properties.clone())).transpose()?;
@@ -90,6 +91,12 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     let mut problems = Problems::default();
     let is_copy = stored.as_ref().is_some_and(|stored| is_copy(&given, stored));
     given.check(&request.fleet(), is_copy, &mut problems);
+    if let Some(position) = stray_gates {
+        problems.add(
+            &format!("properties.{position}"),
+            "Gates stand before and after the stages and groups of a strategy. A run without a strategy updates its members one by one and has no gates.",
+        );
+    }
     if let Some(stored) = &stored
         && stored.managed_cluster_update.node_image_selection != given.managed_cluster_update.node_image_selection
         && given.managed_cluster_update.node_image_selection.is_some()
@@ -132,7 +139,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
                 .await?;
             let run = made.ok_or_else(concurrent)?;
             let plan = plan(&mut tx, fleet.id, run.id, &new).await?;
-            runs::create(&mut tx, run.id, fleet.id, &plan).await?;
+            runs::create(&mut tx, run.id, fleet.id, &plan, request.now).await?;
             (run, StatusCode::CREATED)
         }
     };
@@ -242,6 +249,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         )
         .into());
     }
+    jobs::gates::delete_under(&mut tx, run.id).await?;
     resources::delete(&mut tx, run.id).await?;
     jobs::runs::cancel(&mut tx, run.id).await?;
     tx.commit().await?;
@@ -272,6 +280,14 @@ async fn locked(tx: &mut PgConnection, request: &ArmRequest) -> ApiResult<Resour
     let run = resources::get_for_update(tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(run.etag))?;
     Ok(run)
+}
+
+/// Gates that stand beside the strategy instead of inside it: they would be ignored, and nobody would ever be asked.
+fn stray_gates(body: &Value) -> Option<&'static str> {
+    let has = |position: &&str| {
+        body["properties"].get(position).and_then(Value::as_array).is_some_and(|gates| !gates.is_empty())
+    };
+    ["beforeGates", "afterGates"].into_iter().find(has)
 }
 
 /// Whether a body sends back the copy of the strategy that its `updateStrategyId` names.
@@ -316,7 +332,12 @@ async fn with_strategy(
 
 async fn plan(tx: &mut PgConnection, fleet: Uuid, run: Uuid, wish: &UpdateRunProperties) -> ApiResult<rollout::Plan> {
     let members = memberships::members_of_run(tx, fleet, run).await?;
-    Ok(rollout::plan(wish.strategy.as_ref(), &members))
+    // Selectors are checked before: those of a strategy that is copied, when it was written.
+    rollout::plan(wish.strategy.as_ref(), &members).map_err(|error| {
+        ArmError::bad_request("InvalidParameter", format!("The strategy cannot be used: {error}."))
+            .at("properties.strategy")
+            .into()
+    })
 }
 
 async fn show(conn: &mut PgConnection, request: &ArmRequest, run: &Resource) -> ApiResult<Value> {

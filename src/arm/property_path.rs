@@ -25,7 +25,7 @@ pub fn remove(document: &mut Value, path: &str) {
 }
 
 /// Copies what the path points at from one document into another that has the way to it. Elements of arrays correspond
-/// when they have the same `name`.
+/// when they have the same `name`, or, without one, the same `type`.
 pub fn carry(into: &mut Value, from: &Value, path: &str) {
     let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
     let (name, array) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));
@@ -42,8 +42,10 @@ pub fn carry(into: &mut Value, from: &Value, path: &str) {
         (Some(rest), true) => {
             let (Some(Value::Array(items)), Value::Array(sources)) = (object.get_mut(name), source) else { return };
             for item in items {
-                let same = |source: &&Value| source.get("name").is_some_and(|name| item.get("name") == Some(name));
-                if let Some(source) = sources.iter().find(same) {
+                let identity =
+                    |item: &Value| ["name", "type"].into_iter().find_map(|key| Some((key, item.get(key)?.clone())));
+                let Some(wanted) = identity(item) else { continue };
+                if let Some(source) = sources.iter().find(|source| identity(source).as_ref() == Some(&wanted)) {
                     carry(item, source, rest);
                 }
             }

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::outcome::{JobError, outcome};
+use super::{
+    gates,
+    outcome::{JobError, outcome},
+};
 use crate::{
     arm::ErrorDetail,
     store::{operations, resources},
@@ -91,7 +94,9 @@ impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
         let mut tx = attempt.begin(&self.pool).await?;
-        resources::delete(&mut tx, subject(attempt)?).await?;
+        let row = subject(attempt)?;
+        gates::delete_under(&mut tx, row).await?;
+        resources::delete(&mut tx, row).await?;
         operations::end(&mut tx, operation, None, Timestamp::now()).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;

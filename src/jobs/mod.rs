@@ -11,6 +11,7 @@ use crate::{
 
 pub mod auto_upgrade;
 pub mod fleets;
+pub mod gates;
 pub mod members;
 pub mod outcome;
 mod reports;
@@ -61,5 +62,6 @@ pub fn handlers<C: ManagedClusters>(
     ];
     handlers.extend(runs::handlers(pool, upstream));
     handlers.extend(auto_upgrade::handlers(pool, upstream, catalogue_watch));
+    handlers.extend(gates::handlers(pool));
     handlers
 }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     fleets::subject,
+    gates,
     outcome::{JobError, outcome},
 };
 use crate::{
@@ -49,7 +50,9 @@ impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
         let mut tx = attempt.begin(&self.pool).await?;
-        resources::delete(&mut tx, subject(attempt)?).await?;
+        let row = subject(attempt)?;
+        gates::delete_under(&mut tx, row).await?;
+        resources::delete(&mut tx, row).await?;
         operations::end(&mut tx, operation, None, Timestamp::now()).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;

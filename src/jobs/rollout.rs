@@ -2,17 +2,15 @@
 //! caller's transaction, so that an event and its consequences are one.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{outcome::JobError, runs as run_jobs, upgrade};
+use super::{gates, outcome::JobError, runs as run_jobs, upgrade};
 use crate::{
-    arm::ResourceId,
-    rollout::{Effect, Event, Gate, Refused, Run},
+    rollout::{Effect, Event, Refused, Run},
     store::{
-        StoreError, gates,
-        resources::{self, Resource},
+        StoreError,
+        resources::{self, Author, Resource},
         runs::{self, Advanced},
     },
     work::{self, Attempt},
@@ -83,9 +81,35 @@ pub async fn drive_all(
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, DriveError> {
+    carry_out(tx, run_id, events, None, now, trace).await
+}
+
+/// [`drive`] for an event that a person causes, whose name goes on the gates that it completes.
+///
+/// # Errors
+/// [`DriveError`]; the caller then rolls back.
+pub async fn drive_by(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    event: Event,
+    author: Author<'_>,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<Option<Run>, DriveError> {
+    carry_out(tx, run_id, vec![event], Some(author), now, trace).await
+}
+
+async fn carry_out(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    events: Vec<Event>,
+    author: Option<Author<'_>>,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<Option<Run>, DriveError> {
     let Some(advanced) = runs::advance_all(tx, run_id, events, now).await? else { return Ok(None) };
     let advanced = advanced?;
-    set_in_motion(tx, run_id, &advanced, now, trace).await?;
+    set_in_motion(tx, run_id, &advanced, author, now, trace).await?;
     Ok(Some(advanced.after))
 }
 
@@ -93,6 +117,7 @@ async fn set_in_motion(
     tx: &mut PgConnection,
     run_id: Uuid,
     advanced: &Advanced,
+    author: Option<Author<'_>>,
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<(), DriveError> {
@@ -102,18 +127,20 @@ async fn set_in_motion(
         match effect {
             Effect::Upgrade { member, .. } => queued.push(upgrade::job(run_id, *member, trace)),
             Effect::Timer { stage, at } => queued.push(run_jobs::wait(run_id, *stage, *at, trace)),
+            Effect::GateTimer { gate, at } => queued.push(gates::timer(run_id, *gate, *at, trace)),
             Effect::OpenGate { gate } => {
-                if let Some((id, properties)) =
-                    gate_resource(&advanced.after, *gate, owner(tx, run_id, &mut resource).await?)
-                {
-                    gates::open(tx, &id, run_id, &properties, now).await?;
+                if let Some(owner) = owner(tx, run_id, &mut resource).await? {
+                    gates::open(tx, owner, &advanced.after, *gate, now).await?;
                 }
             }
-            Effect::CloseGate { gate } => {
-                if let Some(run) = owner(tx, run_id, &mut resource).await?
-                    && let Some(id) = gate_id(run, *gate)
-                {
-                    gates::skip(tx, &id, now).await?;
+            Effect::CompleteGate { gate } => {
+                if let Some(owner) = owner(tx, run_id, &mut resource).await? {
+                    gates::complete(tx, owner, *gate, author, now).await?;
+                }
+            }
+            Effect::SkipGate { gate } => {
+                if let Some(owner) = owner(tx, run_id, &mut resource).await? {
+                    gates::skip(tx, owner, *gate, now).await?;
                 }
             }
         }
@@ -132,44 +159,4 @@ async fn owner<'a>(
         *known = resources::get_by_row(tx, run_id).await?;
     }
     Ok(known.as_ref())
-}
-
-/// The resource ID of a gate of this run: a child of the run's fleet.
-#[must_use]
-pub fn gate_id(run: &Resource, gate: Uuid) -> Option<ResourceId> {
-    Some(run.arm_id.parse::<ResourceId>().ok()?.parent()?.child("gates", &gate.to_string()))
-}
-
-fn gate_resource(run: &Run, gate: Uuid, owner: Option<&Resource>) -> Option<(ResourceId, Value)> {
-    let owner = owner?;
-    let (found, stage, group, timing) = find_gate(run, gate)?;
-    let mut target = json!({"name": owner.name, "stage": stage, "timing": timing});
-    if let (Some(group), Value::Object(target)) = (group, &mut target) {
-        target.insert("group".to_owned(), Value::from(group));
-    }
-    let mut properties = json!({
-        "gateType": found.gate_type,
-        "state": "Pending",
-        "target": {"id": owner.arm_id, "updateRunProperties": target},
-    });
-    if let (Some(name), Value::Object(properties)) = (&found.display_name, &mut properties) {
-        properties.insert("displayName".to_owned(), Value::from(name.clone()));
-    }
-    Some((gate_id(owner, gate)?, properties))
-}
-
-fn find_gate(run: &Run, id: Uuid) -> Option<(&Gate, &str, Option<&str>, &'static str)> {
-    let among = |gates: &'_ [Gate]| gates.iter().position(|gate| gate.id == id);
-    for stage in &run.stages {
-        let groups = stage.groups.iter().map(|group| (Some(group.name.as_str()), &group.before, &group.after));
-        for (group, before, after) in std::iter::once((None, &stage.before, &stage.after)).chain(groups) {
-            if let Some(gate) = among(before).and_then(|at| before.get(at)) {
-                return Some((gate, &stage.name, group, "Before"));
-            }
-            if let Some(gate) = among(after).and_then(|at| after.get(at)) {
-                return Some((gate, &stage.name, group, "After"));
-            }
-        }
-    }
-    None
 }

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{
     Upstream,
     fleets::subject,
+    gates,
     outcome::{JobError, outcome},
     rollout::{DriveError, begin, drive},
     turns::turns,
@@ -26,7 +27,7 @@ use crate::{
         managed_cluster::{ManagedCluster, NodeImage},
         update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
     },
-    rollout::{self, Event, upgrade::Turn},
+    rollout::{self, Event, FleetMember, Plan, upgrade::Turn},
     store::{
         memberships,
         resources::{self, Resource},
@@ -80,10 +81,17 @@ pub async fn cancel(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error>
     work::cancel(tx, START, &run.to_string()).await?;
     work::cancel(tx, IMAGES, &run.to_string()).await?;
     work::cancel_prefix(tx, WAIT, &format!("{run}/")).await?;
+    gates::cancel(tx, run).await?;
     upgrade::cancel_all(tx, run).await
 }
 
-fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
+/// The time for a timer that has gone off: that of the database, where its clock is ahead of this process's. Otherwise the
+/// timer would seem early and be set again, and again, until this clock has caught up.
+pub(super) fn timer_now(attempt: &Attempt) -> Timestamp {
+    Timestamp::now().max(attempt.due_at)
+}
+
+pub(super) fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
     match trace {
         Some(trace) => job.trace(trace),
         None => job,
@@ -135,7 +143,7 @@ impl<C: ManagedClusters> Start<C> {
         let trace = attempt.trace.as_deref();
         if snapshot.status.state == UpdateState::NotStarted {
             let members = memberships::members_of_run(&mut tx, fleet, id).await?;
-            let mut plan = rollout::plan(properties.strategy.as_ref(), &members);
+            let mut plan = plan(&properties, &members)?;
             plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
             runs::replace_plan(&mut tx, id, &plan, now).await?;
             if let Some(images) = &chosen {
@@ -223,11 +231,16 @@ impl WaitElapsed {
         };
         let mut tx = begin(attempt, &self.pool, run).await?;
         let trace = attempt.trace.as_deref();
-        drive(&mut tx, run, Event::WaitElapsed { stage }, Timestamp::now(), trace).await?;
+        drive(&mut tx, run, Event::WaitElapsed { stage }, timer_now(attempt), trace).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
     }
+}
+
+/// Resolves a run's strategy; what was stored was checked before.
+pub(super) fn plan(properties: &UpdateRunProperties, members: &[FleetMember]) -> Result<Plan, JobError> {
+    rollout::plan(properties.strategy.as_ref(), members).map_err(|error| JobError::Unexpected(error.to_string()))
 }
 
 async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
@@ -257,8 +270,7 @@ async fn chosen_images<C: ManagedClusters>(
         let mut conn = pool.acquire().await?;
         memberships::members_of_run(&mut conn, fleet, run).await?
     };
-    let plan = rollout::plan(properties.strategy.as_ref(), &members);
-    let clusters: BTreeSet<ResourceId> = plan
+    let clusters: BTreeSet<ResourceId> = plan(properties, &members)?
         .stages
         .iter()
         .flat_map(|stage| &stage.groups)

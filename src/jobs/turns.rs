@@ -32,7 +32,7 @@ pub(super) async fn turns<C: ManagedClusters>(
         let mut conn = pool.acquire().await?;
         memberships::fleet_members(&mut conn, fleet).await?
     };
-    let plan = rollout::plan(properties.strategy.as_ref(), &members);
+    let plan = super::runs::plan(properties, &members)?;
     let mut asked: HashMap<String, usize> = HashMap::new();
     let mut questions: Vec<(String, ResourceId)> = Vec::new();
     for member in plan.contenders() {

@@ -1,15 +1,13 @@
 //! Members of a fleet (`Microsoft.ContainerService/fleets/members`).
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{name, types};
+use super::{
+    label::{self, Labels},
+    name, types,
+};
 use crate::arm::{Problems, ResourceId};
-
-/// Labels of a member.
-pub type Labels = BTreeMap<String, String>;
 
 /// Labels under this prefix are the service's own.
 pub const AUTOMATIC_PREFIX: &str = "fleet.azure.com/";
@@ -30,7 +28,7 @@ pub struct MemberProperties {
     pub group: Option<String>,
     /// The user's labels, and on read the automatic ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<BTreeMap<String, String>>)]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, String>>)]
     pub labels: Option<Labels>,
 }
 
@@ -60,6 +58,14 @@ impl MemberProperties {
         if let Some(location) = location {
             put("location", location);
         }
+        labels
+    }
+
+    /// The user's labels and the automatic ones: what is shown, and what selectors see.
+    #[must_use]
+    pub fn all_labels(&self, member: &str, location: Option<&str>) -> Labels {
+        let mut labels = self.labels.clone().unwrap_or_default();
+        labels.extend(self.automatic_labels(member, location));
         labels
     }
 
@@ -120,10 +126,10 @@ impl MemberProperties {
                         format!("Labels under '{AUTOMATIC_PREFIX}' are made by the service: leave '{key}' out."),
                     );
                 }
-            } else if !is_label_key(key) {
-                problems.add(&at, format!("'{key}' is not a Kubernetes label key: an optional DNS prefix and '/', then up to 63 letters, digits, '-', '_', '.'."));
-            } else if !is_label_value(value) {
-                problems.add(&at, format!("'{value}' is not a Kubernetes label value: up to 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit."));
+            } else if !label::is_key(key) {
+                problems.add(&at, format!("'{key}' is not a Kubernetes label key: {}.", label::KEY_RULE));
+            } else if !label::is_value(value) {
+                problems.add(&at, format!("'{value}' is not a Kubernetes label value: {}.", label::VALUE_RULE));
             }
         }
     }
@@ -132,26 +138,6 @@ impl MemberProperties {
 /// A GUID in its one common spelling: one cluster has one ID.
 fn is_subscription(id: &str) -> bool {
     id.len() == uuid::fmt::Hyphenated::LENGTH && uuid::Uuid::try_parse(id).is_ok()
-}
-
-fn is_label_key(key: &str) -> bool {
-    match key.split_once('/') {
-        None => !key.is_empty() && is_label_value(key),
-        Some((prefix, name)) => {
-            let label = |part: &str| name::is_valid(part, 63);
-            prefix.len() <= 253 && prefix.split('.').all(label) && !name.is_empty() && is_label_value(name)
-        }
-    }
-}
-
-fn is_label_value(value: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_alphanumeric();
-    let bytes = value.as_bytes();
-    bytes.is_empty()
-        || (bytes.len() <= 63
-            && bytes.first().is_some_and(|b| plain(*b))
-            && bytes.last().is_some_and(|b| plain(*b))
-            && bytes.iter().all(|b| plain(*b) || matches!(b, b'-' | b'_' | b'.')))
 }
 
 #[cfg(test)]

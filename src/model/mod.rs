@@ -6,12 +6,15 @@
 pub mod auto_upgrade_profile;
 pub mod extensions;
 pub mod fleet;
+pub mod label;
 pub mod limit;
 pub mod location;
 pub mod maintenance;
 pub mod managed_cluster;
 pub mod member;
 pub mod name;
+pub mod scheduled_start;
+pub mod selector;
 pub mod strategy;
 pub mod subscription;
 pub mod types;

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{scheduled_start::ScheduledStartConfiguration, selector::MemberSelector};
+
 /// The stages of a rollout, executed one after the other.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -40,10 +42,11 @@ pub struct UpdateStage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub max_allowed_failures: Option<String>,
-    /// Label selector of the stage's members (preview). Read to be refused clearly: it comes with a later version.
-    #[serde(default, skip_serializing)]
+    /// Which members the stage has. Without groups: all of them are one implicit group, named like the stage. With groups:
+    /// those from which the groups choose. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
-    pub member_selector: Option<serde_json::Value>,
+    pub member_selector: Option<MemberSelector>,
     /// Gates that must be completed before any group starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_gates: Vec<GateConfiguration>,
@@ -52,11 +55,11 @@ pub struct UpdateStage {
     pub after_gates: Vec<GateConfiguration>,
 }
 
-/// Members with the same `group`.
+/// Members with the same `group`, or with labels that a selector chooses.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateGroup {
-    /// 1–50 characters, unique in the whole strategy; matches the members' `group`.
+    /// 1–50 characters, unique in the whole strategy; without a selector it matches the members' `group`.
     #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     pub name: String,
     /// Ceiling of concurrent member upgrades in the group: a count or a percentage. Absent: 1.
@@ -67,10 +70,10 @@ pub struct UpdateGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub max_allowed_failures: Option<String>,
-    /// Label selector of the group's members (preview). Read to be refused clearly: it comes with a later version.
-    #[serde(default, skip_serializing)]
+    /// Which members the group has; its name then is no more than a name. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
-    pub member_selector: Option<serde_json::Value>,
+    pub member_selector: Option<MemberSelector>,
     /// Gates that must be completed before the group starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before_gates: Vec<GateConfiguration>,
@@ -90,6 +93,10 @@ pub struct GateConfiguration {
     /// What opens it.
     #[serde(rename = "type")]
     pub gate_type: GateType,
+    /// When a gate of the type `ScheduledStart` opens. Preview.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub scheduled_start_configuration: Option<ScheduledStartConfiguration>,
 }
 
 /// What opens a gate.
@@ -97,6 +104,8 @@ pub struct GateConfiguration {
 pub enum GateType {
     /// A person's approval.
     Approval,
+    /// The time, or a person's approval before. Preview.
+    ScheduledStart,
 }
 
 /// `properties` of an update strategy resource.

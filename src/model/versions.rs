@@ -125,6 +125,7 @@ const INTRODUCED: &[(&str, &str, Since)] = &[
     (types::UPDATE_RUNS, "properties.status.stages[].groups[].maxConcurrency", since(V2026_06_01, P2026_02_01)),
     (types::UPDATE_RUNS, "properties.status.stages[].groups[].beforeGates", since(V2026_06_01, P2025_04_01)),
     (types::UPDATE_RUNS, "properties.status.stages[].groups[].afterGates", since(V2026_06_01, P2025_04_01)),
+    (types::GATES, "properties.scheduledStartProperties", preview(P2026_05_01)),
     (types::UPDATE_RUNS, STRATEGY_PREFIX, since(V2023_10_15, P2025_04_01)),
     (types::UPDATE_STRATEGIES, STRATEGY_PREFIX, since(V2023_10_15, P2025_04_01)),
 ];
@@ -150,11 +151,15 @@ const INTRODUCED_IN_STAGES: &[(&str, Since)] = &[
     ("memberSelector", preview(P2026_05_01)),
     ("beforeGates", since(V2026_06_01, P2025_04_01)),
     ("afterGates", since(V2026_06_01, P2025_04_01)),
+    ("beforeGates[].scheduledStartConfiguration", preview(P2026_05_01)),
+    ("afterGates[].scheduledStartConfiguration", preview(P2026_05_01)),
     ("groups[].maxConcurrency", since(V2026_06_01, P2026_02_01)),
     ("groups[].maxAllowedFailures", preview(P2026_05_01)),
     ("groups[].memberSelector", preview(P2026_05_01)),
     ("groups[].beforeGates", since(V2026_06_01, P2025_04_01)),
     ("groups[].afterGates", since(V2026_06_01, P2025_04_01)),
+    ("groups[].beforeGates[].scheduledStartConfiguration", preview(P2026_05_01)),
+    ("groups[].afterGates[].scheduledStartConfiguration", preview(P2026_05_01)),
 ];
 
 /// Removes from a body (of a request or an answer) what `version` does not have.
@@ -173,7 +178,8 @@ fn hidden(resource_type: &str, version: ApiVersion) -> impl Iterator<Item = Cow<
 }
 
 /// Carries over to a replacing body (`properties`) what `version` cannot say, so that a client of an older version does
-/// not reset what it does not know. Inside lists it is carried over between elements of the same name.
+/// not reset what it does not know. Inside lists it is carried over between elements of the same name, or, where they have none, of the
+/// same type.
 pub fn keep_unseen(replacement: &mut Value, stored: &Value, resource_type: &str, version: ApiVersion) {
     for path in hidden(resource_type, version) {
         if let Some(path) = path.strip_prefix("properties.") {
@@ -225,6 +231,15 @@ mod tests {
         let kept = json!([{"name": "new"}, {"name": "s", "maxConcurrency": "2", "beforeGates": gates,
              "groups": [{"name": "g", "afterGates": gates}]}]);
         assert_eq!(replacement, strategy(kept));
+
+        // Gates have no names: in a position there is one of a type.
+        let at = json!({"startDay": "Friday"});
+        let timed = json!({"type": "ScheduledStart", "scheduledStartConfiguration": at});
+        let gated = |gates: Value| strategy(json!([{"name": "s", "beforeGates": gates}]));
+        let mut replacement = gated(json!([{"type": "Approval"}, {"type": "ScheduledStart", "displayName": "x"}]));
+        keep_unseen(&mut replacement, &gated(json!([timed])), types::UPDATE_STRATEGIES, V2026_06_01);
+        let kept = json!({"type": "ScheduledStart", "displayName": "x", "scheduledStartConfiguration": at});
+        assert_eq!(replacement, gated(json!([{"type": "Approval"}, kept])));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The state machine of a run.
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     derive,
@@ -33,9 +34,10 @@ pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused
         Event::WaitElapsed { stage } => wait_elapsed(&mut run, *stage, &mut out),
         Event::GateCompleted { gate } => {
             if let Some(gate) = run.gate_mut(*gate) {
-                complete_gate(gate, now)?;
+                complete_gate(gate, &mut out)?;
             }
         }
+        Event::GateDue { gate } => gate_due(&mut run, *gate, &mut out),
         Event::Continue => {}
     }
     skip::finish_unreached(&mut run, &mut out);
@@ -127,6 +129,9 @@ fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
     if let Some(wait) = stage.wait.as_ref().filter(|wait| wait.status.state == UpdateState::Running) {
         out.effects.extend(wait.due().map(|at| Effect::Timer { stage: stage.index, at }));
     }
+    let of_groups = stage.groups.iter().flat_map(|group| &group.before);
+    let waiting = stage.before.iter().chain(of_groups).filter(|gate| gate.status.state == UpdateState::Pending);
+    out.effects.extend(waiting.filter_map(|gate| Some(Effect::GateTimer { gate: gate.id, at: gate.due()? })));
     Ok(())
 }
 
@@ -205,9 +210,24 @@ fn wait_elapsed(run: &mut Run, stage: u32, out: &mut Out) {
     }
 }
 
-fn complete_gate(gate: &mut Gate, now: Timestamp) -> Result<(), Refused> {
+fn gate_due(run: &mut Run, gate: Uuid, out: &mut Out) {
+    let Some(gate) = run.gate_mut(gate).filter(|gate| gate.status.state == UpdateState::Pending) else { return };
+    match gate.due() {
+        Some(at) if at > out.now => out.effects.push(Effect::GateTimer { gate: gate.id, at }),
+        Some(_) => open_gate(gate, out),
+        // Not one that opens by itself.
+        None => {}
+    }
+}
+
+fn open_gate(gate: &mut Gate, out: &mut Out) {
+    finish(&mut gate.status, UpdateState::Completed, out.now);
+    out.effects.push(Effect::CompleteGate { gate: gate.id });
+}
+
+fn complete_gate(gate: &mut Gate, out: &mut Out) -> Result<(), Refused> {
     match gate.status.state {
-        UpdateState::Pending => finish(&mut gate.status, UpdateState::Completed, now),
+        UpdateState::Pending => open_gate(gate, out),
         UpdateState::Skipped => {
             return Err(conflict(
                 "GateSkipped",
@@ -284,12 +304,17 @@ fn move_group(group: &mut Group, out: &mut Out) {
     }
 }
 
-/// Opens gates that are reached for the first time. Whether all are passed.
+/// Reaches gates for the first time; those whose time it is are passed at once. Whether all are passed.
 fn pass(gates: &mut [Gate], out: &mut Out) -> bool {
     for gate in gates.iter_mut().filter(|gate| gate.status.state == UpdateState::NotStarted) {
         begin(&mut gate.status, out.now);
         gate.status.state = UpdateState::Pending;
         out.effects.push(Effect::OpenGate { gate: gate.id });
+        match gate.due() {
+            Some(at) if at > out.now => out.effects.push(Effect::GateTimer { gate: gate.id, at }),
+            Some(_) => open_gate(gate, out),
+            None => {}
+        }
     }
     gates.iter().all(Gate::is_passed)
 }

@@ -60,8 +60,13 @@ pub enum Event {
         /// [`super::Stage::index`].
         stage: u32,
     },
-    /// A gate was approved.
+    /// A person completed a gate, whatever its type.
     GateCompleted {
+        /// [`super::Gate::id`].
+        gate: Uuid,
+    },
+    /// The timer of a scheduled gate went off.
+    GateDue {
         /// [`super::Gate::id`].
         gate: Uuid,
     },
@@ -174,8 +179,20 @@ pub enum Effect {
         /// [`super::Gate::id`].
         gate: Uuid,
     },
+    /// Raise [`Event::GateDue`] then.
+    GateTimer {
+        /// [`super::Gate::id`].
+        gate: Uuid,
+        /// When; may be past.
+        at: Timestamp,
+    },
+    /// Set the gate resource to `Completed`.
+    CompleteGate {
+        /// [`super::Gate::id`].
+        gate: Uuid,
+    },
     /// Set the gate resource to `Skipped`.
-    CloseGate {
+    SkipGate {
         /// [`super::Gate::id`].
         gate: Uuid,
     },

@@ -10,6 +10,7 @@ mod derive;
 mod event;
 mod plan;
 mod run;
+mod select;
 mod skip;
 #[cfg(test)]
 mod tests;
@@ -17,5 +18,5 @@ pub mod upgrade;
 
 pub use advance::advance;
 pub use event::{Effect, Event, MemberChange, Outcome, Refused, SkipTarget, Step};
-pub use plan::{DEFAULT_NAME, FleetMember, Plan, PlannedGroup, PlannedStage, plan};
+pub use plan::{DEFAULT_NAME, FleetMember, Plan, PlanError, PlannedGroup, PlannedMember, PlannedStage, plan};
 pub use run::{Gate, Group, Member, Run, Stage, Tally, Wait, is_finished, not_started};

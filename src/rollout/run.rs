@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::model::{
+    scheduled_start::ScheduledStartConfiguration,
     strategy::GateType,
     update_run::{UpdateState, UpdateStatus},
 };
@@ -68,7 +69,7 @@ pub struct Group {
     pub queue: VecDeque<Member>,
 }
 
-/// A point that waits for a person (or, later, for a time).
+/// A point that waits for a person or for a time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gate {
     /// Name of the gate resource, which exists from the moment the run reaches the gate.
@@ -77,6 +78,8 @@ pub struct Gate {
     pub display_name: Option<String>,
     /// What opens it.
     pub gate_type: GateType,
+    /// Of the type `ScheduledStart`: when it opens by itself.
+    pub schedule: Option<ScheduledStartConfiguration>,
     /// `NotStarted`, `Pending`, `Completed` or `Skipped`.
     pub status: UpdateStatus,
 }
@@ -178,6 +181,18 @@ impl Run {
         self.stages.iter_mut().flat_map(|stage| &mut stage.groups).find(|group| group.index == index)
     }
 
+    /// A gate, whether it is a stage's or a group's.
+    #[must_use]
+    pub fn gate(&self, id: Uuid) -> Option<&Gate> {
+        self.stages
+            .iter()
+            .flat_map(|stage| {
+                let of_groups = stage.groups.iter().flat_map(|group| group.before.iter().chain(&group.after));
+                stage.before.iter().chain(&stage.after).chain(of_groups)
+            })
+            .find(|gate| gate.id == id)
+    }
+
     pub(super) fn gate_mut(&mut self, id: Uuid) -> Option<&mut Gate> {
         self.stages
             .iter_mut()
@@ -223,6 +238,12 @@ impl Gate {
     #[must_use]
     pub fn is_passed(&self) -> bool {
         is_finished(self.status.state)
+    }
+
+    /// When it opens by itself, once it was reached: at the first occurrence from then on. A stop does not put it off.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        self.schedule.as_ref()?.next(self.status.start_time?)
     }
 }
 

@@ -161,7 +161,7 @@ fn skip_around(stage: &mut Stage, out: &mut Out) {
 fn skip_gates(gates: &mut [Gate], out: &mut Out) {
     for gate in gates.iter_mut().filter(|gate| !gate.is_passed()) {
         if gate.status.state == UpdateState::Pending {
-            out.effects.push(Effect::CloseGate { gate: gate.id });
+            out.effects.push(Effect::SkipGate { gate: gate.id });
         }
         finish(&mut gate.status, UpdateState::Skipped, out.now);
     }

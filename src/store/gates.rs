@@ -55,43 +55,67 @@ pub async fn open(
 /// # Errors
 /// When the database fails.
 pub async fn skip(conn: &mut PgConnection, id: &ResourceId, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE resources SET properties = jsonb_set(properties, '{state}', '\"Skipped\"'), etag = $2, modified_at = $3
-         WHERE key = $1 AND properties ->> 'state' = 'Pending'",
-    )
-    .bind(id.key())
-    .bind(Uuid::new_v4())
-    .bind(now.to_sqlx())
-    .execute(conn)
-    .await
-    .map_err(StoreError::while_("skipping a gate"))?;
-    Ok(())
+    close(conn, id, "Skipped", None, now).await
 }
 
-/// Sets a pending gate to `Completed` and records who did.
+/// Sets a pending gate to `Completed`, and records who did; `None`: its time had come.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn complete(
     conn: &mut PgConnection,
-    id: Uuid,
-    author: Author<'_>,
+    id: &ResourceId,
+    author: Option<Author<'_>>,
     now: Timestamp,
-) -> Result<Option<Resource>, StoreError> {
-    sqlx::query_as(
-        "UPDATE resources SET properties = jsonb_set(properties, '{state}', '\"Completed\"'), etag = $2,
-             created_at = $3, created_by = $4, created_by_type = $5, modified_at = $3, modified_by = $4,
-             modified_by_type = $5
-         WHERE id = $1 AND properties ->> 'state' = 'Pending' RETURNING *",
+) -> Result<(), StoreError> {
+    close(conn, id, "Completed", author, now).await
+}
+
+async fn close(
+    conn: &mut PgConnection,
+    id: &ResourceId,
+    state: &str,
+    author: Option<Author<'_>>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    // A gate has no author until a person touches it, and is then that person's as if made by it.
+    sqlx::query(
+        "UPDATE resources SET properties = jsonb_set(properties, '{state}', to_jsonb($2::text)), etag = $3, modified_at = $4,
+             created_at = CASE WHEN $5::text IS NULL THEN created_at ELSE $4 END,
+             created_by = coalesce($5, created_by), created_by_type = coalesce($6, created_by_type),
+             modified_by = coalesce($5, modified_by), modified_by_type = coalesce($6, modified_by_type)
+         WHERE key = $1 AND properties ->> 'state' = 'Pending'",
     )
-    .bind(id)
+    .bind(id.key())
+    .bind(state)
     .bind(Uuid::new_v4())
     .bind(now.to_sqlx())
-    .bind(author.name)
-    .bind(author.kind)
-    .fetch_optional(conn)
+    .bind(author.map(|author| author.name))
+    .bind(author.map(|author| author.kind))
+    .execute(conn)
     .await
-    .map_err(StoreError::while_("completing a gate"))
+    .map_err(StoreError::while_("closing a gate"))?;
+    Ok(())
+}
+
+/// Deletes the gates of what is about to be deleted: a run, a fleet or a resource group, by its row. Those that there were.
+///
+/// # Errors
+/// When the database fails.
+pub async fn delete_under(conn: &mut PgConnection, row: Uuid) -> Result<Vec<Resource>, StoreError> {
+    sqlx::query_as(
+        "WITH RECURSIVE under (id) AS (
+             SELECT $1
+             UNION ALL
+             SELECT r.id FROM resources r JOIN under ON r.parent_id = under.id WHERE r.type = ANY($2))
+         DELETE FROM resources r USING under WHERE r.parent_id = under.id AND r.type = $3 RETURNING r.*",
+    )
+    .bind(row)
+    .bind([types::FLEETS, types::UPDATE_RUNS])
+    .bind(types::GATES)
+    .fetch_all(conn)
+    .await
+    .map_err(StoreError::while_("deleting gates"))
 }
 
 /// A page of a fleet's gates, and whether there are more.

@@ -1,10 +1,14 @@
 //! Which cluster belongs to which fleet: at most one, once.
 
-use sqlx::{PgConnection, Row};
+use sqlx::{PgConnection, Row, types::Json};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::{arm::ResourceId, model::types, rollout::FleetMember};
+use crate::{
+    arm::ResourceId,
+    model::{member::MemberProperties, types},
+    rollout::FleetMember,
+};
 
 /// Who holds a cluster already.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +70,7 @@ pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreE
     Ok(())
 }
 
-/// The members of a fleet for a rollout, by name; those that are leaving are not.
+/// The members of a fleet for a rollout, by name, with all of their labels; those that are leaving are not.
 ///
 /// # Errors
 /// When the database fails.
@@ -85,7 +89,7 @@ pub async fn members_of_run(conn: &mut PgConnection, fleet: Uuid, run: Uuid) -> 
 async fn read_members(conn: &mut PgConnection, fleet: Uuid, run: Option<Uuid>) -> Result<Vec<FleetMember>, StoreError> {
     let failed = "reading the members of a fleet";
     let rows = sqlx::query(
-        "SELECT name, properties ->> 'clusterResourceId' AS cluster, properties ->> 'group' AS update_group
+        "SELECT name, properties, observed ->> 'location' AS location
          FROM resources WHERE parent_id = $1 AND type = $2 AND provisioning_state <> 'Leaving'
              AND coalesce(name = ANY ((SELECT only_members FROM update_runs WHERE run_id = $3)::text[]), true)
          ORDER BY key",
@@ -98,10 +102,14 @@ async fn read_members(conn: &mut PgConnection, fleet: Uuid, run: Option<Uuid>) -
     .map_err(StoreError::while_(failed))?;
     rows.into_iter()
         .map(|row| {
+            let name: String = row.try_get("name")?;
+            let Json(properties): Json<MemberProperties> = row.try_get("properties")?;
+            let labels = properties.all_labels(&name, row.try_get("location")?);
             Ok(FleetMember {
-                name: row.try_get("name")?,
-                cluster_resource_id: row.try_get("cluster")?,
-                group: row.try_get("update_group")?,
+                name,
+                cluster_resource_id: properties.cluster_resource_id,
+                group: properties.group,
+                labels,
             })
         })
         .collect::<Result<_, sqlx::Error>>()

@@ -24,6 +24,7 @@ fn members(groups: &[(&str, usize)]) -> Vec<FleetMember> {
         cluster_resource_id: format!("/subscriptions/S/resourceGroups/Rg/clusters/{name}"),
         name,
         group: Some(group.to_owned()),
+        ..FleetMember::default()
     };
     names.map(member).collect()
 }
@@ -33,7 +34,11 @@ fn group(name: &str, concurrency: &str) -> UpdateGroup {
 }
 
 fn gate() -> Vec<GateConfiguration> {
-    vec![GateConfiguration { display_name: Some("ok?".to_owned()), gate_type: GateType::Approval }]
+    vec![GateConfiguration {
+        display_name: Some("ok?".to_owned()),
+        gate_type: GateType::Approval,
+        scheduled_start_configuration: None,
+    }]
 }
 
 /// s1: a (before gate), b; s2 (after gate, wait): c.
@@ -54,7 +59,7 @@ fn planned(sizes: [usize; 3]) -> Plan {
             },
         ],
     };
-    plan(Some(&strategy), &members(&[("a", sizes[0]), ("b", sizes[1]), ("c", sizes[2])]))
+    plan(Some(&strategy), &members(&[("a", sizes[0]), ("b", sizes[1]), ("c", sizes[2])])).unwrap()
 }
 
 async fn resource(conn: &mut PgConnection, parent: Option<Uuid>) -> Uuid {
@@ -86,7 +91,7 @@ impl World {
         let mut conn = db.pool.acquire().await.unwrap();
         let fleet = resource(&mut conn, None).await;
         let run = resource(&mut conn, Some(fleet)).await;
-        runs::create(&mut conn, run, fleet, plan).await.unwrap();
+        runs::create(&mut conn, run, fleet, plan, now()).await.unwrap();
         Self { db, fleet, run }
     }
 
@@ -287,13 +292,10 @@ async fn another_plan_keeps_what_was_skipped_and_comes_too_late_after_the_start(
 
 #[tokio::test]
 async fn steps_at_the_same_time_follow_one_another() {
-    let world = World::of(&plan(
-        Some(&UpdateRunStrategy {
-            stages: vec![UpdateStage { name: "s".to_owned(), groups: vec![group("g", "8")], ..UpdateStage::default() }],
-        }),
-        &members(&[("g", 40)]),
-    ))
-    .await;
+    let strategy = UpdateRunStrategy {
+        stages: vec![UpdateStage { name: "s".to_owned(), groups: vec![group("g", "8")], ..UpdateStage::default() }],
+    };
+    let world = World::of(&plan(Some(&strategy), &members(&[("g", 40)])).unwrap()).await;
     world.raise(Event::Start).await;
     loop {
         let running = world.in_state("Running").await;

@@ -116,7 +116,13 @@ pub async fn make_run(
     if members.is_empty() {
         return Ok(Made::NoMembers);
     }
-    let plan = rollout::plan(strategy.as_ref(), &members);
+    let plan = match rollout::plan(strategy.as_ref(), &members) {
+        Ok(plan) => plan,
+        Err(error) => {
+            let message = format!("The profile's strategy cannot be used: {error}. Mend it, or name another.");
+            return Ok(Made::Refused(ErrorDetail::new("InvalidUpdateStrategy", message)));
+        }
+    };
     let properties = UpdateRunProperties {
         update_strategy_id: wish.properties.update_strategy_id.clone(),
         strategy,
@@ -137,7 +143,7 @@ pub async fn make_run(
         let run = resources::get(tx, &id).await?;
         return Ok(run.map_or(Made::NoMembers, |run| Made::Existing(Box::new(run))));
     };
-    runs::create(tx, run.id, wish.fleet.id, &plan).await?;
+    runs::create(tx, run.id, wish.fleet.id, &plan, now).await?;
     if let Some(only) = wish.only {
         runs::limit_to(tx, run.id, only).await?;
     }

@@ -25,18 +25,18 @@ fn tolerant(max: &str, group: UpdateGroup) -> UpdateGroup {
 }
 
 fn gates() -> Vec<GateConfiguration> {
-    vec![GateConfiguration { display_name: None, gate_type: GateType::Approval }]
+    vec![GateConfiguration { display_name: None, gate_type: GateType::Approval, scheduled_start_configuration: None }]
 }
 
 fn fleet(sizes: &[(&str, usize)]) -> Vec<FleetMember> {
     let names = sizes.iter().flat_map(|(group, n)| (1..=*n).map(move |i| (group, format!("{group}{i:02}"))));
     names
-        .map(|(group, name)| FleetMember { cluster_resource_id: name.clone(), name, group: Some((*group).to_owned()) })
+        .map(|(group, name)| FleetMember { name, group: Some((*group).to_owned()), ..FleetMember::default() })
         .collect()
 }
 
 fn sim(stages: Vec<UpdateStage>, sizes: &[(&str, usize)]) -> Sim {
-    Sim::new(&plan(Some(&UpdateRunStrategy { stages }), &fleet(sizes)), 3)
+    Sim::new(&plan(Some(&UpdateRunStrategy { stages }), &fleet(sizes)).unwrap(), 3)
 }
 
 fn started(stages: Vec<UpdateStage>, sizes: &[(&str, usize)]) -> Sim {
@@ -65,7 +65,7 @@ fn documented_concurrency() {
 
 #[test]
 fn without_a_strategy_all_members_one_by_one() {
-    let mut sim = Sim::new(&plan(None, &fleet(&[("b", 1), ("a", 2)])), 1);
+    let mut sim = Sim::new(&plan(None, &fleet(&[("b", 1), ("a", 2)])).unwrap(), 1);
     assert_eq!((sim.run.stages[0].name.as_str(), sim.run.stages[0].groups[0].name.as_str()), ("default", "default"));
     sim.raise(Event::Start).unwrap();
     for name in ["a01", "a02", "b01"] {
@@ -73,7 +73,7 @@ fn without_a_strategy_all_members_one_by_one() {
         sim.complete(name);
     }
     assert_eq!(sim.run.status.state, Completed);
-    let nobody = Sim::new(&plan(None, &[]), 1);
+    let nobody = Sim::new(&plan(None, &[]).unwrap(), 1);
     let step = advance(&nobody.run, &Event::Start, nobody.now).unwrap();
     assert_eq!(step.run.status.state, Completed);
 }
@@ -290,9 +290,9 @@ fn membership_and_limits_are_resolved_over_the_members_there_are() {
         |max: &str, groups| UpdateStage { max_allowed_failures: Some(max.to_owned()), ..stage("s", "25%", groups) };
     let groups = vec![tolerant("25%", group("a", "50%")), tolerant("25%", group("b", "25%"))];
     let mut members = fleet(&[("a", 7), ("b", 12), ("other", 3)]);
-    members.push(FleetMember { name: "alone".to_owned(), cluster_resource_id: String::new(), group: None });
+    members.push(FleetMember { name: "alone".to_owned(), ..FleetMember::default() });
     members.reverse();
-    let plan = plan(Some(&UpdateRunStrategy { stages: vec![tolerance("25%", groups)] }), &members);
+    let plan = plan(Some(&UpdateRunStrategy { stages: vec![tolerance("25%", groups)] }), &members).unwrap();
     let stage = &plan.stages[0];
     assert_eq!((stage.max_concurrency, stage.max_allowed_failures), (4, 5), "of 19");
     let of = |g: &PlannedGroup| (g.members.len(), g.max_concurrency, g.max_allowed_failures);
@@ -303,7 +303,7 @@ fn membership_and_limits_are_resolved_over_the_members_there_are() {
 #[test]
 fn members_take_their_turns_by_their_windows() {
     let stages = vec![stage("s", "9", vec![group("a", "9"), group("b", "1")])];
-    let mut plan = plan(Some(&UpdateRunStrategy { stages }), &fleet(&[("a", 6), ("b", 1)]));
+    let mut plan = plan(Some(&UpdateRunStrategy { stages }), &fleet(&[("a", 6), ("b", 1)])).unwrap();
     let turns = [
         ("a01", Turn::Closed),
         ("a02", Turn::NoWindow),
@@ -311,7 +311,7 @@ fn members_take_their_turns_by_their_windows() {
         ("a04", Turn::Open),
         ("a05", Turn::Open),
     ];
-    let turn = |member: &FleetMember| {
+    let turn = |member: &PlannedMember| {
         turns.iter().find(|(name, _)| *name == member.name).map_or(Turn::NoWindow, |(_, turn)| *turn)
     };
     let contenders: Vec<_> = plan.contenders().map(|member| member.name.clone()).collect();

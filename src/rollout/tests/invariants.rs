@@ -18,6 +18,13 @@ pub(super) fn of_step(before: &Run, event: &Event, step: &Step, now: Timestamp) 
     assert!(!starts || before.in_progress() || started, "something starts in a run at rest");
     assert!(!starts || !step.run.stop_requested, "something starts after stop");
     assert_eq!(advance(before, event, now).as_ref(), Ok(step), "the same arguments, another step");
+    // A scheduled gate opens by itself at its time, never before.
+    for effect in &step.effects {
+        if let Effect::CompleteGate { gate } = effect {
+            let due = step.run.gate(*gate).and_then(Gate::due).is_some_and(|at| at <= now);
+            assert!(due || *event == Event::GateCompleted { gate: *gate }, "{gate} opens too early");
+        }
+    }
     let mut members = HashSet::new();
     for change in &step.members {
         assert!(
@@ -67,25 +74,57 @@ pub(super) fn at_rest(sim: &Sim) {
     times(sim);
     states(run);
     stops(run);
+    once(sim);
+    gates(sim);
     let again = advance(run, &Event::Continue, sim.now).unwrap();
     let fresh = Run { stages: again.run.stages.clone(), ..run.clone() };
     assert_eq!(&fresh, run, "not at rest");
     assert_eq!((again.members, again.effects), (vec![], vec![]), "not at rest");
 }
 
+/// 3. However many groups choose a member, it is updated in one of them.
+fn once(sim: &Sim) {
+    let mut names = HashSet::new();
+    for row in sim.rows.iter().filter(|row| row.attempt > 0) {
+        assert!(names.insert(row.name.as_str()), "{} is updated in two groups", row.name);
+    }
+}
+
+/// The resource of a gate is there from the moment the gate is reached, in the gate's state; what opens or ends by itself has
+/// its timer.
+fn gates(sim: &Sim) {
+    let armed = |event: &Event, at| sim.timers.iter().any(|(timer, when)| timer == event && *when <= at);
+    for gate in sim.gates() {
+        let reached = gate.status.start_time.is_some();
+        assert_eq!(sim.resources.get(&gate.id), reached.then_some(&gate.status.state), "{gate:?}");
+        if let (UpdateState::Pending, Some(at)) = (gate.status.state, gate.due()) {
+            assert!(armed(&Event::GateDue { gate: gate.id }, at), "{gate:?} has no timer");
+        }
+    }
+    for stage in &sim.run.stages {
+        if let Some(wait) = stage.wait.as_ref().filter(|wait| wait.status.state == UpdateState::Running) {
+            assert!(armed(&Event::WaitElapsed { stage: stage.index }, wait.due().unwrap()), "{wait:?} has no timer");
+        }
+    }
+}
+
 fn tallies(sim: &Sim) {
-    for group in sim.run.stages.iter().flat_map(|s| &s.groups) {
-        let count =
-            |state| sim.rows.iter().filter(|r| r.group == group.index && r.status.state == state).count() as u32;
-        let real = Tally {
-            not_started: count(UpdateState::NotStarted),
-            running: count(UpdateState::Running),
-            pending: count(UpdateState::Pending),
-            stopped: count(UpdateState::Stopped),
-            skipped: count(UpdateState::Skipped),
-            failed: count(UpdateState::Failed),
-            completed: count(UpdateState::Completed),
-        };
+    let groups: Vec<&Group> = sim.run.stages.iter().flat_map(|stage| &stage.groups).collect();
+    let mut real = vec![Tally::default(); groups.len()];
+    for row in &sim.rows {
+        let tally = &mut real[row.group as usize];
+        match row.status.state {
+            UpdateState::NotStarted => tally.not_started += 1,
+            UpdateState::Running => tally.running += 1,
+            UpdateState::Pending => tally.pending += 1,
+            UpdateState::Stopped => tally.stopped += 1,
+            UpdateState::Skipped => tally.skipped += 1,
+            UpdateState::Failed => tally.failed += 1,
+            UpdateState::Completed => tally.completed += 1,
+            UpdateState::Stopping => panic!("a member is never Stopping"),
+        }
+    }
+    for (group, real) in groups.into_iter().zip(real) {
         assert_eq!(group.tally, real, "tally of {}", group.name);
     }
 }
@@ -93,8 +132,9 @@ fn tallies(sim: &Sim) {
 /// 1. No member of a stage is attempted before the stage before it is finished, with its wait and gates.
 fn order(sim: &Sim) {
     let mut finished = true;
+    let attempted: HashSet<u32> = sim.rows.iter().filter(|row| row.attempt > 0).map(|row| row.group).collect();
+    let attempted = |group: &Group| attempted.contains(&group.index);
     for stage in &sim.run.stages {
-        let attempted = |g: &Group| sim.rows.iter().any(|r| r.group == g.index && r.attempt > 0);
         for group in &stage.groups {
             let open = stage.before.iter().chain(&group.before).all(Gate::is_passed);
             assert!(!attempted(group) || (finished && open), "{} was attempted too early", group.name);

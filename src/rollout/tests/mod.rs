@@ -1,4 +1,6 @@
 mod examples;
+mod gates;
 mod invariants;
 mod properties;
+mod selectors;
 mod sim;

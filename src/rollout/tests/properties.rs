@@ -11,6 +11,9 @@ use super::sim::{Sim, error};
 use crate::{
     calendar::{Schedule, Window},
     model::{
+        label::Labels,
+        scheduled_start::{DayOfWeek, ScheduledStartConfiguration},
+        selector::MemberSelector,
         strategy::{GateConfiguration, GateType, UpdateGroup, UpdateRunStrategy, UpdateStage},
         update_run::UpdateState,
     },
@@ -29,6 +32,8 @@ enum Move {
     Begin(usize),
     Leave(usize),
     Approve(usize),
+    /// A timer that goes off too early.
+    Early(usize),
     PassTime(i64),
     SkipMember(usize),
     SkipGroup(usize),
@@ -52,8 +57,9 @@ fn any_move() -> impl Strategy<Value = Move> {
         4 => n().prop_map(Move::Begin),
         1 => n().prop_map(Move::Leave),
         4 => n().prop_map(Move::Approve),
+        1 => n().prop_map(Move::Early),
         3 => (0..90_i64).prop_map(Move::PassTime),
-        2 => (0..100_000_i64).prop_map(Move::PassTime),
+        1 => (0..9 * 24 * 3600_i64).prop_map(Move::PassTime),
         1 => n().prop_map(Move::SkipMember),
         1 => n().prop_map(Move::SkipGroup),
         1 => n().prop_map(Move::SkipStage),
@@ -67,9 +73,38 @@ fn limit(of: &'static [&'static str]) -> impl Strategy<Value = Option<String>> {
     option::of(select(of).prop_map(str::to_owned))
 }
 
-fn gates() -> impl Strategy<Value = Vec<GateConfiguration>> {
-    let gate = GateConfiguration { display_name: None, gate_type: GateType::Approval };
-    prop_oneof![5 => Just(0), 2 => Just(1), 1 => Just(2)].prop_map(move |n| vec![gate.clone(); n])
+fn approval() -> GateConfiguration {
+    GateConfiguration { display_name: None, gate_type: GateType::Approval, scheduled_start_configuration: None }
+}
+
+fn scheduled() -> impl Strategy<Value = GateConfiguration> {
+    let day = select(vec![DayOfWeek::Monday, DayOfWeek::Thursday, DayOfWeek::Friday, DayOfWeek::Sunday]);
+    let time = select(vec!["00:00", "00:01", "12:30", "23:59"]).prop_map(str::to_owned);
+    let offset = select(vec!["+00:00", "-12:00", "+14:00", "+05:45"]).prop_map(str::to_owned);
+    (day, time, offset).prop_map(|(start_day, start_time, utc_offset)| GateConfiguration {
+        display_name: None,
+        gate_type: GateType::ScheduledStart,
+        scheduled_start_configuration: Some(ScheduledStartConfiguration { start_day, start_time, utc_offset }),
+    })
+}
+
+fn before() -> impl Strategy<Value = Vec<GateConfiguration>> {
+    prop_oneof![
+        6 => Just(vec![]),
+        2 => Just(vec![approval()]),
+        1 => scheduled().prop_map(|gate| vec![gate]),
+        1 => scheduled().prop_map(|gate| vec![gate, approval()]),
+    ]
+}
+
+fn after() -> impl Strategy<Value = Vec<GateConfiguration>> {
+    prop_oneof![3 => Just(vec![]), 1 => Just(vec![approval()])]
+}
+
+/// Selectors that overlap.
+fn selector() -> impl Strategy<Value = MemberSelector> {
+    select(vec!["env=prod", "env!=prod", "tier in (a,b)", "!env", "tier", "env,tier notin (b)", "tier=none"])
+        .prop_map(|text| MemberSelector { by_label: text.to_owned() })
 }
 
 const CONCURRENCY: &[&str] = &["1", "2", "3", "5", "25%", "50%", "100%"];
@@ -77,16 +112,50 @@ const FAILURES: &[&str] = &["0", "1", "2", "25%", "50%", "100%"];
 
 fn any_group() -> impl Strategy<Value = (UpdateGroup, usize)> {
     let size = prop_oneof![1 => Just(0), 6 => 1..7_usize];
-    (limit(CONCURRENCY), limit(FAILURES), gates(), gates(), size).prop_map(|(c, f, before, after, size)| {
-        let group = UpdateGroup {
-            name: String::new(),
-            max_concurrency: c,
-            max_allowed_failures: f,
-            before_gates: before,
-            after_gates: after,
-            ..UpdateGroup::default()
-        };
-        (group, size)
+    let selector = prop_oneof![5 => Just(None), 1 => selector().prop_map(Some)];
+    (limit(CONCURRENCY), limit(FAILURES), before(), after(), size, selector).prop_map(
+        |(c, f, before, after, size, chosen)| {
+            let group = UpdateGroup {
+                name: String::new(),
+                max_concurrency: c,
+                max_allowed_failures: f,
+                member_selector: chosen,
+                before_gates: before,
+                after_gates: after,
+            };
+            (group, size)
+        },
+    )
+}
+
+fn any_stage() -> impl Strategy<Value = (UpdateStage, Vec<usize>)> {
+    let groups = prop_oneof![1 => Just(vec![]), 7 => vec(any_group(), 1..4)];
+    let chosen = (selector(), prop::bool::weighted(0.2));
+    let limits = (limit(CONCURRENCY), limit(FAILURES));
+    (groups, chosen, limits, before(), after(), option::of(1..60_i32)).prop_map(
+        |(groups, (selector, chooses), (c, f), before, after, wait)| {
+            let (groups, sizes): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
+            let stage = UpdateStage {
+                name: String::new(),
+                max_concurrency: c,
+                max_allowed_failures: f,
+                member_selector: (chooses || groups.is_empty()).then_some(selector),
+                before_gates: before,
+                after_gates: after,
+                after_stage_wait_in_seconds: wait,
+                groups,
+            };
+            (stage, sizes)
+        },
+    )
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    let env = option::of(select(vec!["prod", "test"]));
+    let tier = option::of(select(vec!["a", "b", "c"]));
+    (env, tier).prop_map(|(env, tier)| {
+        let pairs = [("env", env), ("tier", tier)].into_iter();
+        pairs.filter_map(|(key, value)| Some((key.to_owned(), value?.to_owned()))).collect()
     })
 }
 
@@ -106,38 +175,27 @@ fn any_window() -> impl Strategy<Value = Option<Window>> {
 }
 
 fn any_sim() -> impl Strategy<Value = Sim> {
-    let stage = (vec(any_group(), 1..4), limit(CONCURRENCY), limit(FAILURES), gates(), gates(), option::of(1..60_i32));
-    let planned = vec(stage, 1..4).prop_map(|stages| {
+    let planned = (vec(any_stage(), 1..4), vec(labels(), 1..12)).prop_map(|(stages, labels)| {
         let (mut members, mut strategy) = (Vec::new(), UpdateRunStrategy::default());
-        for (s, (groups, c, f, before, after, wait)) in stages.into_iter().enumerate() {
-            let mut stage = UpdateStage {
-                name: format!("s{s}"),
-                max_concurrency: c,
-                max_allowed_failures: f,
-                before_gates: before,
-                after_gates: after,
-                after_stage_wait_in_seconds: wait,
-                ..UpdateStage::default()
-            };
-            for (g, (mut group, size)) in groups.into_iter().enumerate() {
+        let mut join = |group| {
+            let n = members.len();
+            let labels = labels[n % labels.len()].clone();
+            members.push(FleetMember { name: format!("m{n:02}"), group, labels, ..FleetMember::default() });
+        };
+        for (s, (mut stage, sizes)) in stages.into_iter().enumerate() {
+            stage.name = format!("s{s}");
+            for (g, group) in stage.groups.iter_mut().enumerate() {
                 group.name = format!("s{s}g{g}");
-                for _ in 0..size {
-                    let name = format!("m{:02}", members.len());
-                    members.push(FleetMember {
-                        cluster_resource_id: name.clone(),
-                        name,
-                        group: Some(group.name.clone()),
-                    });
-                }
-                stage.groups.push(group);
+                (0..sizes[g]).for_each(|_| join(Some(group.name.clone())));
             }
             strategy.stages.push(stage);
         }
-        plan(Some(&strategy), &members)
+        join(None);
+        plan(Some(&strategy), &members).unwrap()
     });
     (planned, 1..4_usize, vec(any_window(), 64)).prop_map(|(plan, heads, windows)| {
         let mut sim = Sim::new(&plan, heads);
-        sim.windows = windows;
+        sim.windows = windows.into_iter().cycle().take(sim.rows.len()).collect();
         sim
     })
 }
@@ -195,6 +253,11 @@ fn play(sim: &mut Sim, next: Move) {
                 sim.raise(Event::GateCompleted { gate }).unwrap();
             }
         }
+        Move::Early(n) => {
+            if let Some(gate) = pick(&sim.pending_gates(), n) {
+                sim.raise(Event::GateDue { gate }).unwrap();
+            }
+        }
         Move::PassTime(seconds) => {
             sim.pass_time(seconds);
             sim.elapse();
@@ -226,7 +289,8 @@ fn play(sim: &mut Sim, next: Move) {
                             | Event::GateCompleted { .. }
                             | Event::WaitElapsed { .. }
                             | Event::MemberUnblocked { .. }
-                    )
+                            | Event::GateDue { .. }
+                    ) && !matches!(e, Event::GateDue { gate } if sim.pending_gates().contains(gate))
                 })
                 .cloned()
                 .collect::<Vec<_>>();
@@ -239,16 +303,32 @@ fn play(sim: &mut Sim, next: Move) {
     }
 }
 
+/// Cases of each property: few for whoever waits, as many as make a million steps where `ROLLOUT_CASES` says so.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("ROLLOUT_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(2000);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+fn live(mut sim: Sim, moves: Vec<Move>) {
+    let _ = sim.raise(Event::Start);
+    for next in moves {
+        play(&mut sim, next);
+    }
+    sim.run_dry();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
+
+    // Two of the same, for two cores.
+    #[test]
+    fn whatever_happens_the_invariants_hold_and_the_run_ends(sim in any_sim(), moves in vec(any_move(), 0..60)) {
+        live(sim, moves);
+    }
 
     #[test]
-    fn whatever_happens_the_invariants_hold_and_the_run_ends(mut sim in any_sim(), moves in vec(any_move(), 0..60)) {
-        let _ = sim.raise(Event::Start);
-        for next in moves {
-            play(&mut sim, next);
-        }
-        sim.run_dry();
+    fn whatever_happens_to_others_they_hold_as_well(sim in any_sim(), moves in vec(any_move(), 0..60)) {
+        live(sim, moves);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A world behind a run: the members' rows, and the jobs, gates and timers that steps set in motion.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -30,7 +30,9 @@ pub(super) struct Sim {
     /// (member, attempt) of all upgrades that were ever asked for.
     pub(super) upgrades: Vec<(u32, u32)>,
     pub(super) opened: Vec<Uuid>,
-    pub(super) timers: Vec<(u32, Timestamp)>,
+    /// The gate resources that there are, by their states.
+    pub(super) resources: BTreeMap<Uuid, UpdateState>,
+    pub(super) timers: Vec<(Event, Timestamp)>,
     /// How many heads of a queue a snapshot shows.
     pub(super) heads: usize,
     /// Members' maintenance windows, and whom the members' jobs have told AKS to upgrade, by attempt.
@@ -54,24 +56,29 @@ impl Sim {
                     id: Uuid::from_u128(gates),
                     display_name: c.display_name.clone(),
                     gate_type: c.gate_type,
+                    schedule: c.scheduled_start_configuration.clone(),
                     status: not_started(),
                 }
             };
             configured.iter().map(gate).collect()
         };
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let mut stages = Vec::new();
         for (index, stage) in (0..).zip(&plan.stages) {
             let mut of_stage = Vec::new();
             for group in &stage.groups {
                 for member in &group.members {
+                    let skipped =
+                        UpdateStatus { state: UpdateState::Skipped, completed_time: Some(now), ..not_started() };
                     rows.push(Row {
                         name: member.name.clone(),
                         group: groups,
-                        status: not_started(),
+                        status: if member.repeats.is_some() { skipped } else { not_started() },
                         attempt: 0,
-                        message: None,
+                        message: member.repeats.clone(),
                     });
                 }
+                let repeats = group.members.iter().filter(|member| member.repeats.is_some()).count() as u32;
                 of_stage.push(Group {
                     index: groups,
                     name: group.name.clone(),
@@ -80,7 +87,11 @@ impl Sim {
                     max_allowed_failures: group.max_allowed_failures,
                     before: gates_of(&group.before_gates),
                     after: gates_of(&group.after_gates),
-                    tally: Tally { not_started: group.members.len() as u32, ..Tally::default() },
+                    tally: Tally {
+                        not_started: group.members.len() as u32 - repeats,
+                        skipped: repeats,
+                        ..Tally::default()
+                    },
                     queue: [].into(),
                 });
                 groups += 1;
@@ -98,19 +109,13 @@ impl Sim {
             });
         }
         let run = Run { status: not_started(), stop_requested: false, stages };
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        Self {
-            windows: vec![None; rows.len()],
-            begun: HashSet::new(),
-            run,
-            rows,
-            now,
-            upgrades: vec![],
-            opened: vec![],
-            timers: vec![],
-            heads,
-            past: vec![],
-        }
+        let (upgrades, opened, resources, timers, past) = Default::default();
+        let (windows, begun) = (vec![None; rows.len()], HashSet::new());
+        let mut sim = Self { run, rows, now, upgrades, opened, resources, timers, heads, windows, begun, past };
+        // As the store does it, for the sake of groups whose members are all part of others.
+        sim.raise(Event::Continue).unwrap();
+        sim.past.clear();
+        sim
     }
 
     pub(super) fn member(&self, index: u32) -> Member {
@@ -203,7 +208,8 @@ impl Sim {
             | Event::MemberUnblocked { member, .. }
             | Event::MemberLeft { member } => *member = self.member(member.index),
             Event::Skip { members, .. } => members.iter_mut().for_each(|m| *m = self.member(m.index)),
-            Event::Start | Event::Stop | Event::WaitElapsed { .. } | Event::GateCompleted { .. } | Event::Continue => {}
+            Event::Start | Event::Stop | Event::WaitElapsed { .. } => {}
+            Event::GateCompleted { .. } | Event::GateDue { .. } | Event::Continue => {}
         }
         event
     }
@@ -240,14 +246,25 @@ impl Sim {
                     assert!(!self.upgrades.contains(&(member, attempt)), "told twice");
                     self.upgrades.push((member, attempt));
                 }
-                Effect::Timer { stage, at } => self.timers.push((stage, at)),
+                Effect::Timer { stage, at } => self.timers.push((Event::WaitElapsed { stage }, at)),
+                Effect::GateTimer { gate, at } => self.timers.push((Event::GateDue { gate }, at)),
                 Effect::OpenGate { gate } => {
                     assert!(!self.opened.contains(&gate), "asked twice");
                     self.opened.push(gate);
+                    self.resources.insert(gate, UpdateState::Pending);
                 }
-                Effect::CloseGate { gate } => assert!(self.opened.contains(&gate)),
+                Effect::CompleteGate { gate } => self.close(gate, UpdateState::Completed),
+                Effect::SkipGate { gate } => self.close(gate, UpdateState::Skipped),
             }
         }
+    }
+
+    fn close(&mut self, gate: Uuid, state: UpdateState) {
+        assert_eq!(
+            self.resources.insert(gate, state),
+            Some(UpdateState::Pending),
+            "closed before it was there, or twice"
+        );
     }
 
     // What the world may do.
@@ -327,12 +344,9 @@ impl Sim {
 
     /// Lets all timers go off that are due.
     pub(super) fn elapse(&mut self) {
-        let now = self.now;
-        let (due, later) = self.timers.drain(..).partition(|(_, at)| *at <= now);
-        self.timers = later;
-        let due: Vec<(u32, Timestamp)> = due;
-        for (stage, _) in due {
-            self.raise(Event::WaitElapsed { stage }).unwrap();
+        while let Some(due) = self.timers.iter().position(|(_, at)| *at <= self.now) {
+            let (event, _) = self.timers.remove(due);
+            self.raise(event).unwrap();
         }
     }
 
@@ -373,8 +387,9 @@ impl Sim {
                         self.skip(vec![SkipTarget::Member(name)]).unwrap();
                     }
                 }
-            } else if let Some(gate) = self.pending_gates().first() {
-                self.raise(Event::GateCompleted { gate: *gate }).unwrap();
+            } else if let Some(gate) = self.gates().into_iter().find(|gate| is_asked(gate)) {
+                let gate = gate.id;
+                self.raise(Event::GateCompleted { gate }).unwrap();
             } else {
                 let (_, at) =
                     self.timers.iter().min_by_key(|(_, at)| *at).expect("a run in progress waits for something");
@@ -384,6 +399,11 @@ impl Sim {
         }
         panic!("the run does not end: {:#?}", self.run);
     }
+}
+
+/// Whether a gate waits for a person and for nothing else.
+fn is_asked(gate: &Gate) -> bool {
+    gate.status.state == UpdateState::Pending && gate.schedule.is_none()
 }
 
 impl Row {

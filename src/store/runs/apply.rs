@@ -161,6 +161,7 @@ fn member_of(event: &mut Event) -> Option<&mut Member> {
         | Event::Skip { .. }
         | Event::WaitElapsed { .. }
         | Event::GateCompleted { .. }
+        | Event::GateDue { .. }
         | Event::Continue => None,
     }
 }

@@ -32,33 +32,41 @@ const INSERT_GROUPS: &str = "INSERT INTO run_groups
          (run_id, group_index, stage_index, name, max_concurrency, max_allowed_failures, state,
           not_started, running, pending, stopped, skipped, failed, completed)
      SELECT $1, group_index, stage_index, name, max_concurrency, max_allowed_failures, 'NotStarted',
-         not_started, 0, 0, 0, 0, 0, 0
+         not_started, 0, 0, 0, skipped, 0, 0
      FROM jsonb_to_recordset($2) AS c(group_index integer, stage_index integer, name text, max_concurrency integer,
-         max_allowed_failures integer, not_started integer)";
+         max_allowed_failures integer, not_started integer, skipped integer)";
 
 const INSERT_GATES: &str = "INSERT INTO run_gates
-         (run_id, stage_index, group_index, timing, gate_index, display_name, gate_type, state)
-     SELECT $1, stage_index, group_index, timing, gate_index, display_name, gate_type, 'NotStarted'
+         (run_id, stage_index, group_index, timing, gate_index, display_name, gate_type, schedule, state)
+     SELECT $1, stage_index, group_index, timing, gate_index, display_name, gate_type, schedule, 'NotStarted'
      FROM jsonb_to_recordset($2) AS c(stage_index integer, group_index integer, timing text, gate_index integer,
-         display_name text, gate_type text)";
+         display_name text, gate_type text, schedule jsonb)";
 
 const INSERT_MEMBERS: &str = "INSERT INTO run_members
-         (run_id, member_index, group_index, name, cluster_resource_id, state)
-     SELECT $1, member_index, group_index, name, cluster_resource_id, 'NotStarted'
-     FROM jsonb_to_recordset($2) AS c(member_index integer, group_index integer, name text, cluster_resource_id text)";
+         (run_id, member_index, group_index, name, cluster_resource_id, state, completed_time, message)
+     SELECT $1, member_index, group_index, name, cluster_resource_id, state, completed_time, message
+     FROM jsonb_to_recordset($2) AS c(member_index integer, group_index integer, name text, cluster_resource_id text,
+         state text, completed_time timestamptz, message text)";
 
 /// Makes the rows of a run whose resource was just created. A few statements, whatever the number of members.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn create(conn: &mut PgConnection, run_id: Uuid, fleet_id: Uuid, plan: &Plan) -> Result<(), StoreError> {
+pub async fn create(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    fleet_id: Uuid,
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     sqlx::query(INSERT_RUN)
         .bind(run_id)
         .bind(fleet_id)
         .execute(&mut *conn)
         .await
         .map_err(StoreError::while_("creating an update run"))?;
-    insert(conn, run_id, plan).await
+    insert(conn, run_id, plan, now).await?;
+    settle_repeats(conn, run_id, plan, now).await
 }
 
 /// Makes a run one for these members of its fleet only, whenever its plan is made anew.
@@ -97,44 +105,65 @@ pub async fn replace_plan(
         .execute(&mut *conn)
         .await
         .map_err(StoreError::while_("replacing the plan of an update run"))?;
-    insert(conn, run_id, plan).await?;
-    if !skipped.is_empty() {
+    insert(conn, run_id, plan, now).await?;
+    if skipped.is_empty() {
+        settle_repeats(conn, run_id, plan, now).await?;
+    } else {
         // Of a run that was not started, with names that exist: nothing to refuse.
         let _ = apply::advance(conn, run_id, Event::Skip { targets: skipped, members: Vec::new() }, now).await?;
     }
     Ok(true)
 }
 
-/// What was skipped, as far as the new plan still has it.
+/// Groups all of whose members are part of others are skipped with them.
+async fn settle_repeats(conn: &mut PgConnection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
+    let mut groups = plan.stages.iter().flat_map(|stage| &stage.groups);
+    if groups.any(|group| group.members.iter().any(|member| member.repeats.is_some())) {
+        // Nothing that could be refused.
+        let _ = apply::advance(conn, run_id, Event::Continue, now).await?;
+    }
+    Ok(())
+}
+
+/// What was skipped by somebody, as far as the new plan still has it. What was skipped because it is part of an earlier group
+/// as well is for the new plan to decide.
 fn skips(status: &UpdateRunStatus, plan: &Plan) -> Vec<SkipTarget> {
     let is_skipped = |state| state == UpdateState::Skipped;
+    let planned: Vec<&PlannedGroup> = plan.stages.iter().flat_map(|stage| &stage.groups).collect();
+    let groups: HashSet<&str> = planned.iter().map(|group| group.name.as_str()).collect();
+    let members: HashSet<&str> = planned.iter().flat_map(|group| &group.members).map(|m| m.name.as_str()).collect();
+    let mut seen = HashSet::new();
     let mut targets = Vec::new();
     for stage in &status.stages {
+        let mut repeats_only = false;
+        for group in &stage.groups {
+            // The first row of a name is the one that counts.
+            let own: Vec<_> = group.members.iter().filter(|member| seen.insert(member.name.as_str())).collect();
+            if own.is_empty() && !group.members.is_empty() {
+                repeats_only = true;
+            } else if is_skipped(group.status.state) && groups.contains(group.name.as_str()) {
+                targets.push(SkipTarget::Group(group.name.clone()));
+            }
+            let skipped = own.into_iter().filter(|member| is_skipped(member.status.state));
+            let still_in = skipped.filter(|member| members.contains(member.name.as_str()));
+            targets.extend(still_in.map(|member| SkipTarget::Member(member.name.clone())));
+        }
         let Some(planned) = plan.stages.iter().find(|planned| planned.name == stage.name) else { continue };
-        if is_skipped(stage.status.state) {
+        let left_out = is_skipped(stage.status.state);
+        if left_out && !repeats_only {
             targets.push(SkipTarget::Stage(stage.name.clone()));
         }
         if planned.wait_seconds.is_some()
+            && !(left_out && repeats_only)
             && stage.after_stage_wait_status.as_ref().is_some_and(|wait| is_skipped(wait.status.state))
         {
             targets.push(SkipTarget::AfterStageWait(stage.name.clone()));
         }
     }
-    let planned: Vec<&PlannedGroup> = plan.stages.iter().flat_map(|stage| &stage.groups).collect();
-    let groups: HashSet<&str> = planned.iter().map(|group| group.name.as_str()).collect();
-    let members: HashSet<&str> = planned.iter().flat_map(|group| &group.members).map(|m| m.name.as_str()).collect();
-    for group in status.stages.iter().flat_map(|stage| &stage.groups) {
-        if is_skipped(group.status.state) && groups.contains(group.name.as_str()) {
-            targets.push(SkipTarget::Group(group.name.clone()));
-        }
-        let skipped = group.members.iter().filter(|member| is_skipped(member.status.state));
-        let still_in = skipped.filter(|member| members.contains(member.name.as_str()));
-        targets.extend(still_in.map(|member| SkipTarget::Member(member.name.clone())));
-    }
     targets
 }
 
-async fn insert(conn: &mut PgConnection, run_id: Uuid, plan: &Plan) -> Result<(), StoreError> {
+async fn insert(conn: &mut PgConnection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
     let (mut stages, mut groups, mut gates, mut members) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (stage_index, stage) in plan.stages.iter().enumerate() {
         stages.push(json!({
@@ -153,15 +182,20 @@ async fn insert(conn: &mut PgConnection, run_id: Uuid, plan: &Plan) -> Result<()
                 "name": group.name,
                 "max_concurrency": group.max_concurrency,
                 "max_allowed_failures": count(group.max_allowed_failures),
-                "not_started": group.members.len(),
+                "not_started": group.members.iter().filter(|member| member.repeats.is_none()).count(),
+                "skipped": group.members.iter().filter(|member| member.repeats.is_some()).count(),
             }));
             gates_of(&mut gates, stage_index, Some(group_index), &group.before_gates, &group.after_gates);
             for member in &group.members {
+                let skipped = member.repeats.is_some();
                 members.push(json!({
                     "member_index": members.len(),
                     "group_index": group_index,
                     "name": member.name,
                     "cluster_resource_id": member.cluster_resource_id,
+                    "state": if skipped { UpdateState::Skipped } else { UpdateState::NotStarted },
+                    "completed_time": skipped.then_some(now),
+                    "message": member.repeats,
                 }));
             }
         }
@@ -196,6 +230,7 @@ fn gates_of(
                 "gate_index": gate_index,
                 "display_name": gate.display_name,
                 "gate_type": gate.gate_type,
+                "schedule": gate.scheduled_start_configuration,
             }));
         }
     }

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     arm::ErrorDetail,
     model::{
+        scheduled_start::ScheduledStartConfiguration,
         strategy::GateType,
         update_run::{NodeImageVersion, UpdateState, UpdateStatus},
     },
@@ -71,6 +72,7 @@ pub(super) struct GateRow {
     pub(super) timing: Timing,
     pub(super) display_name: Option<String>,
     pub(super) gate_type: GateType,
+    pub(super) schedule: Option<ScheduledStartConfiguration>,
     #[serde(flatten)]
     pub(super) node: Node,
 }
@@ -156,7 +158,13 @@ impl GroupRow {
 
 impl From<GateRow> for Gate {
     fn from(row: GateRow) -> Self {
-        Self { id: row.gate_id, display_name: row.display_name, gate_type: row.gate_type, status: row.node.into() }
+        Self {
+            id: row.gate_id,
+            display_name: row.display_name,
+            gate_type: row.gate_type,
+            schedule: row.schedule,
+            status: row.node.into(),
+        }
     }
 }
 

@@ -142,6 +142,20 @@ fn fits(pattern: &str, text: &str) -> bool {
             Some(percent) => count(percent) && percent.parse::<u64>().is_ok_and(|n| n <= 100),
             None => count(text),
         },
+        r"^(?:0|[1-9]\d*|(?:0|[1-9]\d?|100)%)$" => match text.strip_suffix('%') {
+            Some(percent) => percent == "0" || (count(percent) && percent.parse::<u64>().is_ok_and(|n| n <= 100)),
+            None => text == "0" || count(text),
+        },
+        "^([01][0-9]|2[0-3]):[0-5][0-9]$" => is_time(text, "23:59"),
+        "^[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00)$" => {
+            text.strip_prefix(['+', '-']).is_some_and(|time| is_time(time, "14:00"))
+        }
         other => panic!("the pattern {other} is not understood"),
     }
+}
+
+/// `HH:mm`, up to a latest.
+fn is_time(text: &str, latest: &str) -> bool {
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '9' } else { c }).collect();
+    shape == "99:99" && text <= latest && text.get(3..).is_some_and(|minutes| minutes < "60")
 }

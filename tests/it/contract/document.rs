@@ -21,6 +21,7 @@ pub fn folder() -> Option<PathBuf> {
 }
 
 const FLEETS: &str = "fleets/2026-06-01/fleets.json";
+const PREVIEW: &str = "fleets/2026-06-02-preview/fleets.reconstructed.json";
 
 pub fn read(path: &Path) -> Value {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -34,7 +35,7 @@ pub struct Schema<'a> {
     pub value: &'a Value,
 }
 
-/// The document of the newest stable version, with the common types.
+/// The document of the newest stable version, or of the newest preview, with the common types.
 pub struct Contract {
     pub fleets: Value,
     types: Value,
@@ -55,9 +56,18 @@ impl Operation<'_> {
 
 impl Contract {
     pub fn load() -> Option<Self> {
+        Self::read(FLEETS)
+    }
+
+    /// Reconstructed from an official SDK.
+    pub fn load_preview() -> Option<Self> {
+        Self::read(PREVIEW)
+    }
+
+    fn read(fleets: &str) -> Option<Self> {
         let folder = folder()?;
         Some(Self {
-            fleets: read(&folder.join(FLEETS)),
+            fleets: read(&folder.join(fleets)),
             types: read(&folder.join("common-types/v5-types.subset.json")),
             identity: read(&folder.join("common-types/v4-managedidentity.subset.json")),
         })

@@ -6,6 +6,7 @@ mod document;
 mod examples;
 mod observed;
 mod openapi;
+mod preview;
 mod protocol;
 mod schema;
 

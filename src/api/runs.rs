@@ -236,6 +236,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         )
         .into());
     }
+    jobs::events::before_deletion(&mut tx, run.id, request.now, Some(request.correlation())).await?;
     resources::delete(&mut tx, run.id).await?;
     jobs::runs::cancel(&mut tx, run.id).await?;
     tx.commit().await?;

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::outcome::{JobError, outcome};
+use super::{
+    events,
+    outcome::{JobError, outcome},
+};
 use crate::{
     arm::ErrorDetail,
     store::{operations, resources},
@@ -90,9 +93,11 @@ impl Handler for Delete {
 impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
+        let (fleet, now) = (subject(attempt)?, Timestamp::now());
         let mut tx = attempt.begin(&self.pool).await?;
-        resources::delete(&mut tx, subject(attempt)?).await?;
-        operations::end(&mut tx, operation, None, Timestamp::now()).await?;
+        events::before_deletion(&mut tx, fleet, now, attempt.trace.as_deref()).await?;
+        resources::delete(&mut tx, fleet).await?;
+        operations::end(&mut tx, operation, None, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)

@@ -9,7 +9,9 @@ use crate::{
     work::Handler,
 };
 
+pub mod events;
 pub mod fleets;
+pub mod housekeeping;
 pub mod members;
 pub mod outcome;
 mod reports;

@@ -4,7 +4,9 @@
 
 pub mod audit;
 pub mod error;
+pub mod events;
 pub mod gates;
+pub mod housekeeping;
 pub mod keys;
 pub mod memberships;
 pub mod operations;

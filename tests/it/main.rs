@@ -14,6 +14,7 @@ mod cli;
 mod clients;
 mod contract;
 mod credentials;
+mod events;
 mod faults;
 mod faults_database;
 mod faults_members;

@@ -2,3 +2,4 @@ mod examples;
 mod invariants;
 mod properties;
 mod sim;
+mod told;

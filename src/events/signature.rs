@@ -31,6 +31,17 @@ mod tests {
         assert_eq!(signature, "sha256=e09db3ce6e6e8f9b633a62851e5074a9e9148ac19b1c0e1a8f7c352380be630b");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_other_time_or_body_has_the_same(
+            times in (0i64..10_000_000_000, 0i64..10_000_000_000), bodies in ("[0-9.]{0,12}", "[0-9.]{0,12}"),
+        ) {
+            let signature = |time, body: &str| sign([b"a secret".as_slice()], time, body.as_bytes());
+            let same = (times.0, &bodies.0) == (times.1, &bodies.1);
+            assert_eq!(signature(times.0, &bodies.0) == signature(times.1, &bodies.1), same);
+        }
+    }
+
     #[test]
     fn each_secret_signs_and_time_and_body_count() {
         let (one, two) = (b"first".as_slice(), b"second".as_slice());

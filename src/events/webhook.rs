@@ -292,6 +292,19 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_configured_is_taken_whole_or_refused_in_one_line(text in "\\PC*", name in "\\PC{0,60}", url in "\\PC*") {
+            let entry = serde_json::json!([{"name": name, "url": url, "secretEnv": "OPS"}]).to_string();
+            for text in [text, entry] {
+                match Webhooks::parse(&text) {
+                    Ok(webhooks) => assert!(webhooks.0.iter().all(|w| matches!(w.url.scheme(), "https" | "http"))),
+                    Err(error) => assert!(!error.to_string().contains('\n')),
+                }
+            }
+        }
+    }
+
     #[test]
     fn is_never_shown_with_its_address() {
         let shown = format!("{:?}", Webhooks::parse(&entry("")).unwrap());

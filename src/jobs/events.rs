@@ -208,7 +208,8 @@ impl Deliver {
                 let failures = if done.is_empty() { backlog.failures.saturating_add(1) } else { 1 };
                 self.keep_failure(&mut tx, turn, head, failures, failure).await?
             }
-            // Whether there is more, the next look tells.
+            // That was all: what was recorded since has enqueued the job again.
+            _ if rest.is_empty() && done.len() < READ && !done.iter().any(|queued| queued.replay) => Outcome::Done,
             _ => Outcome::AgainAfter { delay: Duration::ZERO },
         };
         attempt.settle(&mut tx, outcome).await?;
@@ -231,31 +232,30 @@ impl Deliver {
         }
         let error = format!("webhook '{name}': {error}");
         tracing::warn!(%run, failures, error, "events not delivered");
-        outbox::failed(tx, name, run, failures, &error, wait).await?;
-        if failures < LEAST_ATTEMPTS || !(refused || head.replay || head.age >= self.patience) {
-            return Ok(Outcome::Retry { error, after: Some(wait) });
-        }
+        let retry = Outcome::Retry { error: error.clone(), after: Some(wait) };
+        let hopeless = failures >= LEAST_ATTEMPTS && (refused || head.replay || head.age >= self.patience);
         let sequence = head.event.sequence;
-        let given_up = match (head.replay, refused) {
-            (true, _) => {
-                let one = refused.then_some(sequence);
-                outbox::give_up_replays(tx, name, run, one, failures, &error).await?;
-                1
-            }
-            (false, true) => outbox::give_up(tx, name, run, GivenUp::One(sequence), failures, &error).await?,
-            (false, false) => {
-                outbox::give_up(tx, name, run, GivenUp::OlderThan(self.patience), failures, &error).await?
-            }
-        };
-        tracing::error!(
-            webhook = name, %run, sequence, given_up, error,
-            "events given up after {failures} attempts: see 'fleet-manager events dead-letters'"
-        );
-        if refused {
-            // The receiver is there: what follows may be to its liking.
-            outbox::failed(tx, name, run, 0, &error, Duration::ZERO).await?;
-            return Ok(Outcome::AgainAfter { delay: Duration::ZERO });
+        // Dead letters before cursors, as whoever replays them locks them.
+        if hopeless && head.replay {
+            outbox::give_up_replays(tx, name, run, refused.then_some(sequence), failures, &error).await?;
         }
-        Ok(Outcome::Retry { error, after: Some(wait) })
+        outbox::failed(tx, name, run, failures, &error, wait).await?;
+        if !hopeless {
+            return Ok(retry);
+        }
+        if !head.replay {
+            let which = if refused { GivenUp::One(sequence) } else { GivenUp::OlderThan(self.patience) };
+            let given_up = outbox::give_up(tx, name, run, which, failures, &error).await?;
+            tracing::error!(
+                webhook = name, %run, sequence, given_up, error,
+                "events given up after {failures} attempts: see 'fleet-manager events dead-letters'"
+            );
+        }
+        if !refused {
+            return Ok(retry);
+        }
+        // The receiver is there: what follows may be to its liking.
+        outbox::failed(tx, name, run, 0, &error, Duration::ZERO).await?;
+        Ok(Outcome::AgainAfter { delay: Duration::ZERO })
     }
 }

@@ -238,7 +238,16 @@ pub async fn delivered(
 ) -> Result<(), StoreError> {
     let Some(last) = events.last() else { return Ok(()) };
     let failed = "keeping what was delivered";
-    let cursor = if last.replay { 0 } else { last.event.sequence };
+    // Dead letters before cursors, as whoever replays them locks them.
+    if last.replay {
+        sqlx::query("DELETE FROM event_dead_letters WHERE webhook = $1 AND run_id = $2 AND sequence = ANY ($3)")
+            .bind(webhook)
+            .bind(run_id)
+            .bind(events.iter().map(|queued| queued.event.sequence).collect::<Vec<_>>())
+            .execute(&mut *conn)
+            .await
+            .map_err(StoreError::while_(failed))?;
+    }
     sqlx::query(
         "INSERT INTO event_deliveries AS d (run_id, webhook, delivered) VALUES ($1, $2, $3)
          ON CONFLICT (run_id, webhook) DO UPDATE SET delivered = greatest(d.delivered, excluded.delivered),
@@ -246,19 +255,10 @@ pub async fn delivered(
     )
     .bind(run_id)
     .bind(webhook)
-    .bind(cursor)
-    .execute(&mut *conn)
+    .bind(if last.replay { 0 } else { last.event.sequence })
+    .execute(conn)
     .await
     .map_err(StoreError::while_(failed))?;
-    if last.replay {
-        sqlx::query("DELETE FROM event_dead_letters WHERE webhook = $1 AND run_id = $2 AND sequence = ANY ($3)")
-            .bind(webhook)
-            .bind(run_id)
-            .bind(events.iter().map(|queued| queued.event.sequence).collect::<Vec<_>>())
-            .execute(conn)
-            .await
-            .map_err(StoreError::while_(failed))?;
-    }
     Ok(())
 }
 

@@ -102,7 +102,9 @@ async fn every_change_is_told_once_in_order_and_signed() {
     product["maxEventsPerBatch"] = json!(10);
     product["includedEventTypes"] =
         json!(["Created", "Updated", "Deleted"].map(|what| format!("{PREFIX}FleetGate{what}")));
-    let world = world(json!([webhook("ops", &ops), product]), &[]).await;
+    let mut world = world(json!([webhook("ops", &ops), product]), &[]).await;
+    // Whichever of both has the job, there is one.
+    world.add_replica();
     let fleet = world.fleet_of("f", &[("m1", 1, "a"), ("m2", 2, "b"), ("m3", 3, "b")]).await;
     let run = world.start_run(&fleet, "r", properties()).await;
     approve_all(&world, &fleet, &run).await;
@@ -391,14 +393,22 @@ async fn events_cost_a_statement_a_step_and_nothing_where_nobody_listens() {
         // Twelve members, a group, a stage and a gate that is never reached.
         let told = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM events").fetch_one(world.pool()).await.unwrap();
         assert_eq!(told, events);
-        let log = world.log_text();
-        let recording = log
-            .lines()
-            .filter(|line| line.contains("INSERT INTO event_streams") || line.contains("WITH new AS"))
-            .count();
-        assert!(log.contains("sqlx::query"), "statements are logged");
+        let recording = recorded(&world);
+        assert!(world.log_text().contains("sqlx::query"), "statements are logged");
         assert_eq!(recording, statements, "{}", world.log_tail());
+
+        // Twelve members one after the other: each end is the next one's beginning.
+        let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+        let run = world.start_run(&fleet, "all", properties).await;
+        world.reaches(&run, "Completed", Duration::from_secs(30)).await;
+        let recording = recorded(&world) - recording;
+        assert!(recording <= statements * 13, "{recording} statements for 12 members and a start");
     }
+}
+
+/// How often events were recorded.
+fn recorded(world: &World) -> usize {
+    world.log_text().lines().filter(|line| line.contains("WITH new AS")).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -449,4 +459,42 @@ async fn what_is_old_is_removed_and_what_is_needed_stays() {
     let next =
         count("SELECT extract(epoch FROM max(run_at) - now())::bigint FROM jobs WHERE kind = 'housekeeping'").await;
     assert!((3000..=3600).contains(&next), "{next}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gates_that_go_with_their_fleet_are_told() {
+    let ops = Receiver::start().await;
+    let world = world(json!([webhook("ops", &ops)]), &[]).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "a"), ("m2", 2, "b")]).await;
+    for run in ["r1", "r2"] {
+        let run = world.start_run(&fleet, run, properties()).await;
+        world.until(&run, Duration::from_secs(20), "at its gate", |s| s["status"]["state"] == "Pending").await;
+    }
+    assert_eq!(world.delete(&fleet).await.status, 202);
+    let deleted = || {
+        let events = ops.events().into_iter().filter(|event| kind(event) == "FleetGateDeleted");
+        events.map(|event| properties_of(&event)["target"]["id"].clone()).collect::<Vec<_>>()
+    };
+    eventually("both gates are told to be gone", || async { deleted().len() == 2 }).await;
+    let mut runs = deleted();
+    runs.sort_by_key(Value::to_string);
+    assert_eq!(runs, ["r1", "r2"].map(|run| json!(format!("{fleet}/updateRuns/{run}"))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_secret_no_webhook_is_served() {
+    let ops = Receiver::start().await;
+    let world = world(json!([webhook("ops", &ops)]), &[]).await;
+    for (secret, told) in [(None, "OPS_SECRET is not set"), (Some("short"), "16 bytes or more")] {
+        let mut command = world.command();
+        command.arg("worker").env_remove("OPS_SECRET");
+        if let Some(secret) = secret {
+            command.env("OPS_SECRET", secret);
+        }
+        let output = command.output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        let line = error.lines().last().unwrap();
+        assert!(line.contains("the webhook 'ops'") && line.contains(told), "{line}");
+    }
 }

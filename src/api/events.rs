@@ -19,7 +19,7 @@ use super::{
 use crate::{
     arm::ArmError,
     jobs,
-    store::events::{self, DeadLetters},
+    store::deliveries::{self, DeadLetters},
 };
 
 /// On everything, as events are of all fleets.
@@ -39,7 +39,7 @@ pub(crate) async fn dead_letters(State(app): State<App>, request: Request) -> Ap
         .ok_or_else(|| ArmError::bad_request("InvalidQueryParameter", "$top must be a positive number.").at("$top"))?;
     let which = DeadLetters { webhook: query.get("webhook").map(String::as_str), ids: &[] };
     let mut conn = app.pool.acquire().await?;
-    let found = events::dead_letters(&mut conn, &which, top.min(MOST)).await?;
+    let found = deliveries::dead_letters(&mut conn, &which, top.min(MOST)).await?;
     Ok(Json(json!({"value": found})))
 }
 

@@ -8,7 +8,7 @@ use super::Database;
 use crate::{
     config::Settings,
     jobs,
-    store::events::{self, DeadLetters},
+    store::deliveries::{self, DeadLetters},
 };
 
 /// Reads dead letters, of a webhook or of all: the oldest first.
@@ -19,7 +19,7 @@ pub async fn dead_letters(settings: Settings, webhook: Option<&str>, most: u32) 
     let database = Database::open(&settings).await?;
     let read = async {
         let mut conn = database.pool.acquire().await?;
-        let found = events::dead_letters(&mut conn, &DeadLetters { webhook, ids: &[] }, most).await?;
+        let found = deliveries::dead_letters(&mut conn, &DeadLetters { webhook, ids: &[] }, most).await?;
         found.iter().map(|letter| serde_json::to_value(letter).context("a dead letter")).collect()
     };
     let found = read.await;

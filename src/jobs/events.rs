@@ -18,7 +18,8 @@ use crate::{
     model::update_run::UpdateState,
     store::{
         StoreError,
-        events::{self as outbox, Backlog, DeadLetters, GivenUp, Queued},
+        deliveries::{self, Backlog, DeadLetters, GivenUp, Queued},
+        events as outbox,
         runs::Listener,
     },
     work::{self, Attempt, Backoff, Handler, LimitSettings, Limits, NewJob, Outcome, RetryAfter},
@@ -38,7 +39,7 @@ const LEAST_ATTEMPTS: u32 = 3;
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
 
 /// The jobs that deliver what was recorded of a run to those who want it.
-pub(super) fn deliveries<'a>(
+pub(super) fn deliveries_of<'a>(
     run: Uuid,
     recorded: &'a [(Uuid, NewEvent)],
     listeners: &'a [Listener],
@@ -84,7 +85,7 @@ pub async fn before_deletion(
     outbox::record(tx, &deleted, now).await?;
     let mut runs: Vec<Uuid> = deleted.iter().map(|(run, _)| *run).collect();
     runs.dedup();
-    let jobs: Vec<NewJob> = runs.iter().flat_map(|run| deliveries(*run, &deleted, &listeners, trace)).collect();
+    let jobs: Vec<NewJob> = runs.iter().flat_map(|run| deliveries_of(*run, &deleted, &listeners, trace)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 
@@ -107,7 +108,7 @@ pub async fn register(pool: &PgPool, webhooks: &Webhooks) -> Result<(), JobError
 /// # Errors
 /// When the database fails.
 pub async fn replay(tx: &mut PgConnection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
-    let asked = outbox::replay(tx, which).await?;
+    let asked = deliveries::replay(tx, which).await?;
     let jobs: Vec<NewJob> = asked.iter().map(|(webhook, run)| delivery(webhook, *run)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))?;
     Ok(asked.len())
@@ -155,7 +156,7 @@ impl Deliver {
         let run: Uuid = run.parse().map_err(|_| unreadable())?;
         let backlog = {
             let mut conn = self.pool.acquire().await?;
-            outbox::backlog(&mut conn, name, run, READ).await?
+            deliveries::backlog(&mut conn, name, run, READ).await?
         };
         let Some(backlog) = backlog else { return Ok(Outcome::Done) };
         if !backlog.wait.is_zero() {
@@ -202,7 +203,7 @@ impl Deliver {
         let name = webhook.name.as_str();
         let (done, rest) = backlog.events.split_at_checked(delivered).unwrap_or((&backlog.events, &[]));
         let mut tx = attempt.begin(&self.pool).await?;
-        outbox::delivered(&mut tx, name, *run, done).await?;
+        deliveries::delivered(&mut tx, name, *run, done).await?;
         let outcome = match (failure, rest.first()) {
             (Some(failure), Some(head)) => {
                 let failures = if done.is_empty() { backlog.failures.saturating_add(1) } else { 1 };
@@ -237,15 +238,15 @@ impl Deliver {
         let sequence = head.event.sequence;
         // Dead letters before cursors, as whoever replays them locks them.
         if hopeless && head.replay {
-            outbox::give_up_replays(tx, name, run, refused.then_some(sequence), failures, &error).await?;
+            deliveries::give_up_replays(tx, name, run, refused.then_some(sequence), failures, &error).await?;
         }
-        outbox::failed(tx, name, run, failures, &error, wait).await?;
+        deliveries::failed(tx, name, run, failures, &error, wait).await?;
         if !hopeless {
             return Ok(retry);
         }
         if !head.replay {
             let which = if refused { GivenUp::One(sequence) } else { GivenUp::OlderThan(self.patience) };
-            let given_up = outbox::give_up(tx, name, run, which, failures, &error).await?;
+            let given_up = deliveries::give_up(tx, name, run, which, failures, &error).await?;
             tracing::error!(
                 webhook = name, %run, sequence, given_up, error,
                 "events given up after {failures} attempts: see 'fleet-manager events dead-letters'"
@@ -255,7 +256,7 @@ impl Deliver {
             return Ok(retry);
         }
         // The receiver is there: what follows may be to its liking.
-        outbox::failed(tx, name, run, 0, &error, Duration::ZERO).await?;
+        deliveries::failed(tx, name, run, 0, &error, Duration::ZERO).await?;
         Ok(Outcome::AgainAfter { delay: Duration::ZERO })
     }
 }

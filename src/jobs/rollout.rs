@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{events as deliveries, outcome::JobError, runs as run_jobs, upgrade};
+use super::{events as telling, outcome::JobError, runs as run_jobs, upgrade};
 use crate::{
     arm::ResourceId,
     events,
@@ -149,7 +149,7 @@ async fn tell(
         recorded.push((run_id, events::describe(&audience.run, change, now)));
     }
     outbox::record(tx, &recorded, now).await?;
-    Ok(deliveries::deliveries(run_id, &recorded, &audience.webhooks, trace).collect())
+    Ok(telling::deliveries_of(run_id, &recorded, &audience.webhooks, trace).collect())
 }
 
 /// The run's resource, read at most once a step.

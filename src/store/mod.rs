@@ -3,6 +3,7 @@
 //! Functions take a connection, so that the caller decides what belongs to one transaction.
 
 pub mod audit;
+pub mod deliveries;
 pub mod error;
 pub mod events;
 pub mod gates;

@@ -4,6 +4,7 @@ mod receiver;
 
 use std::{collections::HashMap, time::Duration};
 
+use fleet_manager::store::housekeeping::{self, Grows};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -11,6 +12,7 @@ use sha2::Sha256;
 use self::receiver::{Answer, Receiver};
 use crate::harness::{
     eventually,
+    postgres::database,
     world::{Options, World, upgrade_to},
 };
 
@@ -497,4 +499,21 @@ async fn without_its_secret_no_webhook_is_served() {
         let line = error.lines().last().unwrap();
         assert!(line.contains("the webhook 'ops'") && line.contains(told), "{line}");
     }
+}
+
+#[tokio::test]
+async fn housekeeping_scans_nothing_that_grows() {
+    let db = database().await;
+    let mut tx = db.pool.begin().await.unwrap();
+    sqlx::query("SET LOCAL enable_seqscan = off").execute(&mut *tx).await.unwrap();
+    for what in Grows::ALL {
+        assert_eq!(housekeeping::remove(&mut tx, what, 1).await.unwrap(), 0);
+    }
+    let scanned: Vec<String> = sqlx::query_scalar(
+        "SELECT relname::text FROM pg_stat_xact_user_tables WHERE seq_scan > 0 AND relname NOT IN ('webhooks')",
+    )
+    .fetch_all(&mut *tx)
+    .await
+    .unwrap();
+    assert_eq!(scanned, [] as [String; 0]);
 }

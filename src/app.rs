@@ -17,24 +17,23 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub mod events;
 mod http;
 mod upstream;
+mod working;
 
-use self::http::Tls;
+use self::{http::Tls, working::Working};
 use crate::{
     api,
     arm::page::TokenSealer,
-    azure::{CatalogueCache, MaintenanceCache, Observer},
-    config::{ArmCredential, Auth, Settings},
+    config::{Auth, Settings},
     identity::{Issuer, Verifier},
-    jobs,
     local::{
         keys::{self, LOCAL_USER, LocalKey},
         postgres::{PostgresSettings, PrivatePostgres},
         token_service::{SERVICE_PRINCIPAL, TokenService},
     },
     store,
-    work::{self, Workers},
 };
 
 /// What a process that serves does beside serving.
@@ -64,10 +63,10 @@ pub async fn serve(settings: Settings, options: ServeOptions, stop: Cancellation
 /// When something that it needs cannot be had.
 pub async fn work(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
     let database = Database::open(&settings).await?;
-    let outcome = match workers(&database.pool, &settings) {
-        Ok(workers) => {
+    let outcome = match Working::new(&database.pool, &settings).await {
+        Ok(working) => {
             tracing::info!("working on jobs");
-            workers.run(stop).await;
+            working.run(stop).await;
             Ok(())
         }
         Err(error) => Err(error),
@@ -110,7 +109,7 @@ async fn serve_on(
         max_body_bytes: usize::try_from(settings.max_body_bytes)?,
     };
     let working = match options.worker {
-        true => Some(tokio::spawn(workers(pool, settings)?.run(stop.clone()))),
+        true => Some(tokio::spawn(Working::new(pool, settings).await?.run(stop.clone()))),
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
@@ -185,37 +184,6 @@ fn identify(settings: &Settings, scheme: &'static str, address: SocketAddr) -> a
             })
         }
     }
-}
-
-fn workers(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
-    let emulated = settings.arm.credential == ArmCredential::Emulator;
-    let client = Arc::new(upstream::client(&settings.arm)?);
-    let upstream = jobs::Upstream {
-        observer: Arc::new(Observer::new(Arc::clone(&client))),
-        // Half as old as the time between two looks: a look never sees what the last one saw.
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), settings.offer_recheck() / 2, emulated)),
-        maintenance: Arc::new(MaintenanceCache::new(Arc::clone(&client), settings.window_recheck())),
-        clusters: client,
-    };
-    let mut engine = work::Settings::new(owner());
-    engine.concurrency = usize::try_from(settings.worker_concurrency)?;
-    engine.lease = Duration::from_secs(settings.lease_seconds.into());
-    engine.backoff = work::Backoff { base: Duration::from_millis(500), max: Duration::from_secs(30) };
-    // A job that gives up would leave its resource waiting for ever: handlers decide when enough is enough.
-    engine.max_failures = u32::MAX;
-    engine.drain = settings.shutdown_grace();
-    let policy = jobs::upgrade::Policy {
-        stopped: settings.stopped_clusters,
-        offer_recheck: settings.offer_recheck(),
-        window_recheck: settings.window_recheck(),
-    };
-    Ok(Workers::new(pool.clone(), engine, jobs::handlers(pool, &upstream, policy, settings.catalogue_watch()))?)
-}
-
-/// Names this process in leases: unique among all that ever were.
-fn owner() -> String {
-    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    format!("{}/{}/{}", host.trim(), std::process::id(), uuid::Uuid::new_v4())
 }
 
 /// The database of a process: the one that is configured, or a private one that lives as long as the process.

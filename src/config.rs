@@ -9,8 +9,10 @@ use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 mod arm;
+mod events;
 
 pub use arm::{ArmCredential, ArmSettings};
+pub use events::{EventSettings, RetentionSettings};
 
 use crate::{
     identity::{ARM_AUDIENCES, issuer::is_safe},
@@ -120,6 +122,14 @@ pub struct Settings {
     #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
     pub shutdown_seconds: u32,
 
+    /// Who is told of changes, and how.
+    #[command(flatten)]
+    pub events: EventSettings,
+
+    /// How long what grows with time is kept.
+    #[command(flatten)]
+    pub retention: RetentionSettings,
+
     /// What is logged, and how.
     #[command(flatten)]
     pub log: LogSettings,
@@ -204,6 +214,7 @@ impl Settings {
         }
 
         self.arm.check(&mut report);
+        self.events.check(&mut report);
         let typed = |kind: &String| kind.split('/').count() >= 2 && kind.split('/').all(|part| !part.trim().is_empty());
         let all_typed = self.pass_through.iter().all(typed);
         report(
@@ -320,6 +331,8 @@ mod tests {
                 "AZURE_AUTHORITY_HOST",
             ),
             (&["--auth-audience", "a,,b"], "FLEET_AUTH_AUDIENCE"),
+            (&["--webhooks", "hunter2"], "FLEET_WEBHOOKS"),
+            (&["--webhooks", r#"[{"name": "a", "url": "http://h/hunter2", "secretEnv": "A"}]"#], "https"),
             (&["--log", "info,=,=="], "FLEET_LOG"),
         ] {
             let found = problems(args);
@@ -355,6 +368,8 @@ mod tests {
                 "--arm-token",
                 "hunter2",
                 "--azure-client-secret",
+                "hunter2",
+                "--webhooks",
                 "hunter2"
             ])
         );

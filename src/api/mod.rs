@@ -6,6 +6,7 @@ mod authorization;
 mod body;
 mod context;
 mod error;
+mod events;
 mod fleets;
 mod front;
 mod gates;

@@ -15,8 +15,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
 use super::{
-    audit, context, error, fleets, front, gates, health, members, metadata, missing, openapi, operations, profiles,
-    provider, resource_groups, runs, strategies, subscriptions, tracked,
+    audit, context, error, events, fleets, front, gates, health, members, metadata, missing, openapi, operations,
+    profiles, provider, resource_groups, runs, strategies, subscriptions, tracked,
 };
 use crate::arm::ArmError;
 
@@ -36,6 +36,8 @@ pub fn router(app: App, beside: Router) -> Service {
     let routes = Router::new()
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
+        .route("/events/deadLetters", get(events::dead_letters))
+        .route("/events/replay", post(events::replay))
         .route("/tenants", get(subscriptions::tenants))
         .route("/subscriptions", get(subscriptions::list))
         .route("/subscriptions/{subscription}", get(subscriptions::get))

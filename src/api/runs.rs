@@ -249,7 +249,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         )
         .into());
     }
-    jobs::gates::delete_under(&mut tx, run.id).await?;
+    jobs::gates::delete_under(&mut tx, run.id, request.now, Some(request.correlation())).await?;
     resources::delete(&mut tx, run.id).await?;
     jobs::runs::cancel(&mut tx, run.id).await?;
     tx.commit().await?;

@@ -1,6 +1,6 @@
 //! Azure Resource Manager as the settings describe it: whom to trust, and who the service is there.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use anyhow::Context;
 use reqwest::Certificate;
@@ -11,9 +11,11 @@ use crate::{
     config::{ArmCredential, ArmSettings, Settings},
 };
 
+const ARM_CA: &str = "FLEET_ARM_CA";
+
 /// The client of AKS, with the service's own identity.
 pub(super) fn client(settings: &ArmSettings) -> anyhow::Result<ArmClient> {
-    let ca = authorities(settings)?;
+    let ca = authorities(settings.ca.as_deref(), ARM_CA)?;
     let tokens = tokens(settings, &ca)?;
     let upstream = azure::Settings { ca, ..azure::Settings::new(settings.endpoint.to_string()) };
     Ok(ArmClient::new(&upstream, tokens)?)
@@ -25,12 +27,13 @@ pub(super) fn pass_through(settings: &Settings) -> anyhow::Result<Option<api::Pa
         return Ok(None);
     }
     let origin = settings.arm.endpoint.to_string();
-    Ok(Some(api::PassThrough::new(&origin, &settings.pass_through, &authorities(&settings.arm)?)?))
+    Ok(Some(api::PassThrough::new(&origin, &settings.pass_through, &authorities(settings.arm.ca.as_deref(), ARM_CA)?)?))
 }
 
-fn authorities(settings: &ArmSettings) -> anyhow::Result<Vec<Certificate>> {
-    let Some(path) = &settings.ca else { return Ok(Vec::new()) };
-    let unusable = || format!("cannot use the certificates in {} (FLEET_ARM_CA)", path.display());
+/// The certificates in a file that a setting names.
+pub(super) fn authorities(file: Option<&Path>, setting: &str) -> anyhow::Result<Vec<Certificate>> {
+    let Some(path) = file else { return Ok(Vec::new()) };
+    let unusable = || format!("cannot use the certificates in {} ({setting})", path.display());
     let pem = std::fs::read(path).with_context(unusable)?;
     let found = Certificate::from_pem_bundle(&pem).with_context(unusable)?;
     anyhow::ensure!(!found.is_empty(), "{}: there is none", unusable());

@@ -5,6 +5,7 @@
 
 mod demo;
 mod emulator;
+mod events;
 mod migrate;
 mod openapi;
 mod progress;
@@ -43,6 +44,7 @@ enum Command {
     Serve(serve::Serve),
     Worker(worker::Worker),
     Emulator(emulator::Emulator),
+    Events(events::Events),
     Migrate(migrate::Migrate),
     #[command(name = "openapi")]
     OpenApi(openapi::OpenApi),
@@ -56,6 +58,7 @@ impl Command {
             Self::Serve(serve) => Some(serve.settings()),
             Self::Worker(worker) => Some(worker.settings()),
             Self::Migrate(migrate) => Some(migrate.settings()),
+            Self::Events(events) => Some(events.settings()),
             Self::Emulator(_) | Self::OpenApi(_) | Self::Token(_) => None,
         }
     }
@@ -74,6 +77,7 @@ impl Command {
             Self::Worker(worker) => worker.run(signals::stop_on_signal()?).await,
             Self::Emulator(emulator) => emulator.run(signals::stop_on_signal()?).await,
             Self::Migrate(migrate) => migrate.run().await,
+            Self::Events(events) => events.run().await,
             Self::OpenApi(_) => openapi::OpenApi::run(),
             Self::Token(token) => token.run(),
         }

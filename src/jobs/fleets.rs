@@ -93,11 +93,11 @@ impl Handler for Delete {
 impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
+        let (fleet, now) = (subject(attempt)?, Timestamp::now());
         let mut tx = attempt.begin(&self.pool).await?;
-        let row = subject(attempt)?;
-        gates::delete_under(&mut tx, row).await?;
-        resources::delete(&mut tx, row).await?;
-        operations::end(&mut tx, operation, None, Timestamp::now()).await?;
+        gates::delete_under(&mut tx, fleet, now, attempt.trace.as_deref()).await?;
+        resources::delete(&mut tx, fleet).await?;
+        operations::end(&mut tx, operation, None, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)

@@ -10,6 +10,7 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
+    events,
     outcome::{JobError, outcome},
     rollout::{begin, drive},
     runs::{timer_now, traced},
@@ -34,7 +35,7 @@ pub(super) async fn open(
     gate: Uuid,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let Some((id, properties)) = gate_id(owner, gate).zip(properties(run, gate, owner)) else { return Ok(()) };
+    let Some((id, properties)) = described(owner, run, gate) else { return Ok(()) };
     gates::open(tx, &id, owner.id, &properties, now).await
 }
 
@@ -65,12 +66,23 @@ pub(super) async fn skip(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete_under(tx: &mut PgConnection, row: Uuid) -> Result<(), StoreError> {
+pub async fn delete_under(
+    tx: &mut PgConnection,
+    row: Uuid,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<(), StoreError> {
+    events::before_deletion(tx, row, now, trace).await?;
     let deleted = gates::delete_under(tx, row).await?;
     if !deleted.is_empty() {
         tracing::debug!(gates = deleted.len(), "gates go with what they belong to");
     }
     Ok(())
+}
+
+/// A gate of a run as a resource: its ID, and its properties as of its opening.
+pub(super) fn described(owner: &Resource, run: &Run, gate: Uuid) -> Option<(ResourceId, Value)> {
+    gate_id(owner, gate).zip(properties(run, gate, owner))
 }
 
 /// The timer of a gate.

@@ -10,8 +10,10 @@ use crate::{
 };
 
 pub mod auto_upgrade;
+pub mod events;
 pub mod fleets;
 pub mod gates;
+pub mod housekeeping;
 pub mod members;
 pub mod outcome;
 mod reports;

@@ -2,18 +2,20 @@
 //! caller's transaction, so that an event and its consequences are one.
 
 use jiff::Timestamp;
+use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{gates, outcome::JobError, runs as run_jobs, upgrade};
+use super::{events as telling, gates, outcome::JobError, runs as run_jobs, upgrade};
 use crate::{
-    rollout::{Effect, Event, Refused, Run},
+    events,
+    rollout::{Change, Effect, Event, Refused, Run},
     store::{
-        StoreError,
+        StoreError, events as outbox,
         resources::{self, Author, Resource},
         runs::{self, Advanced},
     },
-    work::{self, Attempt},
+    work::{self, Attempt, NewJob},
 };
 
 /// Why an event was not carried out.
@@ -145,8 +147,37 @@ async fn set_in_motion(
             }
         }
     }
+    queued.extend(tell(tx, run_id, advanced, &mut resource, now, trace).await?);
     work::enqueue_all(tx, &queued).await?;
     Ok(())
+}
+
+/// Records events of what has changed, and answers the jobs that deliver them. One statement, and one more for gates.
+async fn tell(
+    tx: &mut PgConnection,
+    run_id: Uuid,
+    advanced: &Advanced,
+    resource: &mut Option<Resource>,
+    now: Timestamp,
+    trace: Option<&str>,
+) -> Result<Vec<NewJob>, StoreError> {
+    let Some(audience) = &advanced.audience else { return Ok(Vec::new()) };
+    let mut recorded = Vec::with_capacity(advanced.changes.len());
+    for change in &advanced.changes {
+        if let Change::Gate { was, gate, .. } = change
+            && let Some(owner) = owner(tx, run_id, resource).await?
+            && let Some((id, mut properties)) = gates::described(owner, &advanced.after, gate.id)
+        {
+            if let Value::Object(properties) = &mut properties {
+                properties.insert("state".to_owned(), json!(gate.status.state));
+            }
+            let of_gate = events::gate_event(&id.to_string(), *was, Some(gate.status.state), &properties, now);
+            recorded.extend(of_gate.map(|event| (run_id, event)));
+        }
+        recorded.push((run_id, events::describe(&audience.run, change, now)));
+    }
+    outbox::record(tx, &recorded, now).await?;
+    Ok(telling::deliveries_of(run_id, &recorded, &audience.webhooks, trace).collect())
 }
 
 /// The run's resource, read at most once a step.

@@ -6,6 +6,7 @@
 //! single members change ([`Step`]) and what is to be set in motion ([`Effect`]).
 
 mod advance;
+mod changes;
 mod derive;
 mod event;
 mod plan;
@@ -17,6 +18,7 @@ mod tests;
 pub mod upgrade;
 
 pub use advance::advance;
+pub use changes::{Change, ChangedMember, changes};
 pub use event::{Effect, Event, MemberChange, Outcome, Refused, SkipTarget, Step};
 pub use plan::{DEFAULT_NAME, FleetMember, Plan, PlanError, PlannedGroup, PlannedMember, PlannedStage, plan};
 pub use run::{Gate, Group, Member, Run, Stage, Tally, Wait, is_finished, not_started};

@@ -5,8 +5,11 @@
 pub mod audit;
 pub mod auto_upgrade;
 pub mod catalogues;
+pub mod deliveries;
 pub mod error;
+pub mod events;
 pub mod gates;
+pub mod housekeeping;
 pub mod keys;
 pub mod memberships;
 pub mod operations;

@@ -41,6 +41,7 @@ fn help_documents_every_setting_and_shows_no_secret() {
             ("DATABASE_URL", "postgres://u:hunter2@h/d"),
             ("FLEET_ARM_TOKEN", "hunter2"),
             ("AZURE_CLIENT_SECRET", "hunter2"),
+            ("FLEET_WEBHOOKS", "hunter2"),
         ];
         let output = run(&[command, "--help"], &secrets);
         let help = String::from_utf8(output.stdout).unwrap();
@@ -74,6 +75,15 @@ fn help_documents_every_setting_and_shows_no_secret() {
             "FLEET_TENANT_ID",
             "FLEET_WINDOW_RECHECK_SECONDS",
             "FLEET_WORKER_CONCURRENCY",
+            "FLEET_WEBHOOKS",
+            "FLEET_WEBHOOK_CA",
+            "FLEET_WEBHOOK_CONCURRENCY",
+            "FLEET_WEBHOOK_RETRY_SECONDS",
+            "FLEET_WEBHOOK_TIMEOUT_SECONDS",
+            "FLEET_EVENT_DAYS",
+            "FLEET_DEAD_LETTER_DAYS",
+            "FLEET_AUDIT_DAYS",
+            "FLEET_OPERATION_DAYS",
         ] {
             assert!(help.contains(&format!("[env: {variable}")), "{command} --help lacks {variable}");
         }
@@ -109,6 +119,9 @@ fn a_bad_setting_stops_the_start_with_one_line() {
         ("FLEET_WINDOW_RECHECK_SECONDS", "soon", "--window-recheck-seconds"),
         ("FLEET_MAX_BODY_BYTES", "1", "--max-body-bytes"),
         ("FLEET_SHUTDOWN_SECONDS", "-1", "--shutdown-seconds"),
+        ("FLEET_WEBHOOKS", "[{\"name\": \"a\", \"secretEnv\": \"A\", \"url\": \"http://h/hunter2\"}]", "https"),
+        ("FLEET_WEBHOOK_TIMEOUT_SECONDS", "0", "--webhook-timeout-seconds"),
+        ("FLEET_AUDIT_DAYS", "0", "--audit-days"),
         ("FLEET_LISTN", "127.0.0.1:1", "FLEET_LISTN"),
     ] {
         for command in ["serve", "worker", "migrate"] {

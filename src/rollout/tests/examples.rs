@@ -28,7 +28,7 @@ fn gates() -> Vec<GateConfiguration> {
     vec![GateConfiguration { display_name: None, gate_type: GateType::Approval, scheduled_start_configuration: None }]
 }
 
-fn fleet(sizes: &[(&str, usize)]) -> Vec<FleetMember> {
+pub(super) fn fleet(sizes: &[(&str, usize)]) -> Vec<FleetMember> {
     let names = sizes.iter().flat_map(|(group, n)| (1..=*n).map(move |i| (group, format!("{group}{i:02}"))));
     names
         .map(|(group, name)| FleetMember { name, group: Some((*group).to_owned()), ..FleetMember::default() })

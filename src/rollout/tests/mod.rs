@@ -4,3 +4,4 @@ mod invariants;
 mod properties;
 mod selectors;
 mod sim;
+mod told;

@@ -4,17 +4,19 @@ use std::collections::VecDeque;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
+use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
 use super::{
-    load::load_for_events,
+    load::{Audience, load_for_events},
     members,
     rows::{GroupRow, StageRow},
+    status::StatusRow,
 };
 use crate::{
-    rollout::{self, Effect, Event, Gate, Member, MemberChange, Refused, Run, SkipTarget, Step},
+    rollout::{self, Change, ChangedMember, Effect, Event, Gate, Member, MemberChange, Refused, Run, SkipTarget, Step},
     store::StoreError,
 };
 
@@ -27,6 +29,10 @@ pub struct Advanced {
     pub after: Run,
     /// To be set in motion in the same transaction.
     pub effects: Vec<Effect>,
+    /// What is new, in order; empty when there is nobody to tell.
+    pub changes: Vec<Change>,
+    /// Whom to tell, in the same transaction.
+    pub audience: Option<Audience>,
 }
 
 /// Raises an event: locks and loads the run, takes the steps that follow, stores them. `None` when there is no such run.
@@ -54,10 +60,10 @@ pub async fn advance_all(
     events: Vec<Event>,
     now: Timestamp,
 ) -> Result<Option<Result<Advanced, Refused>>, StoreError> {
-    let Some(before) = load_for_events(conn, run_id, events.len()).await? else { return Ok(None) };
+    let Some((before, audience)) = load_for_events(conn, run_id, events.len()).await? else { return Ok(None) };
     let mut events = VecDeque::from(events);
     refresh(conn, run_id, events.make_contiguous()).await?;
-    let (mut unwritten, mut effects) = (Unwritten::new(before.clone()), Vec::new());
+    let (mut unwritten, mut effects) = (Unwritten::new(before.clone(), audience.is_some()), Vec::new());
     while let Some(event) = events.pop_front() {
         let step = match rollout::advance(&unwritten.after, &event, now) {
             Ok(step) => step,
@@ -76,8 +82,8 @@ pub async fn advance_all(
         effects.extend(unwritten.add(step));
         if more || (whole_groups && !events.is_empty()) {
             unwritten.write(conn, run_id, now).await?;
-            let Some(loaded) = load_for_events(conn, run_id, events.len() + 1).await? else { return Ok(None) };
-            unwritten = Unwritten::new(loaded);
+            let Some((loaded, _)) = load_for_events(conn, run_id, events.len() + 1).await? else { return Ok(None) };
+            unwritten = unwritten.go_on_from(loaded);
             refresh(conn, run_id, events.make_contiguous()).await?;
         }
         if more {
@@ -85,7 +91,8 @@ pub async fn advance_all(
         }
     }
     unwritten.write(conn, run_id, now).await?;
-    Ok(Some(Ok(Advanced { before, after: unwritten.after, effects })))
+    let Unwritten { after, told, .. } = unwritten;
+    Ok(Some(Ok(Advanced { before, after, effects, changes: told.unwrap_or_default(), audience })))
 }
 
 /// Steps that were taken and are not stored yet.
@@ -93,11 +100,18 @@ struct Unwritten {
     before: Run,
     after: Run,
     members: Vec<MemberChange>,
+    /// What was written, for those who follow the run; absent when nobody does.
+    told: Option<Vec<Change>>,
 }
 
 impl Unwritten {
-    fn new(run: Run) -> Self {
-        Self { before: run.clone(), after: run, members: Vec::new() }
+    fn new(run: Run, followed: bool) -> Self {
+        Self { before: run.clone(), after: run, members: Vec::new(), told: followed.then(Vec::new) }
+    }
+
+    /// Nothing is unwritten, and the run was read again.
+    fn go_on_from(self, run: Run) -> Self {
+        Self { told: self.told, ..Self::new(run, false) }
     }
 
     /// Whether a step changes members that an earlier one has changed, so that one statement cannot carry both.
@@ -120,7 +134,10 @@ impl Unwritten {
     }
 
     async fn write(&mut self, conn: &mut PgConnection, run_id: Uuid, now: Timestamp) -> Result<(), StoreError> {
-        apply(conn, run_id, &self.before, &self.after, &self.members, now).await?;
+        let members = apply(conn, run_id, &self.before, &self.after, &self.members, now, self.told.is_some()).await?;
+        if let Some(told) = &mut self.told {
+            told.extend(rollout::changes(&self.before, &self.after, members));
+        }
         self.before = self.after.clone();
         self.members.clear();
         Ok(())
@@ -173,7 +190,8 @@ fn member_name(target: &SkipTarget) -> Option<&str> {
     }
 }
 
-/// Writes what steps changed: at most one statement a table, and one more for changes of whole groups.
+/// Writes what steps changed: at most one statement a table, and one more for changes of whole groups. Answers the members
+/// that changed, in order, where somebody wants to know.
 async fn apply(
     conn: &mut PgConnection,
     run_id: Uuid,
@@ -181,7 +199,8 @@ async fn apply(
     after: &Run,
     members: &[MemberChange],
     now: Timestamp,
-) -> Result<(), StoreError> {
+    followed: bool,
+) -> Result<Vec<ChangedMember>, StoreError> {
     if (&before.status, before.stop_requested) != (&after.status, after.stop_requested) {
         let row = json!({
             "state": after.status.state,
@@ -218,12 +237,36 @@ async fn apply(
             }
         }
     }
-    for (statement, rows) in [(STAGES, stages), (GROUPS, groups), (GATES, gates), (ALL, all), (ONE, one)] {
+    for (statement, rows) in [(STAGES, stages), (GROUPS, groups), (GATES, gates)] {
         if !rows.is_empty() {
             write(conn, run_id, statement, &rows, now).await?;
         }
     }
-    Ok(())
+    let mut changed = Vec::new();
+    for (silent, telling, rows) in [(ALL, ALL_TELLING, all), (ONE, ONE_TELLING, one)] {
+        match (rows.is_empty(), followed) {
+            (true, _) => {}
+            (false, true) => changed.extend(write_and_tell(conn, run_id, telling, &rows, now).await?),
+            (false, false) => write(conn, run_id, silent, &rows, now).await?,
+        }
+    }
+    changed.sort_by_key(|row| row.member_index);
+    Ok(changed.into_iter().map(ChangedRow::into_member).collect())
+}
+
+/// A member after a change.
+#[derive(Deserialize)]
+struct ChangedRow {
+    member_index: u32,
+    attempt: u32,
+    #[serde(flatten)]
+    row: StatusRow,
+}
+
+impl ChangedRow {
+    fn into_member(self) -> ChangedMember {
+        ChangedMember { group: self.row.group_index, attempt: self.attempt, status: self.row.into() }
+    }
 }
 
 fn changed_gates(before: &[Gate], after: &[Gate], changed: &mut Vec<Value>) {
@@ -253,6 +296,24 @@ async fn write(
         .await
         .map_err(StoreError::while_("storing a step of an update run"))?;
     Ok(())
+}
+
+/// [`write`], answering the members that changed.
+async fn write_and_tell(
+    conn: &mut PgConnection,
+    run_id: Uuid,
+    statement: &'static str,
+    rows: &[Value],
+    now: Timestamp,
+) -> Result<Vec<ChangedRow>, StoreError> {
+    let changed: Vec<Json<ChangedRow>> = sqlx::query_scalar(statement)
+        .bind(run_id)
+        .bind(rows)
+        .bind(now.to_sqlx())
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("storing a step of an update run"))?;
+    Ok(changed.into_iter().map(|Json(row)| row).collect())
 }
 
 // All statements take the run, the changed rows and the time, whether they need it or not. The planner knows the length of
@@ -285,18 +346,33 @@ pub(super) const GATES: &str = "UPDATE run_gates t SET state = c.state, start_ti
      FROM unnest($2) AS u (change), jsonb_to_record(u.change) AS c(gate_id uuid, state text, start_time timestamptz, completed_time timestamptz)
      WHERE t.run_id = $1 AND t.gate_id = c.gate_id AND $3::timestamptz IS NOT NULL";
 
+/// Has a change of members answer them.
+macro_rules! tell {
+    () => {
+        " RETURNING to_jsonb(m) - 'upgrade'"
+    };
+}
+
 /// See [`MemberChange`] for what becomes of the other columns.
-pub(super) const ALL: &str = "UPDATE run_members m SET state = c.to_state,
+macro_rules! all {
+    () => {
+        "UPDATE run_members m SET state = c.to_state,
          start_time = CASE WHEN c.to_state = 'Stopped' THEN m.start_time END,
          completed_time = CASE WHEN c.to_state = 'Skipped' THEN $3::timestamptz END,
          error = CASE WHEN c.to_state = 'Stopped' THEN m.error END,
          message = CASE WHEN c.to_state = 'Stopped' THEN m.message ELSE c.message END,
          upgrade = CASE WHEN c.to_state <> 'NotStarted' THEN m.upgrade END
      FROM unnest($2) AS u (change), jsonb_to_record(u.change) AS c(group_index integer, from_state text, to_state text, message text)
-     WHERE m.run_id = $1 AND m.group_index = c.group_index AND m.state = c.from_state";
+     WHERE m.run_id = $1 AND m.group_index = c.group_index AND m.state = c.from_state"
+    };
+}
+pub(super) const ALL: &str = all!();
+const ALL_TELLING: &str = concat!(all!(), tell!());
 
 /// See [`MemberChange`] for what becomes of the other columns.
-pub(super) const ONE: &str = "UPDATE run_members m SET state = c.to_state, error = c.error, message = c.message,
+macro_rules! one {
+    () => {
+        "UPDATE run_members m SET state = c.to_state, error = c.error, message = c.message,
          start_time = CASE WHEN c.to_state = 'Running' THEN $3::timestamptz
                            WHEN c.to_state = 'NotStarted' OR (c.to_state = 'Skipped' AND m.state <> 'Running') THEN NULL
                            ELSE m.start_time END,
@@ -304,4 +380,8 @@ pub(super) const ONE: &str = "UPDATE run_members m SET state = c.to_state, error
          attempt = m.attempt + (c.to_state = 'Running')::integer,
          upgrade = CASE WHEN c.to_state <> 'Running' THEN m.upgrade END
      FROM unnest($2) AS u (change), jsonb_to_record(u.change) AS c(member_index integer, to_state text, error jsonb, message text)
-     WHERE m.run_id = $1 AND m.member_index = c.member_index";
+     WHERE m.run_id = $1 AND m.member_index = c.member_index"
+    };
+}
+pub(super) const ONE: &str = one!();
+const ONE_TELLING: &str = concat!(one!(), tell!());

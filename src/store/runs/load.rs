@@ -33,6 +33,25 @@ struct Snapshot {
     groups: Vec<GroupRow>,
     gates: Vec<GateRow>,
     queue: Vec<QueuedRow>,
+    audience: Option<Audience>,
+}
+
+/// Who is to be told of a run's changes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Audience {
+    /// The run's resource ID.
+    pub run: String,
+    /// All that there are.
+    pub webhooks: Vec<Listener>,
+}
+
+/// A webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// The types of event that it wants; absent: all.
+    pub types: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -46,13 +65,17 @@ struct QueuedRow {
 /// Locks a run.
 pub(super) const LOCK: &str = "SELECT run_id FROM update_runs WHERE run_id = $1 FOR UPDATE";
 
-/// What [`crate::rollout::advance`] needs: all stages and groups, and of the stage whose turn it is the members that could
+/// What [`crate::rollout::advance`] needs, and who is to be told: all stages and groups, and of the stage whose turn it is the members that could
 /// be started next, as many as have a slot or get one by so many events ($2). One index range a group, however many members
 /// there are.
 pub(super) const SNAPSHOT: &str = concat!(
     "SELECT json_build_object(",
     nodes!(),
     ",
+         'audience', (SELECT json_build_object(
+                 'run', (SELECT arm_id FROM resources WHERE id = r.run_id),
+                 'webhooks', json_agg(json_build_object('name', w.name, 'types', w.types)))
+             FROM webhooks w HAVING count(*) > 0),
          'queue', (SELECT coalesce(json_agg(m ORDER BY m.member_index), '[]') FROM run_groups g,
              LATERAL (SELECT member_index, group_index, name, attempt FROM run_members
                  WHERE run_id = g.run_id AND group_index = g.group_index AND state = 'NotStarted'
@@ -78,32 +101,33 @@ pub async fn lock(conn: &mut PgConnection, run_id: Uuid) -> Result<bool, StoreEr
 /// # Errors
 /// When the database fails.
 pub async fn load_for_update(conn: &mut PgConnection, run_id: Uuid) -> Result<Option<Run>, StoreError> {
-    load_for_events(conn, run_id, 1).await
+    Ok(load_for_events(conn, run_id, 1).await?.map(|(run, _)| run))
 }
 
-/// [`load_for_update`], for so many events.
+/// [`load_for_update`], for so many events, and who is to be told of what they change.
 pub(super) async fn load_for_events(
     conn: &mut PgConnection,
     run_id: Uuid,
     events: usize,
-) -> Result<Option<Run>, StoreError> {
+) -> Result<Option<(Run, Option<Audience>)>, StoreError> {
     let failed = "loading an update run";
     // Apart from the reading: that must see what the lock was waited for.
     if !lock(conn, run_id).await? {
         return Ok(None);
     }
-    let Json(snapshot): Json<Snapshot> = sqlx::query_scalar(SNAPSHOT)
+    let Json(mut snapshot): Json<Snapshot> = sqlx::query_scalar(SNAPSHOT)
         .bind(run_id)
         .bind(i32::try_from(events).unwrap_or(i32::MAX / 2))
         .fetch_one(conn)
         .await
         .map_err(StoreError::while_(failed))?;
-    Ok(Some(snapshot.into()))
+    let audience = snapshot.audience.take();
+    Ok(Some((snapshot.into(), audience)))
 }
 
 impl From<Snapshot> for Run {
     fn from(snapshot: Snapshot) -> Self {
-        let Snapshot { run, stages, mut groups, mut gates, mut queue } = snapshot;
+        let Snapshot { run, stages, mut groups, mut gates, mut queue, .. } = snapshot;
         let mut gates_at =
             |stage, group, timing| take_gates(&mut gates, stage, group, timing).into_iter().map(Into::into).collect();
         let stages = stages.into_iter().map(|row| {

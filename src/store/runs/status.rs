@@ -51,8 +51,8 @@ struct Document {
 }
 
 #[derive(Deserialize)]
-struct StatusRow {
-    group_index: u32,
+pub(super) struct StatusRow {
+    pub(super) group_index: u32,
     name: String,
     cluster_resource_id: String,
     state: UpdateState,

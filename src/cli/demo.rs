@@ -198,6 +198,10 @@ async fn show(sample: &SampleFleet) -> anyhow::Result<Next> {
             sample.make(&plan).await?;
             let version = plan.first["upgrade"]["kubernetesVersion"].as_str().unwrap_or_default();
             println!("{run}: {} members to Kubernetes {version}", plan.members.len());
+            if let Some(member) = &plan.closed {
+                let opens = sample.close_window(member, Timestamp::now()).await?;
+                println!("The maintenance window of {} opens at {}", member.name, opens.strftime("%H:%M UTC"));
+            }
             sample.make_run(&run, &plan.first).await?;
             run
         }

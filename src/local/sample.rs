@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::{Timestamp, tz::TimeZone};
 use reqwest::{Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -311,6 +312,27 @@ impl SampleFleet {
         }
         let body = json!({"properties": {"strategy": plan.strategy}});
         self.service.put(&fleet_path(&format!("/updateStrategies/{STRATEGY}")), &body).await
+    }
+
+    /// Gives a member's cluster a maintenance window that is closed now, and opens in one to two minutes. Answers when.
+    ///
+    /// # Errors
+    /// When the emulator refuses.
+    pub async fn close_window(&self, member: &PlannedMember, now: Timestamp) -> Result<Timestamp, SampleError> {
+        // Windows begin with a minute.
+        let next_minute = now.as_second().div_euclid(60).saturating_add(2).saturating_mul(60);
+        let opens = Timestamp::from_second(next_minute).unwrap_or(now);
+        let at = opens.to_zoned(TimeZone::UTC);
+        let window = json!({
+            "schedule": {"daily": {"intervalDays": 1}},
+            "durationHours": 4,
+            "utcOffset": "+00:00",
+            "startDate": at.date().to_string(),
+            "startTime": at.strftime("%H:%M").to_string(),
+        });
+        let path = format!("{}/maintenanceConfigurations/aksManagedAutoUpgradeSchedule", member.cluster_id);
+        self.arm.put(&path, &json!({"properties": {"maintenanceWindow": window}})).await?;
+        Ok(opens)
     }
 
     /// The newest run of the sample, if there is one.

@@ -20,6 +20,8 @@ pub struct Plan {
     pub members: Vec<PlannedMember>,
     /// The strategy: canary, staging, production, the latter two with a group per region. Production waits for an approval.
     pub strategy: Value,
+    /// The member whose cluster gets a maintenance window that opens later: the last one of staging.
+    pub closed: Option<PlannedMember>,
     /// `managedClusterUpdate` of the first run.
     pub first: Value,
     /// `managedClusterUpdate` of the run after it.
@@ -61,7 +63,8 @@ impl Plan {
             })
             .collect();
         let strategy = strategy(&members);
-        Ok(Self { members, strategy, first, second })
+        let closed = members.iter().rfind(|member| member.group.starts_with("staging")).cloned();
+        Ok(Self { members, strategy, closed, first, second })
     }
 }
 
@@ -138,6 +141,7 @@ mod tests {
         assert_eq!(plan.members.iter().filter(|member| member.group == "canary").count(), 2);
         assert_eq!(plan.members[0].name, "aks-1");
         assert_eq!(plan.members[11].name, "aks-12");
+        assert_eq!(plan.closed.unwrap().name, "aks-6");
         let stages = plan.strategy["stages"].as_array().unwrap();
         let groups: Vec<usize> = stages.iter().map(|stage| stage["groups"].as_array().unwrap().len()).collect();
         assert_eq!(groups, [1, 3, 3]);
@@ -150,6 +154,7 @@ mod tests {
     fn few_clusters_and_versions_do_too() {
         let one = Plan::of(clusters(1), &versions(&[&["1.33.2"]])).unwrap();
         assert_eq!(one.members[0].group, "canary");
+        assert_eq!(one.closed, None);
         assert_eq!(one.strategy["stages"].as_array().unwrap().len(), 1);
         assert_eq!(one.second["upgrade"]["type"], "NodeImageOnly");
         assert_eq!(

@@ -113,6 +113,10 @@ async fn makes_the_fleet_and_follows_its_runs() {
     assert_eq!(made.len(), 1 + 1 + 12 + 1);
     assert!(made.keys().any(|path| path.ends_with("/fleets/fleet1/members/aks-12")), "{made:?}");
 
+    let now = "2026-11-21T23:58:30Z".parse().unwrap();
+    let opens = sample.close_window(plan.closed.as_ref().unwrap(), now).await.unwrap();
+    assert_eq!(opens.to_string(), "2026-11-22T00:00:00Z");
+
     let run = next_run(sample.newest_run().await.unwrap().as_deref());
     assert_eq!(run, "run-1");
     sample.make_run(&run, &plan.first).await.unwrap();

@@ -251,7 +251,6 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     }
     jobs::gates::delete_under(&mut tx, run.id, request.now, Some(request.correlation())).await?;
     resources::delete(&mut tx, run.id).await?;
-    jobs::runs::cancel(&mut tx, run.id).await?;
     tx.commit().await?;
     Ok(StatusCode::OK)
 }

@@ -20,6 +20,7 @@ use crate::{
         StoreError,
         deliveries::{self, Backlog, DeadLetters, GivenUp, Queued},
         events as outbox,
+        resources::Resource,
         runs::Listener,
     },
     work::{self, Attempt, Backoff, Handler, LimitSettings, Limits, NewJob, Outcome, RetryAfter},
@@ -62,30 +63,33 @@ fn delivery(webhook: &str, run: Uuid) -> NewJob {
     NewJob::new(KIND, format!("{webhook}/{run}"))
 }
 
-/// Tells of the gates that go with a resource: before it is deleted, in the same transaction.
+/// Tells of gates that were deleted with what they belong to, in the same transaction.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn before_deletion(
+pub(super) async fn gates_deleted(
     tx: &mut PgConnection,
-    resource: Uuid,
+    gates: &[Resource],
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<(), StoreError> {
+    if gates.is_empty() {
+        return Ok(());
+    }
     let listeners = outbox::listeners(tx).await?;
     if listeners.is_empty() {
         return Ok(());
     }
-    let gates = outbox::doomed_gates(tx, resource).await?;
-    let deleted = gates.into_iter().filter_map(|gate| {
+    let told = gates.iter().filter_map(|gate| {
         let event = events::gate_event(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now)?;
-        Some((gate.run_id, event))
+        Some((gate.parent_id?, event))
     });
-    let deleted: Vec<(Uuid, NewEvent)> = deleted.collect();
-    outbox::record(tx, &deleted, now).await?;
-    let mut runs: Vec<Uuid> = deleted.iter().map(|(run, _)| *run).collect();
+    let mut told: Vec<(Uuid, NewEvent)> = told.collect();
+    told.sort_by_key(|(run, _)| *run);
+    outbox::record(tx, &told, now).await?;
+    let mut runs: Vec<Uuid> = told.iter().map(|(run, _)| *run).collect();
     runs.dedup();
-    let jobs: Vec<NewJob> = runs.iter().flat_map(|run| deliveries_of(*run, &deleted, &listeners, trace)).collect();
+    let jobs: Vec<NewJob> = runs.iter().flat_map(|run| deliveries_of(*run, &told, &listeners, trace)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 

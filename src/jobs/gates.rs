@@ -13,7 +13,7 @@ use super::{
     events,
     outcome::{JobError, outcome},
     rollout::{begin, drive},
-    runs::{timer_now, traced},
+    runs::{cancel as cancel_jobs, timer_now, traced},
 };
 use crate::{
     arm::ResourceId,
@@ -21,6 +21,7 @@ use crate::{
     store::{
         StoreError, gates,
         resources::{Author, Resource},
+        runs,
     },
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
@@ -62,7 +63,8 @@ pub(super) async fn skip(
     gates::skip(tx, &id, now).await
 }
 
-/// Deletes the gates of a run, fleet or resource group, by its row, before that is deleted itself.
+/// Deletes the gates of a run, fleet or resource group, by its row, before that is deleted itself, and takes back the jobs of
+/// its runs, which stay locked.
 ///
 /// # Errors
 /// When the database fails.
@@ -72,8 +74,13 @@ pub async fn delete_under(
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<(), StoreError> {
-    events::before_deletion(tx, row, now, trace).await?;
+    // Whoever completes a gate locks its run first, and a statement of its own sees what was done before.
+    let running = runs::lock_under(tx, row).await?;
     let deleted = gates::delete_under(tx, row).await?;
+    events::gates_deleted(tx, &deleted, now, trace).await?;
+    for run in running {
+        cancel_jobs(tx, run).await.map_err(StoreError::while_("cancelling the jobs of an update run"))?;
+    }
     if !deleted.is_empty() {
         tracing::debug!(gates = deleted.len(), "gates go with what they belong to");
     }

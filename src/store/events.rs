@@ -2,15 +2,11 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use serde_json::Value;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{StoreError, runs::Listener};
-use crate::{
-    events::{NewEvent, Webhook},
-    model::types,
-};
+use crate::events::{NewEvent, Webhook};
 
 /// Records events, in this order, in the caller's transaction, which holds the locks of their runs. One statement.
 ///
@@ -81,50 +77,5 @@ pub async fn listeners(conn: &mut PgConnection) -> Result<Vec<Listener>, StoreEr
     let rows =
         sqlx::query("SELECT name, types FROM webhooks").fetch_all(conn).await.map_err(StoreError::while_(failed))?;
     let read = |row: PgRow| Ok(Listener { name: row.try_get("name")?, types: row.try_get("types")? });
-    rows.into_iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(StoreError::while_(failed))
-}
-
-/// A gate's resource that is about to go with its run.
-#[derive(Debug, Clone)]
-pub struct DoomedGate {
-    /// The run's row.
-    pub run_id: Uuid,
-    /// The gate's resource ID.
-    pub arm_id: String,
-    /// Its properties.
-    pub properties: Value,
-}
-
-/// The gates in a resource that is about to be deleted, their runs locked.
-///
-/// # Errors
-/// When the database fails.
-pub async fn doomed_gates(conn: &mut PgConnection, resource: Uuid) -> Result<Vec<DoomedGate>, StoreError> {
-    let failed = "looking for gates that are deleted";
-    let rows = sqlx::query(
-        "WITH RECURSIVE below AS (
-             SELECT id, type FROM resources WHERE id = $1
-             UNION ALL
-             SELECT c.id, c.type FROM below b JOIN resources c ON c.parent_id = b.id AND c.type = ANY ($2)),
-         runs AS MATERIALIZED (
-             SELECT run_id FROM update_runs WHERE run_id IN (SELECT id FROM below WHERE type = $3)
-             ORDER BY run_id FOR UPDATE)
-         SELECT run_id, arm_id, properties FROM runs JOIN resources g ON g.parent_id = run_id AND g.type = $4
-         ORDER BY run_id, key",
-    )
-    .bind(resource)
-    .bind([types::FLEETS, types::UPDATE_RUNS].as_slice())
-    .bind(types::UPDATE_RUNS)
-    .bind(types::GATES)
-    .fetch_all(conn)
-    .await
-    .map_err(StoreError::while_(failed))?;
-    let read = |row: PgRow| {
-        Ok(DoomedGate {
-            run_id: row.try_get("run_id")?,
-            arm_id: row.try_get("arm_id")?,
-            properties: row.try_get("properties")?,
-        })
-    };
     rows.into_iter().map(read).collect::<Result<_, sqlx::Error>>().map_err(StoreError::while_(failed))
 }

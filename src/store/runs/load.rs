@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates};
 use crate::{
+    model::types,
     model::update_run::UpdateState,
     rollout::{Group, Member, Run, Stage},
     store::StoreError,
@@ -63,7 +64,14 @@ struct QueuedRow {
 }
 
 /// Locks a run.
-pub(super) const LOCK: &str = "SELECT run_id FROM update_runs WHERE run_id = $1 FOR UPDATE";
+pub(super) const LOCK_UNDER: &str = "WITH RECURSIVE under (id) AS (
+         SELECT $1
+         UNION ALL
+         SELECT r.id FROM resources r JOIN under ON r.parent_id = under.id WHERE r.type = ANY($2))
+     SELECT run_id, state IN ('Completed', 'Skipped') FROM update_runs
+     WHERE run_id IN (SELECT id FROM under) ORDER BY run_id FOR UPDATE";
+
+const LOCK: &str = "SELECT run_id FROM update_runs WHERE run_id = $1 FOR UPDATE";
 
 /// What [`crate::rollout::advance`] needs, and who is to be told: all stages and groups, and of the stage whose turn it is the members that could
 /// be started next, as many as have a slot or get one by so many events ($2). One index range a group, however many members
@@ -94,6 +102,21 @@ pub(super) const SNAPSHOT: &str = concat!(
 pub async fn lock(conn: &mut PgConnection, run_id: Uuid) -> Result<bool, StoreError> {
     let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(conn).await;
     Ok(locked.map_err(StoreError::while_("locking an update run"))?.is_some())
+}
+
+/// Locks all runs of what is about to be deleted: a run, a fleet or a resource group, by its row. Those of them that may have
+/// jobs: they are not over.
+///
+/// # Errors
+/// When the database fails.
+pub async fn lock_under(conn: &mut PgConnection, row: Uuid) -> Result<Vec<Uuid>, StoreError> {
+    let locked: Vec<(Uuid, bool)> = sqlx::query_as(LOCK_UNDER)
+        .bind(row)
+        .bind([types::FLEETS, types::UPDATE_RUNS])
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("locking update runs"))?;
+    Ok(locked.into_iter().filter_map(|(run, over)| (!over).then_some(run)).collect())
 }
 
 /// Locks a run for the rest of the transaction and reads it for one event. `None` when there is no such run.

@@ -42,7 +42,7 @@ const FLEET_RUNNING: &str = "SELECT EXISTS (SELECT FROM update_runs r JOIN run_g
      WHERE r.fleet_id = $1 AND r.state IN ('Running', 'Stopping') AND g.running > 0)";
 
 const RUNS_OF_MEMBER: &str = "SELECT m.* FROM run_members m JOIN update_runs r USING (run_id)
-     WHERE m.name = $2 AND r.fleet_id = $1 AND m.state IN ('NotStarted', 'Running', 'Pending', 'Stopped')";
+     WHERE m.name = $2 AND r.fleet_id = $1 AND m.state IN ('NotStarted', 'Running', 'Pending', 'Stopped') ORDER BY run_id";
 
 /// Reads a member by its index.
 ///

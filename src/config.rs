@@ -221,6 +221,11 @@ impl Settings {
             !all_typed,
             "FLEET_PASS_THROUGH has something else in it than types like Microsoft.ContainerService/managedClusters",
         );
+        let clear = self.arm.endpoint.scheme_str() == Some("http") && !is_safe(&self.arm.endpoint.to_string());
+        report(
+            clear && !self.pass_through.is_empty() && self.auth != Auth::Local,
+            "FLEET_PASS_THROUGH would send callers' tokens in the clear: FLEET_ARM_ENDPOINT must be https",
+        );
         let blank = self.auth_audience.iter().any(|audience| audience.trim().is_empty());
         report(blank, "FLEET_AUTH_AUDIENCE has an empty audience in it");
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
@@ -331,6 +336,17 @@ mod tests {
                 "AZURE_AUTHORITY_HOST",
             ),
             (&["--auth-audience", "a,,b"], "FLEET_AUTH_AUDIENCE"),
+            (
+                &[
+                    "--pass-through",
+                    "N.C/managedClusters",
+                    "--auth",
+                    "https://id.example",
+                    "--arm-endpoint",
+                    "http://h",
+                ],
+                "callers' tokens in the clear",
+            ),
             (&["--webhooks", "hunter2"], "FLEET_WEBHOOKS"),
             (&["--webhooks", r#"[{"name": "a", "url": "http://h/hunter2", "secretEnv": "A"}]"#], "https"),
             (&["--log", "info,=,=="], "FLEET_LOG"),

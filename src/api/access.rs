@@ -75,6 +75,8 @@ impl AccessCache {
             for principal in principals() {
                 match state.grants.get(&principal) {
                     Some(known) => grants.push(Arc::clone(known)),
+                    // A token may name a group twice: the second time nothing would be left to find.
+                    None if missing.contains(&principal) => {}
                     None => missing.push(principal),
                 }
             }

@@ -34,6 +34,7 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
         client_request_id = client.as_ref().and_then(|v| v.to_str().ok()),
         method = %request.method(),
         path = %request.uri().path(),
+        caller = tracing::field::Empty,
     );
     let began = Instant::now();
     async move {

@@ -89,8 +89,12 @@ impl PassThrough {
         Ok(Self { client, origin, types: types.iter().map(|kind| kind.to_lowercase()).collect() })
     }
 
-    /// Whether requests for this full type are passed.
+    /// Whether requests for this full type are passed. One with an encoded character is not: the upstream would decode it, and
+    /// could read `%70roviders/Other.Provider` where none was seen here.
     pub(crate) fn takes(&self, resource_type: &str) -> bool {
+        if resource_type.contains('%') {
+            return false;
+        }
         let wanted = resource_type.to_lowercase();
         self.types
             .iter()
@@ -247,6 +251,7 @@ mod tests {
             ("microsoft.containerservice/MANAGEDCLUSTERS", true),
             ("Microsoft.ContainerService/managedClusters/agentPools", true),
             ("Microsoft.ContainerService/managedClustersnapshots", false),
+            ("Microsoft.ContainerService/managedClusters/%70roviders/roleAssignments", false),
             ("Microsoft.ContainerService", false),
             ("Microsoft.Compute/virtualMachines", false),
         ] {

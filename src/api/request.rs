@@ -14,7 +14,7 @@ use super::{
     principal::Principal,
 };
 use crate::{
-    arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page},
+    arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page, resource_id::MAX_LENGTH},
     identity::{Authorized, Reach},
     model::{name, types, versions},
     store::resources::Author,
@@ -217,6 +217,10 @@ pub(crate) fn target(path: &str) -> Result<ResourceId, ArmError> {
 /// # Errors
 /// 400 `InvalidResourceName`.
 pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
+    if path.len() > MAX_LENGTH {
+        let message = format!("The path is too long: a resource ID has at most {MAX_LENGTH} characters.");
+        return Err(ArmError::bad_request("InvalidResourceName", message));
+    }
     let mut segments = Vec::new();
     for raw in path.split('/').filter(|segment| !segment.is_empty()) {
         let segment = percent_decode(raw).filter(|text| {
@@ -373,6 +377,8 @@ mod tests {
         }
         assert!(target(&SCOPE.replace("0000-000000000001", "x")).is_err());
         assert!(target(&SCOPE.replace("rg1", "rg.")).is_err());
+        let deep = format!("{SCOPE}/f{}", "/members/m".repeat(200));
+        assert!(target(&deep).is_err() && target(&deep[..1000]).is_ok());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The claims of Microsoft Entra access tokens, v1.0 and v2.0 alike (Microsoft identity platform, access token claims
 //! reference).
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use uuid::Uuid;
 
 use super::caller::{Caller, CallerKind};
@@ -10,7 +10,7 @@ use super::caller::{Caller, CallerKind};
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Claims {
     pub(super) iss: Option<String>,
-    pub(super) aud: Option<Audience>,
+    pub(super) aud: Option<OneOrMany>,
     /// Seconds since 1970. RFC 7519 allows a fraction.
     pub(super) exp: Option<f64>,
     pub(super) nbf: Option<f64>,
@@ -26,23 +26,23 @@ pub(super) struct Claims {
     preferred_username: Option<String>,
     unique_name: Option<String>,
     name: Option<String>,
-    /// Delegated permissions: a person is behind the application.
-    scp: Option<String>,
+    /// Delegated permissions: a person is behind the application. A text in Entra, a list with others; only there or not.
+    scp: Option<IgnoredAny>,
     /// The resource whose managed identity this is.
     xms_mirid: Option<String>,
-    #[serde(default)]
-    groups: Vec<String>,
+    /// A text with issuers that leave out the list around one value.
+    groups: Option<OneOrMany>,
 }
 
-/// One audience, or several (RFC 7519 §4.1.3).
+/// One value, or several, as of audiences (RFC 7519 §4.1.3).
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Audience {
+pub(super) enum OneOrMany {
     One(String),
     Many(Vec<String>),
 }
 
-impl Audience {
+impl OneOrMany {
     pub(super) fn values(&self) -> &[String] {
         match self {
             Self::One(one) => std::slice::from_ref(one),
@@ -69,13 +69,14 @@ impl Claims {
                 _ => CallerKind::Application,
             }
         };
+        let groups = self.groups.as_ref().map_or(&[][..], OneOrMany::values);
         Some(Caller {
             object_id,
             app_id: self.appid.as_ref().or(self.azp.as_ref()).cloned(),
             name: login.or(self.name.as_ref()).cloned(),
             kind,
             tenant,
-            groups: self.groups.iter().filter_map(|group| group.parse().ok()).collect(),
+            groups: groups.iter().filter_map(|group| group.parse().ok()).collect(),
         })
     }
 }
@@ -120,6 +121,16 @@ mod tests {
         assert_eq!(caller(json!({"sub": OID})), None, "Entra's sub is no object ID");
         let elsewhere: Claims = serde_json::from_value(json!({"sub": OID})).unwrap();
         assert_eq!(elsewhere.caller(Uuid::nil(), false).unwrap().object_id.to_string(), OID);
-        assert_eq!(caller(json!({"oid": OID, "groups": ["x", OID]})).unwrap().groups, [OID.parse::<Uuid>().unwrap()]);
+        for groups in [json!(["x", OID]), json!(OID)] {
+            assert_eq!(caller(json!({"oid": OID, "groups": groups})).unwrap().groups, [OID.parse::<Uuid>().unwrap()]);
+        }
+        assert!(caller(json!({"oid": OID, "groups": null})).unwrap().groups.is_empty());
+    }
+
+    #[test]
+    fn permissions_may_be_a_list() {
+        for scp in [json!("user_impersonation"), json!(["openid", "fleet"])] {
+            assert_eq!(caller(json!({"oid": OID, "scp": scp})).unwrap().kind, CallerKind::User);
+        }
     }
 }

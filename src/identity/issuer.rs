@@ -66,7 +66,7 @@ pub struct Issuer {
     url: String,
     names: Vec<String>,
     keys: RwLock<Arc<Vec<VerificationKey>>>,
-    /// When a token last caused a question. Held while one is asked, so that there is one at a time.
+    /// When a token last caused a question that was answered. Held while one is asked, so that there is one at a time.
     asked: Mutex<Option<Instant>>,
 }
 
@@ -112,15 +112,18 @@ impl Issuer {
         let mut asked = self.asked.lock().await;
         if let Some(last) = *asked {
             if last >= came {
-                // Somebody else's question, which this one has waited for.
+                // Somebody else's question, whose answer this one has waited for.
                 return true;
             }
             if last.elapsed() < PAUSE {
                 return false;
             }
         }
+        // Before the question, for whom it is given up; and after it, for those who came while it was asked.
         *asked = Some(Instant::now());
-        match self.fetch().await {
+        let fetched = self.fetch().await;
+        *asked = Some(Instant::now());
+        match fetched {
             Ok(()) => true,
             Err(error) => {
                 tracing::warn!(%error, "an unknown key was asked for in vain");

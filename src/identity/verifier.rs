@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     caller::Caller,
-    claims::{Audience, Claims},
+    claims::{Claims, OneOrMany},
     issuer::Issuer,
 };
 use crate::arm::ArmError;
@@ -66,7 +66,7 @@ impl Keys {
     }
 }
 
-/// Tokens whose signature was verified, by their SHA-256: a client sends the same one for an hour. Of one set of keys; all
+/// Claims of tokens that were taken, by the SHA-256 of the token: a client sends the same one for an hour. Of one set of keys; all
 /// else in a token is checked each time.
 #[derive(Default)]
 struct Verified {
@@ -151,10 +151,19 @@ impl Verifier {
 
     fn try_verify(&self, authorization_header: Option<&str>, now: Timestamp) -> Result<Caller, Refusal> {
         let token = self.bearer(authorization_header)?;
-        let claims = self.signed_claims(token)?;
+        let keys = self.keys_at_hand()?;
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let remembered = self.remembered(&keys, &digest);
+        let claims = match &remembered {
+            Some(claims) => Arc::clone(claims),
+            None => Arc::new(self.verify_signature(token, &keys)?),
+        };
         self.check_times(&claims, now)?;
         self.check_origin(&claims)?;
         self.check_audience(claims.aud.as_ref())?;
+        if remembered.is_none() {
+            self.remember(&keys, digest, &claims);
+        }
         claims.caller(self.tenant, self.entra).ok_or_else(|| {
             Refusal::Final(self.refuse(
                 "InvalidAuthenticationToken",
@@ -186,33 +195,32 @@ impl Verifier {
         Ok(token)
     }
 
-    fn signed_claims(&self, token: &str) -> Result<Arc<Claims>, Refusal> {
+    fn keys_at_hand(&self) -> Result<Arc<Vec<VerificationKey>>, ArmError> {
         let keys = self.keys.at_hand();
         if keys.is_empty() {
             let message = "The keys of the issuer of access tokens cannot be had now, so that no token can be verified. Try again.";
-            return Err(ArmError::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message)
-                .retry_after(5)
-                .into());
+            return Err(ArmError::new(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", message).retry_after(5));
         }
-        let digest: [u8; 32] = Sha256::digest(token).into();
-        {
-            let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-            if !Arc::ptr_eq(&verified.keys, &keys) {
-                *verified = Verified { keys: Arc::clone(&keys), claims: HashMap::new() };
-            }
-            if let Some(claims) = verified.claims.get(&digest) {
-                return Ok(Arc::clone(claims));
-            }
+        Ok(keys)
+    }
+
+    fn remembered(&self, keys: &Arc<Vec<VerificationKey>>, digest: &[u8; 32]) -> Option<Arc<Claims>> {
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&verified.keys, keys) {
+            *verified = Verified { keys: Arc::clone(keys), claims: HashMap::new() };
         }
-        let claims = Arc::new(self.verify_signature(token, &keys)?);
+        verified.claims.get(digest).map(Arc::clone)
+    }
+
+    /// Only what was taken: Entra signs the tokens of all tenants with the same keys, and those of others need no room.
+    fn remember(&self, keys: &Arc<Vec<VerificationKey>>, digest: [u8; 32], claims: &Arc<Claims>) {
         let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
         if verified.claims.len() >= MOST_VERIFIED {
             verified.claims.clear();
         }
-        if Arc::ptr_eq(&verified.keys, &keys) {
-            verified.claims.insert(digest, Arc::clone(&claims));
+        if Arc::ptr_eq(&verified.keys, keys) {
+            verified.claims.insert(digest, Arc::clone(claims));
         }
-        Ok(claims)
     }
 
     fn verify_signature(&self, token: &str, keys: &[VerificationKey]) -> Result<Claims, Refusal> {
@@ -283,8 +291,8 @@ impl Verifier {
         Ok(())
     }
 
-    fn check_audience(&self, audience: Option<&Audience>) -> Result<(), ArmError> {
-        let given = audience.map_or(&[][..], Audience::values);
+    fn check_audience(&self, audience: Option<&OneOrMany>) -> Result<(), ArmError> {
+        let given = audience.map_or(&[][..], OneOrMany::values);
         if given.iter().any(|one| self.audiences.contains(one)) {
             return Ok(());
         }

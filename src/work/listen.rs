@@ -10,6 +10,10 @@ const RECONNECT: Duration = Duration::from_millis(500);
 /// How long one attempt to connect may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long nothing is said before it is asked whether the connection is still there: one that a firewall has forgotten is
+/// silent, too, and never ends by itself.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// What a listener learns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
@@ -47,8 +51,18 @@ async fn listen_once(pool: &PgPool, channel: &str, heard: &mut impl FnMut(Heard)
     listener.eager_reconnect(false);
     listener.listen(channel).await?;
     heard(Heard::Connected);
-    while let Some(said) = listener.try_recv().await? {
-        heard(Heard::Said(said.payload().to_owned()));
+    loop {
+        match tokio::time::timeout(SILENCE, listener.try_recv()).await {
+            Ok(said) => match said? {
+                Some(said) => heard(Heard::Said(said.payload().to_owned())),
+                None => return Ok(()),
+            },
+            Err(_) => {
+                let alive = sqlx::query("SELECT 1").execute(&mut listener);
+                tokio::time::timeout(CONNECT_WITHIN, alive)
+                    .await
+                    .map_err(|_| sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()))??;
+            }
+        }
     }
-    Ok(())
 }

@@ -78,6 +78,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         login_endpoint: None,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),
+        upstream_decides: false,
         max_body_bytes: 1 << 20,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;

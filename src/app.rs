@@ -106,6 +106,7 @@ async fn serve_on(
         login_endpoint,
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),
+        upstream_decides: settings.auth != Auth::Local,
         max_body_bytes: usize::try_from(settings.max_body_bytes)?,
     };
     let working = match options.worker {

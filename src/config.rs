@@ -15,7 +15,10 @@ pub use arm::{ArmCredential, ArmSettings};
 pub use events::{EventSettings, RetentionSettings};
 
 use crate::{
-    identity::{ARM_AUDIENCES, issuer::is_safe},
+    identity::{
+        ARM_AUDIENCES,
+        issuer::{entra_tenant, is_safe},
+    },
     model::subscription::Subscription,
 };
 
@@ -226,6 +229,14 @@ impl Settings {
             clear && !self.pass_through.is_empty() && self.auth != Auth::Local,
             "FLEET_PASS_THROUGH would send callers' tokens in the clear: FLEET_ARM_ENDPOINT must be https",
         );
+        if let Auth::Issuer(url) = &self.auth
+            && let Some(tenant) = entra_tenant(url)
+        {
+            report(
+                tenant.parse() != Ok(self.tenant_id),
+                "FLEET_AUTH and FLEET_TENANT_ID name different tenants: both must have the tenant's GUID",
+            );
+        }
         let blank = self.auth_audience.iter().any(|audience| audience.trim().is_empty());
         report(blank, "FLEET_AUTH_AUDIENCE has an empty audience in it");
         if let Err(error) = EnvFilter::try_new(&self.log.filter) {
@@ -336,6 +347,7 @@ mod tests {
                 "AZURE_AUTHORITY_HOST",
             ),
             (&["--auth-audience", "a,,b"], "FLEET_AUTH_AUDIENCE"),
+            (&["--auth", "https://login.microsoftonline.com/common/v2.0"], "FLEET_TENANT_ID"),
             (
                 &[
                     "--pass-through",

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use sqlx::PgPool;
@@ -20,6 +21,9 @@ use crate::{
 /// Most principals that are remembered; then all are forgotten.
 const MOST_PRINCIPALS: usize = 10_000;
 
+/// How old what is remembered gets, should a proxy before the database swallow what is told.
+const OLDEST: Duration = Duration::from_secs(300);
+
 /// What principals are granted. Remembered only while changes are heard of.
 #[derive(Debug, Default)]
 pub struct AccessCache {
@@ -33,7 +37,7 @@ struct State {
     listening: bool,
     /// Grows with each change, so that what was read before one is not kept after it.
     generation: u64,
-    grants: HashMap<Uuid, Arc<[Grant]>>,
+    grants: HashMap<Uuid, (Instant, Arc<[Grant]>)>,
 }
 
 impl State {
@@ -74,10 +78,10 @@ impl AccessCache {
             let state = self.state();
             for principal in principals() {
                 match state.grants.get(&principal) {
-                    Some(known) => grants.push(Arc::clone(known)),
+                    Some((read, known)) if read.elapsed() < OLDEST => grants.push(Arc::clone(known)),
                     // A token may name a group twice: the second time nothing would be left to find.
-                    None if missing.contains(&principal) => {}
-                    None => missing.push(principal),
+                    _ if missing.contains(&principal) => {}
+                    _ => missing.push(principal),
                 }
             }
             state.generation
@@ -97,7 +101,8 @@ impl AccessCache {
             if state.grants.len() + read.len() > MOST_PRINCIPALS {
                 state.grants.clear();
             }
-            state.grants.extend(read);
+            let now = Instant::now();
+            state.grants.extend(read.into_iter().map(|(principal, granted)| (principal, (now, granted))));
         }
         Ok(Access::new(grants))
     }

@@ -24,12 +24,13 @@ pub(crate) async fn may_join(
     cluster: &ResourceId,
     headers: &HeaderMap,
 ) -> ApiResult<()> {
+    let here = request.principal.access.allows(CLUSTER_WRITE, cluster);
     let allowed = match app.pass_through.as_ref().filter(|pass| pass.takes(types::MANAGED_CLUSTERS)) {
-        Some(pass) => {
+        Some(pass) if here || app.upstream_decides => {
             let granted = pass.permissions(cluster, headers).await?;
             granted.iter().any(|set| permits(&set.actions, &set.not_actions, CLUSTER_WRITE))
         }
-        None => request.principal.access.allows(CLUSTER_WRITE, cluster),
+        _ => here,
     };
     decide(app, request, allowed, action, CLUSTER_WRITE, cluster).await
 }

@@ -64,8 +64,8 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     let allowed = request.authorize(&app, action::MEMBERS_WRITE).await?;
     check_name(allowed.id(), name::MAX_PROXY)?;
     let body = body::resource(request.headers(), &bytes, &request.id, types::MEMBERS, request.version)?;
-    let named = body.pointer("/properties/clusterResourceId").and_then(Value::as_str);
-    if let Some(cluster) = named.and_then(|id| id.parse().ok()) {
+    // What is no cluster's ID is refused below.
+    if let Some(cluster) = body::part::<MemberProperties>(&body, "properties")?.cluster() {
         linked::may_join(&app, &request, action::MEMBERS_WRITE, &cluster, request.headers()).await?;
     }
     let mut tx = app.pool.begin().await?;

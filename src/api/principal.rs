@@ -63,7 +63,16 @@ impl Principal {
     /// # Errors
     /// 403 `AuthorizationFailed` where that is nowhere.
     pub(crate) async fn reach(&self, app: &App, action: &str, scope: &ResourceId) -> ApiResult<Reach> {
-        let reach = self.access.reach(action, scope);
+        self.reach_any(app, &[action], scope).await
+    }
+
+    /// [`Principal::reach`] of one of several actions; the first is the one that a refusal names.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed` where that is nowhere.
+    pub(crate) async fn reach_any(&self, app: &App, actions: &[&str], scope: &ResourceId) -> ApiResult<Reach> {
+        let action = actions.first().copied().unwrap_or_default();
+        let reach = actions.iter().filter_map(|action| self.access.reach(action, scope)).reduce(Reach::or);
         self.record(app, action, &scope.to_string(), reach.is_some()).await?;
         reach.ok_or_else(|| self.denied(action, &scope.to_string()))
     }

@@ -132,7 +132,10 @@ pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResu
             return Err(not_supported(&parts.method).header(header::ALLOW, allow).into());
         }
         let action = action_of(&parts.method, kind);
-        principal.record(&app, &action, path, true).await?;
+        match app.upstream_decides {
+            true => principal.record(&app, &action, path, true).await?,
+            false => principal.demand(&app, &action, &id.to_string()).await?,
+        }
         let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts.clone(), body), &app).await?;
         return pass.pass(parts.method.clone(), &parts.uri, &parts.headers, bytes, &base_of(&parts, &app)).await;
     }

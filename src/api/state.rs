@@ -47,6 +47,9 @@ pub struct AppState {
     pub subscriptions: Arc<[Subscription]>,
     /// The way to the upstream for what is not this provider's, where there is one.
     pub pass_through: Option<PassThrough>,
+    /// Whether the upstream alone decides what callers may do with what is passed on, by their tokens. Else, in a local world
+    /// whose emulator takes everybody for an owner, the assignments here must allow it, too.
+    pub upstream_decides: bool,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     arm::{ArmError, envelope::normalize_location, filter},
-    model::types::arm_action as action,
+    model::types::{action::FLEETS_READ, arm_action as action},
     store::{
         resources::Resource,
         tracked::{self, Wanted},
@@ -21,7 +21,9 @@ use crate::{
 
 /// Lists the tracked resources of a subscription or of a resource group.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    let reach = request.reach(&app, action::RESOURCES_READ).await?;
+    // Whoever may read the resources of a type sees them here, too.
+    let actions = [action::RESOURCES_READ, FLEETS_READ];
+    let reach = request.principal.reach_any(&app, &actions, &request.id).await?;
     let mut wanted = Wanted { group: request.id.resource_group().map(str::to_owned), ..Wanted::default() };
     for comparison in filter::parse(request.parameter("$filter"))? {
         let value = comparison.value;

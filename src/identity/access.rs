@@ -27,6 +27,20 @@ pub enum Reach {
     Parts(Vec<String>),
 }
 
+impl Reach {
+    /// This and that together.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Parts(mut parts), Self::Parts(more)) => {
+                parts.extend(more);
+                Self::Parts(parts)
+            }
+            _ => Self::Whole,
+        }
+    }
+}
+
 impl Access {
     /// That of a caller with these grants, by principal.
     #[must_use]

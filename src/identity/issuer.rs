@@ -96,7 +96,7 @@ impl Issuer {
     /// Whether this is Microsoft Entra, whose tokens name tenant and principal in claims of its own.
     #[must_use]
     pub fn is_entra(&self) -> bool {
-        self.names.len() > 2
+        entra(&self.url).is_some()
     }
 
     /// The keys at hand; none before the first answer of the issuer.
@@ -185,13 +185,32 @@ impl Issuer {
     }
 }
 
+/// Where Entra is in each cloud: who issues tokens of version 2.0, and who those of version 1.0.
+const ENTRA: [(&str, &str); 3] = [
+    ("login.microsoftonline.com", "sts.windows.net"),
+    ("login.microsoftonline.us", "sts.windows.net"),
+    ("login.partner.microsoftonline.cn", "sts.chinacloudapi.cn"),
+];
+
+fn entra(url: &str) -> Option<((&'static str, &'static str), &str)> {
+    let rest = url.strip_prefix("https://")?;
+    let (cloud, tenant) =
+        ENTRA.iter().find_map(|cloud| Some((*cloud, rest.strip_prefix(cloud.0)?.strip_prefix('/')?)))?;
+    Some((cloud, tenant.trim_end_matches('/').trim_end_matches("/v2.0")))
+}
+
+/// The tenant in the URL of Microsoft Entra; `None` for another issuer.
+#[must_use]
+pub fn entra_tenant(url: &str) -> Option<&str> {
+    entra(url).map(|(_, tenant)| tenant)
+}
+
 /// The issuer itself; of Entra, both versions of its tokens, which are signed with the same keys.
 fn names(url: &str) -> Vec<String> {
     let mut names = vec![url.to_owned(), format!("{url}/")];
-    if let Some(tenant) = url.strip_prefix("https://login.microsoftonline.com/") {
-        let tenant = tenant.trim_end_matches("/v2.0");
-        names.push(format!("https://login.microsoftonline.com/{tenant}/v2.0"));
-        names.push(format!("https://sts.windows.net/{tenant}/"));
+    if let Some(((login, sts), tenant)) = entra(url) {
+        names.push(format!("https://{login}/{tenant}/v2.0"));
+        names.push(format!("https://{sts}/{tenant}/"));
     }
     names
 }
@@ -238,6 +257,9 @@ mod tests {
             assert!(both.iter().all(|name| names(url).iter().any(|n| n == name)), "{url}");
         }
         assert_eq!(names("https://id.example"), ["https://id.example", "https://id.example/"]);
+        assert!(names("https://login.microsoftonline.us/t/v2.0").contains(&"https://sts.windows.net/t/".to_owned()));
+        assert_eq!(entra_tenant("https://login.microsoftonline.com.evil.example/t"), None);
+        assert_eq!(entra_tenant("https://login.microsoftonline.com/t/v2.0/"), Some("t"));
     }
 
     #[test]

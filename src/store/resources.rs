@@ -401,10 +401,10 @@ pub async fn list_in_scope(
     let query = match group {
         Some(_) => sqlx::query_as(
             "SELECT * FROM resources WHERE subscription = lower($1) AND resource_group = lower($6) AND type = $2
-                 AND key > $3 AND within(key, $5) ORDER BY key LIMIT $4",
+                 AND key > $3 AND ($5::text[] IS NULL OR within(key, $5)) ORDER BY key LIMIT $4",
         ),
         None => sqlx::query_as(
-            "SELECT * FROM resources WHERE subscription = lower($1) AND type = $2 AND key > $3 AND within(key, $5)
+            "SELECT * FROM resources WHERE subscription = lower($1) AND type = $2 AND key > $3 AND ($5::text[] IS NULL OR within(key, $5))
                  ORDER BY key LIMIT $4",
         ),
     };

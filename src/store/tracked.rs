@@ -33,7 +33,7 @@ const IN_GROUP: &str = "SELECT * FROM resources
        AND type <> 'Microsoft.Resources/resourceGroups' AND key > $2
        AND ($4::text IS NULL OR lower(type) = lower($4)) AND ($5::text IS NULL OR lower(name) = lower($5))
        AND ($6::text IS NULL OR location = $6) AND ($7::text IS NULL OR jsonb_exists(tags, $7))
-       AND ($8::text IS NULL OR tags ->> $7 = $8) AND within(key, $9)
+       AND ($8::text IS NULL OR tags ->> $7 = $8) AND ($9::text[] IS NULL OR within(key, $9))
      ORDER BY key LIMIT $3";
 
 const IN_SUBSCRIPTION: &str = "SELECT * FROM resources
@@ -41,14 +41,14 @@ const IN_SUBSCRIPTION: &str = "SELECT * FROM resources
        AND type <> 'Microsoft.Resources/resourceGroups' AND key > $2
        AND ($4::text IS NULL OR lower(type) = lower($4)) AND ($5::text IS NULL OR lower(name) = lower($5))
        AND ($6::text IS NULL OR location = $6) AND ($7::text IS NULL OR jsonb_exists(tags, $7))
-       AND ($8::text IS NULL OR tags ->> $7 = $8) AND within(key, $9)
+       AND ($8::text IS NULL OR tags ->> $7 = $8) AND ($9::text[] IS NULL OR within(key, $9))
      ORDER BY key LIMIT $3";
 
 const GROUPS: &str = "SELECT * FROM resources
      WHERE subscription = lower($1) AND type = 'Microsoft.Resources/resourceGroups' AND key > $2
        AND ($4::text IS NULL OR lower(type) = lower($4)) AND ($5::text IS NULL OR lower(name) = lower($5))
        AND ($6::text IS NULL OR location = $6) AND ($7::text IS NULL OR jsonb_exists(tags, $7))
-       AND ($8::text IS NULL OR tags ->> $7 = $8) AND within(key, $9)
+       AND ($8::text IS NULL OR tags ->> $7 = $8) AND ($9::text[] IS NULL OR within(key, $9))
      ORDER BY key LIMIT $3";
 
 /// A page of the tracked resources of a subscription, and whether there are more; with `parts`, only of those in one of these

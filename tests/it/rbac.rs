@@ -274,7 +274,8 @@ async fn where_clusters_are_passed_through_the_upstream_says_who_may_join_them()
     let world = World::start_with(Options { env: vec![("FLEET_PASS_THROUGH", types)], ..Options::default() }).await;
     let fleet = world.fleet_of("f", &[]).await;
     assign(&world, &fleet, ANN, FLEET_CONTRIBUTOR).await;
-    // Of no use: the upstream is asked.
+    assign(&world, &group("rg1"), ANN, AKS_CONTRIBUTOR).await;
+    // Of no use alone: the upstream is asked.
     assign(&world, &World::cluster(1), BOB, AKS_CONTRIBUTOR).await;
     assign(&world, &fleet, BOB, FLEET_CONTRIBUTOR).await;
     world.call("PATCH", &format!("{}/emulator/settings", world.emulator_url), Some(json!({"readers": [BOB]}))).await;
@@ -449,4 +450,25 @@ async fn who_did_what_is_written_down() {
     assert!(rows.iter().all(|row| row.2 == fleet), "{rows:?}");
     let log = world.log_tail();
     assert!(log.contains("audit") && log.contains(ANN), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_local_world_what_is_passed_on_needs_a_role_here() {
+    let types = "Microsoft.ContainerService/managedClusters".to_owned();
+    let world = World::start_with(Options { env: vec![("FLEET_PASS_THROUGH", types)], ..Options::default() }).await;
+    let ann = Person::new(&world, ANN);
+    let cluster = format!("{}?api-version=2026-06-01", World::cluster(1));
+    denied(&ann.get(&cluster).await, "Microsoft.ContainerService/managedClusters/read", &World::cluster(1));
+    assert_eq!(ann.call("DELETE", &cluster, None).await.status, 403);
+    assign(&world, &group("rg1"), ANN, READER).await;
+    assert_eq!(ann.get(&cluster).await.status, 200);
+    assert_eq!(ann.call("DELETE", &cluster, None).await.status, 403);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_read_fleets_finds_them_among_all_resources() {
+    let world = World::start().await;
+    let fleet = world.fleet_of("f", &[]).await;
+    assign(&world, &fleet, ANN, FLEET_CONTRIBUTOR).await;
+    assert_eq!(Person::new(&world, ANN).names(&format!("{}/resources", subscription())).await, ["f"]);
 }

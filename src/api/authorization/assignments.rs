@@ -137,6 +137,7 @@ pub(super) async fn put(asked: &Asked<'_>, name: &str, body: &Value) -> ApiResul
         }
     };
     tx.commit().await?;
+    tell(asked, "a role was assigned", &assignment);
     asked.app.access.forget(assignment.principal_id);
     Ok((status, Json(show(&assignment))).into_response())
 }
@@ -179,8 +180,16 @@ pub(super) async fn delete(asked: &Asked<'_>, name: &str) -> ApiResult<Response>
     };
     store::delete(&mut tx, &id).await?;
     tx.commit().await?;
+    tell(asked, "a role was taken back", &found);
     asked.app.access.forget(found.principal_id);
     Ok(Json(show(&found)).into_response())
+}
+
+/// What the audit trail's row does not have: which role it is, and whose.
+fn tell(asked: &Asked<'_>, what: &'static str, assignment: &RoleAssignment) {
+    let by = asked.principal.caller.object_id;
+    let role = Role::with_id(assignment.role_id).map_or("", |role| role.name);
+    tracing::info!(target: "audit", %by, principal = %assignment.principal_id, role, scope = assignment.scope, "{what}");
 }
 
 /// Of what this service keeps, the scope must be there. Of others' resources it cannot know.

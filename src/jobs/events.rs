@@ -77,9 +77,9 @@ pub async fn before_deletion(
         return Ok(());
     }
     let gates = outbox::doomed_gates(tx, resource).await?;
-    let deleted = gates.into_iter().filter_map(|gate| {
-        let event = events::gate_event(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now)?;
-        Some((gate.run_id, event))
+    let deleted = gates.into_iter().flat_map(|gate| {
+        let events = events::gate_events(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now);
+        events.into_iter().map(move |event| (gate.run_id, event))
     });
     let deleted: Vec<(Uuid, NewEvent)> = deleted.collect();
     outbox::record(tx, &deleted, now).await?;

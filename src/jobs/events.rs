@@ -25,7 +25,7 @@ use crate::{
     work::{self, Attempt, Backoff, Handler, LimitSettings, Limits, NewJob, Outcome, RetryAfter},
 };
 
-const KIND: &str = "events.deliver";
+pub(super) const KIND: &str = "events.deliver";
 
 /// Most events that are read at a time.
 const READ: usize = 100;
@@ -87,20 +87,6 @@ pub async fn before_deletion(
     runs.dedup();
     let jobs: Vec<NewJob> = runs.iter().flat_map(|run| deliveries_of(*run, &deleted, &listeners, trace)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
-}
-
-/// Makes these the webhooks that there are; whoever else was one gets nothing more.
-///
-/// # Errors
-/// When the database fails.
-pub async fn register(pool: &PgPool, webhooks: &Webhooks) -> Result<(), JobError> {
-    let mut tx = pool.begin().await?;
-    for gone in outbox::register(&mut tx, &webhooks.0).await? {
-        tracing::warn!(webhook = gone, "no longer in FLEET_WEBHOOKS: it gets no more events");
-        work::cancel_prefix(&mut tx, KIND, &format!("{gone}/")).await?;
-    }
-    tx.commit().await?;
-    Ok(())
 }
 
 /// Has dead letters delivered again, in the caller's transaction. Answers how many.

@@ -1,5 +1,6 @@
 //! Events to webhooks, from the real binary to receivers in this process.
 
+mod known;
 mod receiver;
 
 use std::{collections::HashMap, time::Duration};

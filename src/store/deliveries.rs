@@ -175,7 +175,7 @@ pub async fn failed(
 pub enum GivenUp {
     /// One event, of this sequence.
     One(i64),
-    /// All that were recorded so long ago or before that.
+    /// All up to the last one that was recorded so long ago.
     OlderThan(Duration),
 }
 
@@ -197,14 +197,19 @@ pub async fn give_up(
         GivenUp::OlderThan(age) => (None, age.as_secs_f64()),
     };
     let dead = sqlx::query(
-        "WITH dead AS (
-             INSERT INTO event_dead_letters (webhook, run_id, sequence, attempts, error)
-             SELECT $1, e.run_id, e.sequence, $5, $6
+        "WITH pending AS MATERIALIZED (
+             SELECT e.run_id, e.sequence, e.recorded_at
              FROM webhooks w JOIN event_deliveries d ON d.webhook = w.name AND d.run_id = $2
                  JOIN events e ON e.run_id = d.run_id AND e.sequence > d.delivered AND e.recorded_at >= w.since
                      AND (w.types IS NULL OR e.type = ANY (w.types))
-             WHERE w.name = $1 AND CASE WHEN $3::bigint IS NULL
-                 THEN e.recorded_at <= now() - make_interval(secs => $4) ELSE e.sequence = $3 END
+             WHERE w.name = $1),
+         dead AS (
+             INSERT INTO event_dead_letters (webhook, run_id, sequence, attempts, error)
+             SELECT $1, run_id, sequence, $5, $6 FROM pending
+             WHERE CASE WHEN $3::bigint IS NULL
+                 THEN sequence <= (SELECT max(sequence) FROM pending
+                     WHERE recorded_at <= now() - make_interval(secs => $4))
+                 ELSE sequence = $3 END
              ON CONFLICT (webhook, run_id, sequence) DO NOTHING RETURNING sequence),
          moved AS (
              UPDATE event_deliveries d SET delivered = greatest(d.delivered, (SELECT max(sequence) FROM dead))

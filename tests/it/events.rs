@@ -1,5 +1,6 @@
 //! Events to webhooks, from the real binary to receivers in this process.
 
+mod given_up;
 mod known;
 mod receiver;
 

@@ -89,6 +89,14 @@ pub async fn before_deletion(
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 
+/// Sees to it that all that is still to be delivered has a job: a webhook may want types now that it did not want when they were
+/// recorded, in runs that are over.
+pub(super) async fn catch_up(tx: &mut PgConnection) -> Result<(), StoreError> {
+    let behind = deliveries::backlogs(tx).await?;
+    let jobs: Vec<NewJob> = behind.iter().map(|(webhook, run)| delivery(webhook, *run)).collect();
+    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
+}
+
 /// Has dead letters delivered again, in the caller's transaction. Answers how many.
 ///
 /// # Errors

@@ -18,6 +18,8 @@ use crate::{
 
 /// The pools of this process.
 pub(super) struct Working {
+    pool: PgPool,
+    webhooks: Webhooks,
     jobs: Workers,
     deliveries: Option<Workers>,
 }
@@ -31,10 +33,10 @@ impl Working {
                 .secrets()
                 .with_context(|| format!("the secret of the webhook '{}' (FLEET_WEBHOOKS)", webhook.name))?;
         }
-        let working = Self { jobs: jobs(pool, settings)?, deliveries: deliveries(pool, settings, &webhooks)? };
-        jobs::events::register(pool, &webhooks).await.context("cannot register the webhooks")?;
+        let (workers, deliveries) = (jobs(pool, settings)?, deliveries(pool, settings, &webhooks)?);
+        jobs::webhooks::register(pool, &webhooks).await.context("cannot register the webhooks")?;
         jobs::housekeeping::begin(pool).await.context("cannot enqueue the housekeeping")?;
-        Ok(working)
+        Ok(Self { pool: pool.clone(), webhooks, jobs: workers, deliveries })
     }
 
     /// Works until told to stop.
@@ -44,7 +46,8 @@ impl Working {
                 deliveries.run(stop.clone()).await;
             }
         };
-        tokio::join!(self.jobs.run(stop.clone()), deliveries);
+        let webhooks = stop.run_until_cancelled(jobs::webhooks::watch(&self.pool, &self.webhooks));
+        tokio::join!(self.jobs.run(stop.clone()), deliveries, webhooks);
     }
 }
 

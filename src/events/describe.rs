@@ -97,24 +97,40 @@ pub fn describe(run: &str, change: &Change, now: Timestamp) -> NewEvent {
     NewEvent { kind, subject, data: data(run, name, resource_types::UPDATE_RUNS, &properties, now) }
 }
 
-/// The product's event of a gate whose resource was in state `was`: made, changed or (`None` now) deleted.
+/// The product's events of a gate that was in state `was`: made, changed, both in one step, or (`None` now) deleted. The
+/// properties are the resource's; its state is that of `is`.
 #[must_use]
-pub fn gate_event(
+pub fn gate_events(
     gate: &str,
     was: UpdateState,
-    is: Option<UpdateState>,
+    is: Option<&UpdateStatus>,
     properties: &Value,
     now: Timestamp,
-) -> Option<NewEvent> {
-    let kind = match (was, is) {
-        (_, None) => types::GATE_DELETED,
-        (UpdateState::NotStarted, Some(UpdateState::Pending)) => types::GATE_CREATED,
-        // Skipped before it was reached: there never was a resource.
-        (UpdateState::NotStarted, Some(_)) => return None,
-        (_, Some(_)) => types::GATE_UPDATED,
+) -> Vec<NewEvent> {
+    let event = |kind: &'static str, properties: &Value| {
+        let name = gate.rsplit('/').next().unwrap_or_default();
+        NewEvent { kind, subject: gate.to_owned(), data: data(gate, name, resource_types::GATES, properties, now) }
     };
-    let name = gate.rsplit('/').next().unwrap_or_default();
-    Some(NewEvent { kind, subject: gate.to_owned(), data: data(gate, name, resource_types::GATES, properties, now) })
+    let in_state = |kind: &'static str, state: UpdateState| {
+        let mut properties = properties.clone();
+        if let Value::Object(properties) = &mut properties {
+            properties.insert("state".to_owned(), json!(state));
+        }
+        event(kind, &properties)
+    };
+    let Some(is) = is else { return vec![event(types::GATE_DELETED, properties)] };
+    if was != UpdateState::NotStarted {
+        return vec![in_state(types::GATE_UPDATED, is.state)];
+    }
+    if is.start_time.is_none() && !matches!(is.state, UpdateState::Pending | UpdateState::Completed) {
+        // Skipped before it was reached: there never was a resource.
+        return Vec::new();
+    }
+    let mut events = vec![in_state(types::GATE_CREATED, UpdateState::Pending)];
+    if is.state != UpdateState::Pending {
+        events.push(in_state(types::GATE_UPDATED, is.state));
+    }
+    events
 }
 
 /// The product's shape (Azure Event Grid, `Microsoft.ResourceNotifications`).
@@ -132,4 +148,36 @@ fn node(mut properties: Value, status: &UpdateStatus) -> Value {
         properties.extend(status);
     }
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATE: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/fleets/f/gates/1";
+
+    /// `FleetGateCreated Pending` and the like.
+    fn told(was: UpdateState, is: UpdateState, reached: bool) -> Vec<String> {
+        let start_time = reached.then_some(Timestamp::UNIX_EPOCH);
+        let status = UpdateStatus { start_time, completed_time: None, state: is, error: None };
+        let properties = json!({"state": "Pending", "displayName": "ok?"});
+        let events = gate_events(GATE, was, Some(&status), &properties, Timestamp::UNIX_EPOCH);
+        let tell = |event: &NewEvent| {
+            let properties = &event.data["resourceInfo"]["properties"];
+            assert_eq!((&*event.subject, &properties["displayName"]), (GATE, &json!("ok?")));
+            let kind = event.kind.rsplit('.').next().unwrap_or_default();
+            format!("{kind} {}", properties["state"].as_str().unwrap_or_default())
+        };
+        events.iter().map(tell).collect()
+    }
+
+    #[test]
+    fn a_gate_that_is_reached_and_passed_in_one_step_is_made_and_changed() {
+        use UpdateState::{Completed, NotStarted, Pending, Skipped};
+        assert_eq!(told(NotStarted, Pending, true), ["FleetGateCreated Pending"]);
+        assert_eq!(told(NotStarted, Completed, true), ["FleetGateCreated Pending", "FleetGateUpdated Completed"]);
+        assert_eq!(told(NotStarted, Skipped, true), ["FleetGateCreated Pending", "FleetGateUpdated Skipped"]);
+        assert_eq!(told(Pending, Skipped, true), ["FleetGateUpdated Skipped"]);
+        assert_eq!(told(NotStarted, Skipped, false), [] as [String; 0]);
+    }
 }

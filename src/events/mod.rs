@@ -10,7 +10,7 @@ mod sender;
 mod signature;
 mod webhook;
 
-pub use describe::{NewEvent, TYPES, describe, gate_event, types};
+pub use describe::{NewEvent, TYPES, describe, gate_events, types};
 pub use render::{Recorded, render};
 pub use sender::{Failure, Sender, SenderError, SenderSettings};
 pub use signature::sign;

@@ -26,7 +26,7 @@ use crate::{
     work::{self, Attempt, Backoff, Handler, LimitSettings, Limits, NewJob, Outcome, RetryAfter},
 };
 
-const KIND: &str = "events.deliver";
+pub(super) const KIND: &str = "events.deliver";
 
 /// Most events that are read at a time.
 const READ: usize = 100;
@@ -80,9 +80,9 @@ pub(super) async fn gates_deleted(
     if listeners.is_empty() {
         return Ok(());
     }
-    let told = gates.iter().filter_map(|gate| {
-        let event = events::gate_event(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now)?;
-        Some((gate.parent_id?, event))
+    let told = gates.iter().filter_map(|gate| Some((gate.parent_id?, gate))).flat_map(|(run, gate)| {
+        let events = events::gate_events(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now);
+        events.into_iter().map(move |event| (run, event))
     });
     let mut told: Vec<(Uuid, NewEvent)> = told.collect();
     told.sort_by_key(|(run, _)| *run);
@@ -93,18 +93,12 @@ pub(super) async fn gates_deleted(
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 
-/// Makes these the webhooks that there are; whoever else was one gets nothing more.
-///
-/// # Errors
-/// When the database fails.
-pub async fn register(pool: &PgPool, webhooks: &Webhooks) -> Result<(), JobError> {
-    let mut tx = pool.begin().await?;
-    for gone in outbox::register(&mut tx, &webhooks.0).await? {
-        tracing::warn!(webhook = gone, "no longer in FLEET_WEBHOOKS: it gets no more events");
-        work::cancel_prefix(&mut tx, KIND, &format!("{gone}/")).await?;
-    }
-    tx.commit().await?;
-    Ok(())
+/// Sees to it that all that is still to be delivered has a job: a webhook may want types now that it did not want when they were
+/// recorded, in runs that are over.
+pub(super) async fn catch_up(tx: &mut PgConnection) -> Result<(), StoreError> {
+    let behind = deliveries::backlogs(tx).await?;
+    let jobs: Vec<NewJob> = behind.iter().map(|(webhook, run)| delivery(webhook, *run)).collect();
+    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 
 /// Has dead letters delivered again, in the caller's transaction. Answers how many.

@@ -1,11 +1,15 @@
-//! Removing what is old: one job that comes again and again, however many replicas there are.
+//! Removing what is old, once webhooks have got it: one job that comes again and again, and whenever a process starts, however
+//! many replicas there are.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 
-use super::outcome::{JobError, outcome};
+use super::{
+    events,
+    outcome::{JobError, outcome},
+};
 use crate::{
     store::housekeeping::{self, BATCH, Grows},
     work::{self, Attempt, Handler, NewJob, Outcome},
@@ -76,6 +80,7 @@ impl Handler for Housekeeping {
 impl Housekeeping {
     async fn run(&self) -> Result<Outcome, JobError> {
         let mut delay = INTERVAL;
+        events::catch_up(&mut *self.pool.acquire().await?).await?;
         for what in Grows::ALL {
             let mut removed = 0;
             for batch in 1..=MOST_BATCHES {

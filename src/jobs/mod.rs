@@ -22,6 +22,7 @@ pub mod rollout;
 pub mod runs;
 mod turns;
 pub mod upgrade;
+pub mod webhooks;
 
 /// AKS, as jobs use it. One for the whole process: what is learnt and remembered is shared.
 pub struct Upstream<C> {

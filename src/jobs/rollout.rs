@@ -2,7 +2,6 @@
 //! caller's transaction, so that an event and its consequences are one.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
@@ -166,13 +165,10 @@ async fn tell(
     for change in &advanced.changes {
         if let Change::Gate { was, gate, .. } = change
             && let Some(owner) = owner(tx, run_id, resource).await?
-            && let Some((id, mut properties)) = gates::described(owner, &advanced.after, gate.id)
+            && let Some((id, properties)) = gates::described(owner, &advanced.after, gate.id)
         {
-            if let Value::Object(properties) = &mut properties {
-                properties.insert("state".to_owned(), json!(gate.status.state));
-            }
-            let of_gate = events::gate_event(&id.to_string(), *was, Some(gate.status.state), &properties, now);
-            recorded.extend(of_gate.map(|event| (run_id, event)));
+            let of_gate = events::gate_events(&id.to_string(), *was, Some(&gate.status), &properties, now);
+            recorded.extend(of_gate.into_iter().map(|event| (run_id, event)));
         }
         recorded.push((run_id, events::describe(&audience.run, change, now)));
     }

@@ -105,6 +105,24 @@ pub async fn backlog(
     Ok(Some(backlog))
 }
 
+/// The webhooks and runs in which something is still to be delivered, whether a job is at it or not.
+///
+/// # Errors
+/// When the database fails.
+pub async fn backlogs(conn: &mut PgConnection) -> Result<Vec<(String, Uuid)>, StoreError> {
+    sqlx::query_as(
+        "SELECT w.name, s.run_id FROM webhooks w CROSS JOIN event_streams s
+             LEFT JOIN event_deliveries d ON d.webhook = w.name AND d.run_id = s.run_id
+         WHERE s.last_sequence > coalesce(d.delivered, 0)
+             AND EXISTS (SELECT FROM events e
+                 WHERE e.run_id = s.run_id AND e.sequence > coalesce(d.delivered, 0) AND e.recorded_at >= w.since
+                     AND (w.types IS NULL OR e.type = ANY (w.types)))",
+    )
+    .fetch_all(conn)
+    .await
+    .map_err(StoreError::while_("looking for events that are still to be delivered"))
+}
+
 /// Keeps that a webhook has got these events.
 ///
 /// # Errors
@@ -175,7 +193,7 @@ pub async fn failed(
 pub enum GivenUp {
     /// One event, of this sequence.
     One(i64),
-    /// All that were recorded so long ago or before that.
+    /// All up to the last one that was recorded so long ago.
     OlderThan(Duration),
 }
 
@@ -197,14 +215,19 @@ pub async fn give_up(
         GivenUp::OlderThan(age) => (None, age.as_secs_f64()),
     };
     let dead = sqlx::query(
-        "WITH dead AS (
-             INSERT INTO event_dead_letters (webhook, run_id, sequence, attempts, error)
-             SELECT $1, e.run_id, e.sequence, $5, $6
+        "WITH pending AS MATERIALIZED (
+             SELECT e.run_id, e.sequence, e.recorded_at
              FROM webhooks w JOIN event_deliveries d ON d.webhook = w.name AND d.run_id = $2
                  JOIN events e ON e.run_id = d.run_id AND e.sequence > d.delivered AND e.recorded_at >= w.since
                      AND (w.types IS NULL OR e.type = ANY (w.types))
-             WHERE w.name = $1 AND CASE WHEN $3::bigint IS NULL
-                 THEN e.recorded_at <= now() - make_interval(secs => $4) ELSE e.sequence = $3 END
+             WHERE w.name = $1),
+         dead AS (
+             INSERT INTO event_dead_letters (webhook, run_id, sequence, attempts, error)
+             SELECT $1, run_id, sequence, $5, $6 FROM pending
+             WHERE CASE WHEN $3::bigint IS NULL
+                 THEN sequence <= (SELECT max(sequence) FROM pending
+                     WHERE recorded_at <= now() - make_interval(secs => $4))
+                 ELSE sequence = $3 END
              ON CONFLICT (webhook, run_id, sequence) DO NOTHING RETURNING sequence),
          moved AS (
              UPDATE event_deliveries d SET delivered = greatest(d.delivered, (SELECT max(sequence) FROM dead))
@@ -315,15 +338,15 @@ pub async fn dead_letters(
     .map_err(StoreError::while_("reading dead letters"))
 }
 
-/// Has dead letters delivered again, at once. Answers the webhook and the run of each.
+/// Has dead letters delivered again, at once; not those of webhooks that are gone. Answers the webhook and the run of each.
 ///
 /// # Errors
 /// When the database fails.
 pub async fn replay(conn: &mut PgConnection, which: &DeadLetters<'_>) -> Result<Vec<(String, Uuid)>, StoreError> {
     sqlx::query_as(
         "WITH asked AS (
-             UPDATE event_dead_letters l SET replay_at = now() FROM events e
-             WHERE e.run_id = l.run_id AND e.sequence = l.sequence
+             UPDATE event_dead_letters l SET replay_at = now() FROM events e, webhooks w
+             WHERE e.run_id = l.run_id AND e.sequence = l.sequence AND w.name = l.webhook
                  AND l.webhook = coalesce($1, l.webhook) AND (cardinality($2::uuid[]) = 0 OR e.id = ANY ($2))
              RETURNING l.webhook, l.run_id),
          at_once AS (

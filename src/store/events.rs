@@ -1,5 +1,7 @@
 //! The outbox: events of update runs, recorded with the changes that they tell of, and who wants them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -43,29 +45,54 @@ pub async fn record(conn: &mut PgConnection, events: &[(Uuid, NewEvent)], now: T
     Ok(())
 }
 
-/// Makes these the webhooks that there are. Answers the names of those that are gone.
+/// Registers webhooks with the types that they want now.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn register(conn: &mut PgConnection, webhooks: &[Webhook]) -> Result<Vec<String>, StoreError> {
-    let failed = "registering webhooks";
-    let names: Vec<&str> = webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
+pub async fn register(conn: &mut PgConnection, webhooks: &[Webhook]) -> Result<(), StoreError> {
     for webhook in webhooks {
         sqlx::query(
-            "INSERT INTO webhooks AS w (name, types) VALUES ($1, $2)
-             ON CONFLICT (name) DO UPDATE SET types = excluded.types WHERE w.types IS DISTINCT FROM excluded.types",
+            "INSERT INTO webhooks (name, types) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET types = excluded.types, seen_at = excluded.seen_at",
         )
         .bind(&webhook.name)
         .bind(&webhook.types)
         .execute(&mut *conn)
         .await
-        .map_err(StoreError::while_(failed))?;
+        .map_err(StoreError::while_("registering webhooks"))?;
     }
-    sqlx::query_scalar("DELETE FROM webhooks WHERE name <> ALL ($1) RETURNING name")
-        .bind(names)
+    Ok(())
+}
+
+/// Keeps that somebody knows these webhooks. Their types stay: another process may know better.
+///
+/// # Errors
+/// When the database fails.
+pub async fn seen(conn: &mut PgConnection, webhooks: &[Webhook]) -> Result<(), StoreError> {
+    for webhook in webhooks {
+        sqlx::query(
+            "INSERT INTO webhooks (name, types) VALUES ($1, $2)
+             ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at",
+        )
+        .bind(&webhook.name)
+        .bind(&webhook.types)
+        .execute(&mut *conn)
+        .await
+        .map_err(StoreError::while_("keeping that webhooks are known"))?;
+    }
+    Ok(())
+}
+
+/// Removes the webhooks that nobody has known for so long. Answers their names.
+///
+/// # Errors
+/// When the database fails.
+pub async fn forget(conn: &mut PgConnection, unseen: Duration) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar("DELETE FROM webhooks WHERE seen_at < now() - make_interval(secs => $1) RETURNING name")
+        .bind(unseen.as_secs_f64())
         .fetch_all(conn)
         .await
-        .map_err(StoreError::while_(failed))
+        .map_err(StoreError::while_("removing webhooks"))
 }
 
 /// All webhooks.

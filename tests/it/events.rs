@@ -1,10 +1,15 @@
 //! Events to webhooks, from the real binary to receivers in this process.
 
+mod given_up;
+mod known;
 mod receiver;
 
 use std::{collections::HashMap, time::Duration};
 
-use fleet_manager::store::housekeeping::{self, Grows};
+use fleet_manager::store::{
+    deliveries::{self, DeadLetters},
+    housekeeping::{self, Grows},
+};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
@@ -329,6 +334,48 @@ async fn what_is_not_taken_is_a_dead_letter_until_it_is_replayed() {
         ops.events().iter().map(|event| (event["id"].as_str().unwrap().to_owned(), sequence(event))).collect();
     assert!(letters.iter().all(|letter| came[letter["id"].as_str().unwrap()] == letter["sequence"].as_u64().unwrap()));
     eventually("none is dead", || async { dead().await.is_empty() }).await;
+}
+
+#[tokio::test]
+async fn the_dead_letters_of_a_webhook_that_is_gone_are_not_replayed() {
+    let db = database().await;
+    for statement in [
+        "INSERT INTO webhooks (name) VALUES ('ops')",
+        "INSERT INTO events (run_id, sequence, type, subject, at, data)
+             VALUES ('00000000-0000-0000-0000-00000000000a', 1, 't', '/', now(), '{}')",
+        "INSERT INTO event_dead_letters (webhook, run_id, sequence, attempts, error)
+             SELECT webhook, '00000000-0000-0000-0000-00000000000a', 1, 3, 'e' FROM unnest('{ops,gone}'::text[]) webhook",
+    ] {
+        sqlx::query(statement).execute(&db.pool).await.unwrap();
+    }
+    let mut conn = db.pool.acquire().await.unwrap();
+    let asked = deliveries::replay(&mut conn, &DeadLetters::default()).await.unwrap();
+    assert_eq!(asked.iter().map(|(webhook, _)| webhook.as_str()).collect::<Vec<_>>(), ["ops"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn types_that_are_wanted_later_come_of_runs_that_are_over_too() {
+    let ops = Receiver::start().await;
+    let mut world = world(json!([webhook("ops", &ops)]), &[]).await;
+    // As if it had been configured so before.
+    sqlx::query("UPDATE webhooks SET types = $1")
+        .bind([format!("{PREFIX}FleetUpdateRunGroupStateChanged")])
+        .execute(world.pool())
+        .await
+        .unwrap();
+    let fleet = world.fleet_of("f", &[("m1", 1, "a")]).await;
+    let run =
+        world.start_run(&fleet, "r", json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})).await;
+    world.reaches(&run, "Completed", Duration::from_secs(20)).await;
+    eventually("it has what it wants", || async {
+        let jobs = "SELECT count(*) FROM jobs WHERE kind = 'events.deliver'";
+        ops.events().len() == 2 && sqlx::query_scalar::<_, i64>(jobs).fetch_one(world.pool()).await.unwrap() == 0
+    })
+    .await;
+    assert!(ops.events().iter().all(|event| kind(event) == "FleetUpdateRunGroupStateChanged"), "{:?}", ops.events());
+    world.kill();
+    world.restart().await;
+    has_ended(&ops).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

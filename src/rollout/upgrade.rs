@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use images::consistent_images;
 pub use next::next;
-pub use window::{Closed, Turn, configuration_name, is_about_window, permission, turn};
+pub use window::{Closed, Turn, configuration_name, is_about_window, opening, permission, turn};
 
 use crate::{
     arm::ErrorDetail,

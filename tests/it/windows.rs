@@ -309,3 +309,19 @@ async fn throttled_who_waits_goes_by_what_it_knew() {
     set(&world, "aks-1", VERSIONS, open()).await;
     world.reaches(&run, "Completed", LATE).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_for_some_members_asks_about_their_windows_only() {
+    let world = world(NEVER).await;
+    let names: Vec<String> = (1..=6).map(|n| format!("m{n}")).collect();
+    let members: Vec<_> = names.iter().enumerate().map(|(n, name)| (name.as_str(), n + 1, "g")).collect();
+    let fleet = world.fleet_of("f", &members).await;
+    let run = format!("{fleet}/updateRuns/r");
+    assert_eq!(world.put(&run, json!({"properties": control_plane("1")})).await.status, 201);
+    sqlx::query("UPDATE update_runs SET only_members = ARRAY['m2']").execute(world.pool()).await.unwrap();
+    assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
+    world.reaches(&run, "Completed", LATE).await;
+    assert_eq!(told(&world).await, ["aks-2"]);
+    let reads = world.emulator("GET", "/emulator/state", None).await.body["maintenanceReads"].as_u64().unwrap();
+    assert!((1..=2).contains(&reads), "{reads}");
+}

@@ -78,6 +78,13 @@ impl RegionOffers {
         *self != before
     }
 
+    /// [`Self::look`] where the Kubernetes versions could not be read: they stay as they are.
+    pub fn look_at_images(&mut self, images: &[NodeImage], at: Timestamp) -> bool {
+        let before = self.clone();
+        self.see_images(images, Some(at));
+        *self != before
+    }
+
     fn see_versions(&mut self, seen: &[OfferedVersion], at: Option<Timestamp>) {
         for known in &mut self.versions {
             known.withdrawn = !seen.iter().any(|offer| offer.version == known.version);

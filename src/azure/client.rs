@@ -120,7 +120,7 @@ impl ArmClient {
             && let Err(wait) = self.with_budgets(|budgets| budgets.take(class, key, Instant::now()))
         {
             let detail = ErrorDetail::new("TooManyRequests", "AKS's documented limit for such calls is used up.");
-            return Err(UpstreamError::Transient { after: Some(wait), detail });
+            return Err(UpstreamError::Transient { after: Some(wait), throttled: true, detail });
         }
         let token = self.tokens.token().await?;
         let request = self
@@ -411,15 +411,20 @@ fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Upstream
         |body| body.error.into(),
     );
     match status {
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => UpstreamError::Transient { after, detail },
+        StatusCode::TOO_MANY_REQUESTS => UpstreamError::Transient { after, throttled: true, detail },
+        StatusCode::REQUEST_TIMEOUT => UpstreamError::Transient { after, throttled: false, detail },
         StatusCode::UNAUTHORIZED => {
             let message = format!(
                 "Azure Resource Manager refused the service's token: {} Check FLEET_ARM_CREDENTIAL and its settings.",
                 detail.message
             );
-            UpstreamError::Transient { after, detail: ErrorDetail::new("CredentialRefused", message).with(detail) }
+            UpstreamError::Transient {
+                after,
+                throttled: false,
+                detail: ErrorDetail::new("CredentialRefused", message).with(detail),
+            }
         }
-        _ if status.is_server_error() => UpstreamError::Transient { after, detail },
+        _ if status.is_server_error() => UpstreamError::Transient { after, throttled: false, detail },
         StatusCode::NOT_FOUND | StatusCode::GONE => UpstreamError::NotFound(detail),
         StatusCode::FORBIDDEN => UpstreamError::Forbidden(detail),
         StatusCode::PRECONDITION_FAILED => UpstreamError::Changed(detail),

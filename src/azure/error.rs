@@ -12,6 +12,8 @@ pub enum UpstreamError {
     Transient {
         /// Not before.
         after: Option<Duration>,
+        /// AKS's limit on calls, counted here or told by AKS (429), and nothing else.
+        throttled: bool,
         /// What happened.
         detail: ErrorDetail,
     },
@@ -57,14 +59,20 @@ pub enum Verdict {
 impl UpstreamError {
     /// A failure that another try may get over.
     pub(crate) fn transient(code: &'static str, message: impl Into<String>) -> Self {
-        Self::Transient { after: None, detail: ErrorDetail::new(code, message) }
+        Self::Transient { after: None, throttled: false, detail: ErrorDetail::new(code, message) }
+    }
+
+    /// Whether it was AKS's limit on calls, so that it is nobody's fault and tells nothing.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        matches!(self, Self::Transient { throttled: true, .. })
     }
 
     /// What the upgrade of a member does now. AKS's own code and message stay inside.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         match self {
-            Self::Transient { after, detail } => Verdict::Retry { after: *after, detail: detail.clone() },
+            Self::Transient { after, detail, .. } => Verdict::Retry { after: *after, detail: detail.clone() },
             Self::Garbage(what) => Verdict::Retry { after: None, detail: ErrorDetail::new("UpstreamGarbage", what) },
             Self::Changed(_) => Verdict::LookAgain,
             Self::Busy(inner) => Verdict::Wait(

@@ -15,7 +15,19 @@ const ERROR_AGE: Duration = Duration::from_secs(1);
 
 /// When the question was asked, and its answer.
 type Answer<V> = (Instant, Result<V, UpstreamError>);
-type Slot<V> = Arc<tokio::sync::Mutex<Option<Answer<V>>>>;
+type Slot<V> = Arc<tokio::sync::Mutex<Kept<V>>>;
+
+struct Kept<V> {
+    last: Option<Answer<V>>,
+    /// The last that is no error.
+    good: Option<(Instant, V)>,
+}
+
+impl<V> Default for Kept<V> {
+    fn default() -> Self {
+        Self { last: None, good: None }
+    }
+}
 
 pub(super) struct Shared<K, V> {
     slots: Mutex<HashMap<K, Slot<V>>>,
@@ -41,7 +53,7 @@ impl<K: Eq + Hash, V: Clone> Shared<K, V> {
         let wanted = Instant::now();
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
         let mut slot = slot.lock().await;
-        if let Some((asked, answer)) = slot.as_ref() {
+        if let Some((asked, answer)) = &slot.last {
             let age = if answer.is_ok() { max_age } else { max_age.min(ERROR_AGE) };
             if *asked + age >= wanted {
                 return answer.clone();
@@ -49,7 +61,10 @@ impl<K: Eq + Hash, V: Clone> Shared<K, V> {
         }
         let asked = Instant::now();
         let answer = ask().await;
-        *slot = Some((asked, answer.clone()));
+        if let Ok(good) = &answer {
+            slot.good = Some((asked, good.clone()));
+        }
+        slot.last = Some((asked, answer.clone()));
         answer
     }
 
@@ -60,8 +75,8 @@ impl<K: Eq + Hash, V: Clone> Shared<K, V> {
     {
         let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).get(key)?.clone();
         let slot = slot.try_lock().ok()?;
-        let (_, answer) = slot.as_ref().filter(|(asked, _)| asked.elapsed() <= max_age)?;
-        answer.as_ref().ok().cloned()
+        let (_, good) = slot.good.as_ref().filter(|(asked, _)| asked.elapsed() <= max_age)?;
+        Some(good.clone())
     }
 }
 
@@ -98,5 +113,7 @@ mod tests {
         assert_eq!(calls.load(Ordering::Relaxed), 1);
         assert_eq!(shared.known(&1, Duration::from_secs(60)), None);
         assert_eq!(shared.get(1, Duration::ZERO, || async { Ok(7) }).await, Ok(7));
+        assert!(shared.get(1, Duration::ZERO, fail).await.is_err());
+        assert_eq!(shared.known(&1, Duration::from_secs(60)), Some(7), "an error does not take away what was known");
     }
 }

@@ -176,9 +176,13 @@ impl Failure {
     /// The same error, for who asks before another attempt is due.
     fn again(&self, now: Timestamp) -> UpstreamError {
         match &self.error {
-            UpstreamError::Transient { after, detail } => {
+            UpstreamError::Transient { after, throttled, detail } => {
                 let rest = Duration::try_from(self.until.duration_since(now)).unwrap_or_default();
-                UpstreamError::Transient { after: Some(after.unwrap_or_default().max(rest)), detail: detail.clone() }
+                UpstreamError::Transient {
+                    after: Some(after.unwrap_or_default().max(rest)),
+                    throttled: *throttled,
+                    detail: detail.clone(),
+                }
             }
             other => other.clone(),
         }
@@ -306,7 +310,9 @@ mod tests {
         assert_eq!(bench.asked(), 1);
         let mut now = 0;
         for (asked, pause) in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 16), (6, 30), (7, 30)] {
-            let Err(UpstreamError::Transient { after, detail }) = cache.token().await else { panic!("no token yet") };
+            let Err(UpstreamError::Transient { after, detail, .. }) = cache.token().await else {
+                panic!("no token yet")
+            };
             assert_eq!((detail.message, after), (format!("attempt {asked}"), Some(Duration::from_secs(pause))));
             now += i64::try_from(pause).unwrap();
             bench.at(now);

@@ -44,6 +44,12 @@ impl<C: ManagedClusters> MaintenanceCache<C> {
         self.answers.known(cluster.key(), self.max_age)
     }
 
+    /// What was known last, however old: for those who only wait.
+    #[must_use]
+    pub fn last(&self, cluster: &ResourceId) -> Option<Arc<Vec<MaintenanceConfiguration>>> {
+        self.answers.known(cluster.key(), Duration::MAX)
+    }
+
     /// The cluster's configurations as they are now; for those who only wait, when AKS's limit is nearly reached, as they
     /// were an hour ago at most.
     ///
@@ -67,12 +73,5 @@ impl<C: ManagedClusters> MaintenanceCache<C> {
         let spare = (self.client.left(Class::Maintenance, subscription) - 0.5) * burst;
         // At most the burst; what is negative is none.
         spare as usize
-    }
-
-    /// Whether a refusal was AKS's limit, so that it is nobody's fault and tells nothing.
-    #[must_use]
-    pub fn is_throttled(&self, cluster: &ResourceId, error: &UpstreamError) -> bool {
-        matches!(error, UpstreamError::Transient { .. })
-            && self.client.left(Class::Maintenance, cluster.subscription()) < LOW
     }
 }

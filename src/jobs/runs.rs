@@ -136,7 +136,8 @@ impl<C: ManagedClusters> Start<C> {
         } else {
             None
         };
-        let turns = if first { turns(&self.pool, &self.upstream, fleet, &properties).await? } else { HashMap::new() };
+        let turns =
+            if first { turns(&self.pool, &self.upstream, (fleet, id), &properties).await? } else { HashMap::new() };
         let now = Timestamp::now();
         let mut tx = begin(attempt, &self.pool, id).await?;
         let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };

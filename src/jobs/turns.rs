@@ -25,12 +25,12 @@ const LONGEST_ORDERING: Duration = Duration::from_secs(5);
 pub(super) async fn turns<C: ManagedClusters>(
     pool: &PgPool,
     upstream: &Upstream<C>,
-    fleet: Uuid,
+    (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,
 ) -> Result<HashMap<String, Turn>, JobError> {
     let members = {
         let mut conn = pool.acquire().await?;
-        memberships::fleet_members(&mut conn, fleet).await?
+        memberships::members_of_run(&mut conn, fleet, run).await?
     };
     let plan = super::runs::plan(properties, &members)?;
     let mut asked: HashMap<String, usize> = HashMap::new();

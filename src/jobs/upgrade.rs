@@ -174,9 +174,9 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             .cluster_resource_id
             .parse()
             .map_err(|_| JobError::Unexpected(format!("'{}' is no cluster", row.cluster_resource_id)))?;
-        let goal = Goal::new(&loaded.update, &loaded.selected_images)
-            .map_err(|e| JobError::Unexpected(e.to_string()))?
-            .skipping_what_is_far(loaded.auto_upgrade);
+        let goal =
+            Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
+        let goal = if loaded.auto_upgrade { goal.of_auto_upgrade() } else { goal };
         let upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
         Ok(Some(Task { attempt, run, row, cluster, goal, upgrade }))
     }

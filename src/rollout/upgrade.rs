@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use images::consistent_images;
 pub use next::next;
-pub use window::{Closed, Turn, configuration_name, is_about_window, permission, turn};
+pub use window::{Closed, Turn, configuration_name, is_about_window, opening, permission, turn};
 
 use crate::{
     arm::ErrorDetail,
@@ -123,6 +123,9 @@ pub enum ImageGoal {
     Consistent(Vec<NodeImage>),
     /// The user's choice, at most one per family; families not listed are left alone.
     Custom(Vec<NodeImage>),
+    /// An auto-upgrade profile's choice, at most one per family; families not listed are left alone. Where AKS does not set
+    /// it any more, as a newer one was published since, the newest takes its place.
+    AtLeast(Vec<NodeImage>),
 }
 
 /// What to do now.
@@ -220,11 +223,14 @@ impl Goal {
         })
     }
 
-    /// The same for a run that an auto-upgrade profile has made, or not.
+    /// The same for a run that an auto-upgrade profile has made: nobody has chosen its version or its images for a cluster.
     #[must_use]
-    pub fn skipping_what_is_far(mut self, skips: bool) -> Self {
-        self.skips_far_clusters = skips;
-        self
+    pub fn of_auto_upgrade(self) -> Self {
+        let images = match self.images {
+            ImageGoal::Custom(images) => ImageGoal::AtLeast(images),
+            other => other,
+        };
+        Self { images, skips_far_clusters: true, ..self }
     }
 
     /// Whether [`next`] wants to know what images the pools ran before.

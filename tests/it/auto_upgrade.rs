@@ -403,6 +403,34 @@ async fn an_outage_of_the_catalogue_is_told_and_got_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pools_that_cannot_be_read_hide_neither_others_nor_versions() {
+    let world = watching().await;
+    // Both are in the same region.
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m4", 4, "g")]).await;
+    make(&world, &fleet, "images", json!({"channel": "NodeImage"})).await;
+    let versions = make(&world, &fleet, "versions", json!({"channel": "Rapid"})).await;
+    all_seen(&world).await;
+    let broken = |path: &str| {
+        json!({"match": {"method": "GET", "path": path}, "times": 100_000,
+            "action": {"status": 500, "code": "InternalError", "message": "this pool is broken"}})
+    };
+    let told = async || {
+        let shown = world.get(&format!("{versions}{PREVIEW}")).await.body;
+        let message = shown["properties"]["autoUpgradeProfileStatus"]["lastTriggerMessage"].clone();
+        message.as_str().is_some_and(|message| message.contains("this pool is broken"))
+    };
+    world.fault(broken("aks-1/agentPools")).await;
+    let image = json!({"region": "eastus", "family": UBUNTU, "version": "202601.15.0"});
+    world.emulator("POST", "/emulator/images", Some(image)).await;
+    run_named(&world, &fleet, "auto-images-nodeimage-").await;
+
+    world.fault(broken("agentPools")).await;
+    eventually("the profile tells of it", async || told().await).await;
+    publish(&world, "eastus", "1.34.5").await;
+    run_named(&world, &fleet, "auto-versions-rapid-1-34-5-").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn versions_show_what_they_have() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;

@@ -311,7 +311,9 @@ async fn every_fault_has_its_error() {
     // After a 429 nothing is asked until its time has come, and then it is.
     world.fault(json!({"method": "GET", "cluster": "c"}), json!({"status": 429, "retryAfter": 1})).await;
     assert!(matches!(world.client.get(&id).await, Err(UpstreamError::Transient { .. })));
-    let Err(UpstreamError::Transient { after: Some(wait), .. }) = world.client.get(&id).await else { panic!() };
+    let Err(UpstreamError::Transient { after: Some(wait), throttled: true, .. }) = world.client.get(&id).await else {
+        panic!()
+    };
     assert!(wait <= Duration::from_secs(1), "{wait:?}");
     tokio::time::sleep(wait).await;
     assert!(world.client.get(&id).await.is_ok());
@@ -434,7 +436,7 @@ async fn who_waits_for_a_window_leaves_the_budget_to_those_who_begin() {
     let throttled = json!({"status": 429, "code": "Throttled", "retryAfter": 600});
     world.fault(json!({"path": "maintenanceConfigurations"}), throttled).await;
     let refused = windows.of(&two, Wish::Begin).await.unwrap_err();
-    assert!(windows.is_throttled(&two, &refused) && windows.to_spare(SUBSCRIPTION) == 0, "{refused}");
+    assert!(refused.is_throttled() && windows.to_spare(SUBSCRIPTION) == 0, "{refused}");
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert!(windows.of(&one, Wish::Wait).await.is_ok(), "what was known will do");
     let refused = windows.of(&two, Wish::Begin).await.unwrap_err();
@@ -453,7 +455,7 @@ async fn answers_out_of_the_ordinary() {
     let answer = get(http("200 OK", "", &huge)).await;
     assert!(matches!(answer, Err(UpstreamError::Garbage(_))), "{:?}", answer.map(|seen| seen.cluster));
     // A gateway's error page is still an answer with a status.
-    let Err(UpstreamError::Transient { after, detail }) =
+    let Err(UpstreamError::Transient { after, throttled: false, detail }) =
         get(http("502 Bad Gateway", "retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n", "<html>")).await
     else {
         panic!()

@@ -286,3 +286,42 @@ async fn while_aks_cannot_be_asked_nobody_is_given_up() {
     world.reaches(&run, "Completed", LATE).await;
     assert_eq!(told(&world).await, ["aks-1"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttled_who_waits_goes_by_what_it_knew() {
+    let world = world("1").await;
+    set(&world, "aks-1", VERSIONS, closed()).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
+    let reads = json!({"method": "GET", "path": "maintenanceConfigurations"});
+    let throttled = json!({"status": 429, "code": "Throttled", "message": "slow down", "retryAfter": 0});
+    world.fault(json!({"match": reads, "times": 2, "action": throttled})).await;
+    // Broken is not throttled, however little of the limit is left after a 429.
+    let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
+    world.fault(json!({"match": reads, "times": 5, "action": broken})).await;
+    world
+        .until(&run, LATE, "telling the reason", |status| {
+            let message = member(status, "m1")["message"].as_str();
+            message.is_some_and(|message| message.contains("bad day"))
+        })
+        .await;
+    set(&world, "aks-1", VERSIONS, open()).await;
+    world.reaches(&run, "Completed", LATE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_for_some_members_asks_about_their_windows_only() {
+    let world = world(NEVER).await;
+    let names: Vec<String> = (1..=6).map(|n| format!("m{n}")).collect();
+    let members: Vec<_> = names.iter().enumerate().map(|(n, name)| (name.as_str(), n + 1, "g")).collect();
+    let fleet = world.fleet_of("f", &members).await;
+    let run = format!("{fleet}/updateRuns/r");
+    assert_eq!(world.put(&run, json!({"properties": control_plane("1")})).await.status, 201);
+    sqlx::query("UPDATE update_runs SET only_members = ARRAY['m2']").execute(world.pool()).await.unwrap();
+    assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
+    world.reaches(&run, "Completed", LATE).await;
+    assert_eq!(told(&world).await, ["aks-2"]);
+    let reads = world.emulator("GET", "/emulator/state", None).await.body["maintenanceReads"].as_u64().unwrap();
+    assert!((1..=2).contains(&reads), "{reads}");
+}

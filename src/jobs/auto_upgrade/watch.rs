@@ -43,6 +43,9 @@ pub(super) fn job(subscription: &str) -> NewJob {
     NewJob::new(KIND, subscription.to_lowercase())
 }
 
+/// Pools of a family that are asked about its newest image, one after the other, until one answers.
+const POOLS_ASKED: usize = 3;
+
 /// Looks.
 pub(super) struct Watch<C> {
     pool: PgPool,
@@ -64,10 +67,17 @@ impl<C: ManagedClusters> Handler for Watch<C> {
 #[derive(Default)]
 struct Seen {
     clusters: Vec<(ResourceId, ManagedCluster)>,
-    /// By location; of a region that could not be read nothing.
-    regions: BTreeMap<String, (Arc<Vec<OfferedVersion>>, Vec<NodeImage>)>,
+    /// By location.
+    regions: BTreeMap<String, SeenRegion>,
     /// The first thing that went wrong.
     error: Option<UpstreamError>,
+}
+
+/// What of a region could be read.
+struct SeenRegion {
+    versions: Option<Arc<Vec<OfferedVersion>>>,
+    /// The newest of each family that could be read.
+    images: Vec<NodeImage>,
 }
 
 impl<C: ManagedClusters> Watch<C> {
@@ -126,7 +136,7 @@ impl<C: ManagedClusters> Watch<C> {
         Outcome::Retry { error: error.to_string(), after: Some(after) }
     }
 
-    /// As much as can be read: one region that fails does not hide the others.
+    /// As much as can be read: what fails does not hide the rest.
     async fn look(&self, subscription: &str, members: &HashSet<&str>) -> Seen {
         let mut seen = Seen::default();
         match self.catalogue.clusters(subscription).await {
@@ -139,38 +149,68 @@ impl<C: ManagedClusters> Watch<C> {
                 return seen;
             }
         }
-        // Any pool of a family can answer for it in its region.
-        let mut places: BTreeMap<&str, BTreeMap<&str, (&ResourceId, &str)>> = BTreeMap::new();
-        for (id, cluster) in &seen.clusters {
-            let families = places.entry(&cluster.location).or_default();
-            for pool in &cluster.pools {
-                if let Some(image) = &pool.image {
-                    families.entry(image.family()).or_insert((id, &pool.name));
-                }
+        for (location, families) in places(&seen.clusters) {
+            let mut keep_error = |error| _ = seen.error.get_or_insert(error);
+            let versions = self.catalogue.look_at_versions(subscription, location).await;
+            let versions = versions.map_err(&mut keep_error).ok();
+            let mut images = Vec::new();
+            for (family, pools) in families {
+                images
+                    .extend(self.look_at_image(location, family, &pools).await.map_err(&mut keep_error).ok().flatten());
             }
-        }
-        for (location, families) in places {
-            match self.look_at(subscription, location, &families).await {
-                Ok(offers) => _ = seen.regions.insert(location.to_owned(), offers),
-                Err(error) => seen.error = seen.error.or(Some(error)),
-            }
+            seen.regions.insert(location.to_owned(), SeenRegion { versions, images });
         }
         seen
     }
 
-    async fn look_at(
+    /// The newest image of a family, from the first of these pools that tells; otherwise the first error.
+    async fn look_at_image(
         &self,
-        subscription: &str,
         location: &str,
-        families: &BTreeMap<&str, (&ResourceId, &str)>,
-    ) -> Result<(Arc<Vec<OfferedVersion>>, Vec<NodeImage>), UpstreamError> {
-        let versions = self.catalogue.look_at_versions(subscription, location).await?;
-        let mut images = Vec::new();
-        for (family, (cluster, pool)) in families {
-            images.extend(self.catalogue.look_at_image(cluster, location, (pool, family)).await?);
+        family: &str,
+        pools: &[(&ResourceId, &str)],
+    ) -> Result<Option<NodeImage>, UpstreamError> {
+        let mut failed = None;
+        for (cluster, pool) in pools.iter().take(POOLS_ASKED) {
+            match self.catalogue.look_at_image(cluster, location, (pool, family)).await {
+                Ok(Some(image)) => return Ok(Some(image)),
+                Ok(None) => {}
+                Err(error) => {
+                    let throttled = error.is_throttled();
+                    failed = failed.or(Some(error));
+                    if throttled {
+                        break;
+                    }
+                }
+            }
         }
-        Ok((versions, images))
+        failed.map_or(Ok(None), Err)
     }
+}
+
+type PoolsByFamily<'a> = BTreeMap<&'a str, Vec<(&'a ResourceId, &'a str)>>;
+
+/// By location and family the pools that can answer for it, those of different clusters first: a cluster that cannot be
+/// read answers for none of its pools.
+fn places(clusters: &[(ResourceId, ManagedCluster)]) -> BTreeMap<&str, PoolsByFamily<'_>> {
+    let mut places: BTreeMap<&str, PoolsByFamily<'_>> = BTreeMap::new();
+    let mut further: Vec<(&str, &str, (&ResourceId, &str))> = Vec::new();
+    for (id, cluster) in clusters {
+        let families = places.entry(&cluster.location).or_default();
+        for pool in &cluster.pools {
+            let Some(image) = &pool.image else { continue };
+            let pools = families.entry(image.family()).or_default();
+            if pools.last().is_some_and(|(of, _)| *of == id) {
+                further.push((&cluster.location, image.family(), (id, &pool.name)));
+            } else {
+                pools.push((id, &pool.name));
+            }
+        }
+    }
+    for (location, family, pool) in further {
+        places.entry(location).or_default().entry(family).or_default().push(pool);
+    }
+    places
 }
 
 async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Timestamp) -> Result<(), JobError> {
@@ -184,13 +224,19 @@ async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Times
         clusters: seen.clusters.iter().map(|(id, seen)| (id.key().to_owned(), ClusterFacts::from(seen))).collect(),
         ..Findings::default()
     };
-    for (location, (versions, images)) in &seen.regions {
-        let offers = match known.remove(location) {
-            Some(mut offers) => {
+    for (location, SeenRegion { versions, images }) in &seen.regions {
+        let offers = match (known.remove(location), versions) {
+            (Some(mut offers), Some(versions)) => {
                 offers.look(versions, images, now);
                 offers
             }
-            None => RegionOffers::first(versions, images),
+            (Some(mut offers), None) => {
+                offers.look_at_images(images, now);
+                offers
+            }
+            (None, Some(versions)) => RegionOffers::first(versions, images),
+            // A first look without versions would make all of them news at the next.
+            (None, None) => continue,
         };
         findings.regions.insert(location.clone(), offers);
     }

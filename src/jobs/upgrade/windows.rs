@@ -8,12 +8,13 @@ use super::{Task, Then, UpgradeMember, record, span};
 use crate::{
     azure::{ManagedClusters, UpstreamError, Verdict, Wish},
     jobs::outcome::JobError,
+    model::maintenance::MaintenanceConfiguration,
     rollout::upgrade::{self, Closed, WaitsFor},
     store::runs,
     work::Outcome,
 };
 
-/// Least time until AKS is asked again that had no answer to spare; as much again at most, so that not all come at once.
+/// Least time until AKS is asked again that had no answer to spare.
 const THROTTLED: Duration = Duration::from_secs(1);
 
 /// What is known of a member's maintenance window.
@@ -35,19 +36,28 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         if known.is_some_and(|known| upgrade::permission(&known, upgrade_type, Timestamp::now()).is_ok()) {
             return Ok(May::Begin);
         }
+        let by = |known: &[MaintenanceConfiguration]| match upgrade::permission(known, upgrade_type, Timestamp::now()) {
+            Ok(()) => May::Begin,
+            Err(closed) => May::Not(closed),
+        };
         match windows.of(&task.cluster, wish).await {
-            Ok(now) => match upgrade::permission(&now, upgrade_type, Timestamp::now()) {
-                Ok(()) => Ok(May::Begin),
-                Err(closed) => Ok(May::Not(closed)),
-            },
-            Err(error) if windows.is_throttled(&task.cluster, &error) => {
+            Ok(now) => Ok(by(&now)),
+            Err(error) if !error.is_throttled() => Err(error),
+            Err(error) if wish == Wish::Begin => {
                 let after = match error.verdict() {
                     Verdict::Retry { after: Some(after), .. } => after,
                     _ => Duration::ZERO,
                 };
-                Ok(May::AskAgain(after.max(THROTTLED).mul_f64(1.0 + rand::random::<f64>())))
+                Ok(May::AskAgain(spread(after.max(THROTTLED))))
             }
-            Err(error) => Err(error),
+            // Who may begin by an old answer asks again before it does.
+            Err(_) => Ok(match windows.last(&task.cluster) {
+                Some(last) => by(&last),
+                None => {
+                    let opens = task.row.error.as_ref().and_then(upgrade::opening);
+                    go_on_waiting(opens, self.policy.window_recheck, Timestamp::now())
+                }
+            }),
         }
     }
 
@@ -69,6 +79,20 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     }
 }
 
+/// For a member that waits, when AKS cannot be asked and this process knows nothing of its window but what the member tells:
+/// when it opens. Then the member asks as one that begins, with a slot, so that not all ask who wait.
+fn go_on_waiting(opens: Option<Timestamp>, recheck: Duration, now: Timestamp) -> May {
+    match opens {
+        Some(opens) if opens <= now => May::Begin,
+        opens => May::AskAgain(until_next_look(opens, spread(recheck.max(THROTTLED)), now)),
+    }
+}
+
+/// Once to twice the time, by chance.
+fn spread(time: Duration) -> Duration {
+    time.mul_f64(1.0 + rand::random::<f64>())
+}
+
 /// Until a closed window is looked at again: until it opens, and no longer than `recheck`, as it may be changed. Never sooner
 /// than it opens, by this process's clock, for that reason.
 pub(super) fn until_next_look(opens: Option<Timestamp>, recheck: Duration, now: Timestamp) -> Duration {
@@ -78,6 +102,24 @@ pub(super) fn until_next_look(opens: Option<Timestamp>, recheck: Duration, now: 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_waits_unasked_comes_as_seldom_as_others_and_at_the_opening() {
+        let recheck = Duration::from_secs(60);
+        let opens: Timestamp = "2026-03-01T02:00:00Z".parse().unwrap();
+        let wait = |opens, now: &str| match go_on_waiting(opens, recheck, now.parse().unwrap()) {
+            May::AskAgain(delay) => Some(delay),
+            May::Begin => None,
+            May::Not(closed) => panic!("{closed:?}"),
+        };
+        for opens in [Some(opens), None] {
+            let delays: Vec<_> = (0..50).filter_map(|_| wait(opens, "2026-02-01T00:00:00Z")).collect();
+            assert!(delays.len() == 50 && delays.iter().all(|delay| (recheck..=2 * recheck).contains(delay)));
+            assert!(delays.iter().any(|delay| *delay != delays[0]), "not all at once");
+        }
+        assert_eq!(wait(Some(opens), "2026-03-01T01:59:59.75Z"), Some(Duration::from_millis(250)));
+        assert_eq!(wait(Some(opens), "2026-03-01T02:00:00Z"), None, "it asks with a slot");
+    }
 
     #[test]
     fn wakes_at_the_opening_and_never_before() {

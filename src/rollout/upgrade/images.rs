@@ -83,7 +83,7 @@ pub(super) fn wanted(
             Some(image) => image,
             None => return Ok(Wanted::NoneForFamily(current.family().to_owned())),
         },
-        ImageGoal::Custom(images) => match in_family(images) {
+        ImageGoal::Custom(images) | ImageGoal::AtLeast(images) => match in_family(images) {
             Some(image) => image,
             None => return Ok(Wanted::Leave("has a node image family that is not listed")),
         },
@@ -95,13 +95,18 @@ pub(super) fn wanted(
         let pin = (current == &target && !is_newest && settable).then_some(target);
         return Ok(Wanted::Stay { pin });
     }
-    if latest.is_none_or(|latest| !latest.is_at_least(&target)) {
+    let Some(latest) = latest.filter(|latest| latest.is_at_least(&target)) else {
         return Err(Stop::Pending(ErrorDetail::new(
             "NodeImageVersionNotAvailable",
             format!("Node image {target} for agent pool '{}' is not published in the cluster's region yet.", pool.name),
         )));
+    };
+    let expired = target.published().is_some_and(|day| today(latest, now).duration_since(day) > VALID);
+    // A gate or a maintenance window may well outlast a publication, which comes every week.
+    if matches!(goal, ImageGoal::AtLeast(_)) && (expired || !settable) {
+        return Ok(Wanted::Newest(latest.clone()));
     }
-    if target.published().is_some_and(|day| today(latest, now).duration_since(day) > VALID) {
+    if expired {
         return Err(Stop::Failed(ErrorDetail::new(
             "NodeImageVersionExpired",
             format!(
@@ -128,8 +133,8 @@ pub(super) fn wanted(
 
 /// What the age of an image is counted to: the region's newest image, as AKS publishes weekly, so that where publication
 /// has come to a rest (air-gapped regions, the emulator) images do not all expire.
-fn today(latest: Option<&NodeImage>, now: Timestamp) -> Timestamp {
-    latest.and_then(NodeImage::published).map_or(now, |newest| newest.min(now))
+fn today(latest: &NodeImage, now: Timestamp) -> Timestamp {
+    latest.published().map_or(now, |newest| newest.min(now))
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ fn a_minor_version_is_frozen_at_the_start() {
 #[test]
 fn versions_that_cannot_be_moved_to() {
     says(first(&cluster("1.31.4", vec![]), &full("1.33.2")), &["Failed KubernetesVersionSkipped", "1.31.4", "1.33.2"]);
-    let automatic = full("1.33.2").skipping_what_is_far(true);
+    let automatic = full("1.33.2").of_auto_upgrade();
     says(first(&cluster("1.31.4", vec![]), &automatic), &["Skipped", "more than one minor version behind", "1.31.4"]);
     says(first(&cluster("1.32.7", vec![]), &automatic), &["Begin control plane"]);
     says(first(&cluster("1.32.7", vec![]), &full("1.33.4")), &["Blocked KubernetesVersionNotAvailable", "1.33.4"]);
@@ -166,6 +166,35 @@ fn chosen_images() {
     let Next::Begin(_) = next(&Upgrade::default(), &seen, &custom(NEW), &catalogue(), much_later) else {
         panic!("where nothing newer is published, nothing expires")
     };
+}
+
+#[test]
+fn images_of_auto_upgrade_are_the_least_that_is_wanted() {
+    let seen = cluster("1.32.7", vec![pool("a", "1.32.7", OLD)]);
+    let custom = |image: &str| goal(NodeImageOnly, None, ImageGoal::Custom(vec![NodeImage::new(image)]));
+    let mut strict = catalogue();
+    strict.accepts_any_image = false;
+    let passed_over = custom("U-202509.11.0");
+    says(next(&Upgrade::default(), &seen, &passed_over, &strict, at()), &["Failed NodeImageVersionNotAvailable"]);
+    let Next::Begin(begin) = next(&Upgrade::default(), &seen, &passed_over.clone().of_auto_upgrade(), &strict, at())
+    else {
+        panic!("the newest takes the place of what AKS does not set any more")
+    };
+    assert_eq!(begin.actions, [UpgradeAction::NewestImage { pool: "a".to_owned(), image: NodeImage::new(NEW) }]);
+    strict.recently_used.insert("a".to_owned(), vec![NodeImage::new("U-202509.11.0")]);
+    for settable in [strict, catalogue()] {
+        let begun = next(&Upgrade::default(), &seen, &passed_over.clone().of_auto_upgrade(), &settable, at());
+        says(begun, &["Begin agent pool 'a' to node image U-202509.11.0"]);
+    }
+
+    let ancient = cluster("1.32.7", vec![pool("a", "1.32.7", "U-2022.10.24")]);
+    says(first(&ancient, &custom("U-202505.01.0").of_auto_upgrade()), &["Begin agent pool 'a'", NEW]);
+    says(
+        first(&seen, &custom("U-202511.05.0").of_auto_upgrade()),
+        &["Blocked NodeImageVersionNotAvailable", "U-202511.05.0"],
+    );
+    says(first(&seen, &custom("X-202510.29.0").of_auto_upgrade()), &["Skipped", "not listed"]);
+    says(first(&seen, &custom(OLD).of_auto_upgrade()), &["Skipped", "at or ahead"]);
 }
 
 #[test]

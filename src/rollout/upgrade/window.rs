@@ -14,6 +14,9 @@ use crate::{
 /// How soon a closed window must open for its member to be tried ahead of those without a window (product documentation).
 const SOON: SignedDuration = SignedDuration::from_hours(4);
 
+/// Stands before the time in what people are told.
+const OPENS_AT: &str = "it opens next at ";
+
 const CLOSED: &str = "MaintenanceWindowClosed";
 const NEVER_OPENS: &str = "MaintenanceWindowNeverOpens";
 const UNREADABLE: &str = "MaintenanceConfigurationUnreadable";
@@ -66,7 +69,7 @@ pub fn permission(
     let (error, opens) = match configuration.window.as_ref().map(|window| window.at(now)) {
         Ok(State::Open { .. }) => return Ok(()),
         Ok(State::Closed { opens: Some(opens) }) => {
-            let message = format!("The cluster's maintenance window '{name}' is closed; it opens next at {opens}.");
+            let message = format!("The cluster's maintenance window '{name}' is closed; {OPENS_AT}{opens}.");
             (ErrorDetail::new(CLOSED, message), Some(opens))
         }
         Ok(State::Closed { opens: None }) => {
@@ -104,6 +107,13 @@ pub fn turn(
 #[must_use]
 pub fn is_about_window(error: &ErrorDetail) -> bool {
     [CLOSED, NEVER_OPENS, UNREADABLE].contains(&error.code.as_ref())
+}
+
+/// When the window opens that a member waits for with this error, as far as it says so.
+#[must_use]
+pub fn opening(error: &ErrorDetail) -> Option<Timestamp> {
+    let (_, time) = error.message.split_once(OPENS_AT).filter(|_| error.code == CLOSED)?;
+    time.strip_suffix('.')?.parse().ok()
 }
 
 fn find(
@@ -150,7 +160,7 @@ mod tests {
         for versions in [Full, ControlPlaneOnly] {
             let closed = refused(&both, versions).unwrap();
             assert_eq!(closed.opens, Some("2026-03-01T20:00:00Z".parse().unwrap()));
-            assert_eq!(closed.error.code, "MaintenanceWindowClosed");
+            assert_eq!((closed.error.code.as_ref(), opening(&closed.error)), ("MaintenanceWindowClosed", closed.opens));
             assert!(
                 closed.error.message.contains("at 2026-03-01T20:00:00Z") && closed.error.message.contains(VERSIONS)
             );
@@ -185,7 +195,7 @@ mod tests {
         ] {
             assert_eq!(turn(std::slice::from_ref(&configuration), Full, noon()), Turn::Closed);
             let closed = refused(&[configuration], Full).unwrap();
-            assert_eq!((closed.error.code.as_ref(), closed.opens), (code, None));
+            assert_eq!((closed.error.code.as_ref(), closed.opens, opening(&closed.error)), (code, None, None));
             assert!(closed.error.message.contains(why) && closed.error.message.contains("skip the member"));
         }
     }

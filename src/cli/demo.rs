@@ -105,7 +105,6 @@ impl Demo {
         let config = Config {
             clusters: self.world.clusters,
             upgrade_seconds: self.world.upgrade_seconds,
-            accept_any_published_image: true,
             ..Config::default()
         };
         // The service ends first: it uses the emulator.

@@ -58,7 +58,7 @@ pub struct ArmSettings {
 /// How the service authenticates to Azure Resource Manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ArmCredential {
-    /// The emulator takes any token, and any published node image
+    /// The emulator takes any token
     Emulator,
     /// The token in FLEET_ARM_TOKEN, for as long as it is valid
     Static,

@@ -48,7 +48,9 @@ impl Snapshot {
     /// Refuses a pool of another image family or of another family of virtual machines.
     pub(crate) fn check_kind(&self, pool: &Pool) -> Result<(), ArmError> {
         let vm_size = pool.settings.get("vmSize").and_then(Value::as_str).unwrap_or_default();
-        if catalogue::family(&self.image) != catalogue::family(&pool.image) || vm_family(&self.vm_size) != vm_family(vm_size) {
+        if catalogue::family(&self.image) != catalogue::family(&pool.image)
+            || vm_family(&self.vm_size) != vm_family(vm_size)
+        {
             let message = format!(
                 "The snapshot '{}' of image {} and VM size {} cannot be used for agent pool '{}' of image {} and VM size {vm_size}.",
                 self.name, self.image, self.vm_size, pool.name, pool.image

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::upstream;
 use crate::{
-    config::{ArmCredential, Settings},
+    config::Settings,
     events::{Sender, SenderSettings, Webhooks},
     jobs::{self, housekeeping::Retention},
     upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
@@ -36,6 +36,9 @@ impl Working {
         let (workers, deliveries) = (jobs(pool, settings)?, deliveries(pool, settings, &webhooks)?);
         jobs::webhooks::register(pool, &webhooks).await.context("cannot register the webhooks")?;
         jobs::housekeeping::begin(pool).await.context("cannot enqueue the housekeeping")?;
+        if settings.arm.snapshot_group.is_some() {
+            jobs::snapshots::begin(pool).await.context("cannot enqueue the node pool snapshots")?;
+        }
         Ok(Self { pool: pool.clone(), webhooks, jobs: workers, deliveries })
     }
 
@@ -52,12 +55,11 @@ impl Working {
 }
 
 fn jobs(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
-    let emulated = settings.arm.credential == ArmCredential::Emulator;
     let client = Arc::new(upstream::client(&settings.arm)?);
     let upstream = jobs::Upstream {
         observer: Arc::new(Observer::new(Arc::clone(&client))),
         // Half as old as the time between two looks: a look never sees what the last one saw.
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), settings.offer_recheck() / 2, emulated)),
+        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), settings.offer_recheck() / 2)),
         maintenance: Arc::new(MaintenanceCache::new(Arc::clone(&client), settings.window_recheck())),
         clusters: client,
     };
@@ -67,6 +69,13 @@ fn jobs(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
         window_recheck: settings.window_recheck(),
     };
     let mut handlers = jobs::handlers(pool, &upstream, policy, settings.catalogue_watch());
+    // Always there: the job ends where the setting is gone.
+    handlers.push(jobs::snapshots::handler(
+        pool,
+        &upstream,
+        settings.arm.snapshot_group.clone(),
+        settings.catalogue_watch(),
+    ));
     let kept = &settings.retention;
     handlers.push(jobs::housekeeping::handler(
         pool,

@@ -102,11 +102,8 @@ impl Demo {
             settings.data_dir.display()
         );
 
-        let config = Config {
-            clusters: self.world.clusters,
-            upgrade_seconds: self.world.upgrade_seconds,
-            ..Config::default()
-        };
+        let config =
+            Config { clusters: self.world.clusters, upgrade_seconds: self.world.upgrade_seconds, ..Config::default() };
         // The service ends first: it uses the emulator.
         let (emulator_stop, service_stop) = (CancellationToken::new(), stop.child_token());
         let emulator =

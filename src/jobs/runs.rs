@@ -1,10 +1,6 @@
 //! Starting a run, choosing its node images, and the timers of its waits.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -15,17 +11,15 @@ use super::{
     Upstream,
     fleets::subject,
     gates,
+    images::{self, RunImages},
     outcome::{JobError, outcome},
     rollout::{DriveError, begin, drive},
     turns::turns,
     upgrade,
 };
 use crate::{
-    arm::{ErrorDetail, ResourceId},
-    model::{
-        managed_cluster::{ManagedCluster, NodeImage},
-        update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
-    },
+    arm::ErrorDetail,
+    model::update_run::{NodeImageSelectionType, UpdateRunProperties, UpdateState},
     rollout::{self, Event, FleetMember, Plan, upgrade::Turn},
     store::{
         memberships,
@@ -126,15 +120,15 @@ impl<C: ManagedClusters> Start<C> {
         let first = {
             let mut tx = self.pool.begin().await?;
             let snapshot = runs::load_for_update(&mut tx, id).await?;
-            snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted)
+            snapshot.is_some_and(|run| !run.has_begun())
         };
-        let chosen = if first {
-            match chosen_images(&self.pool, &self.upstream, (fleet, id), &properties).await? {
-                Ok(chosen) => chosen,
+        let images = if first {
+            match images::choose(&self.pool, &self.upstream, (fleet, id), &properties).await? {
+                Ok(images) => images,
                 Err(error) => return put_off(attempt, &self.pool, id, &error).await,
             }
         } else {
-            None
+            RunImages::Latest
         };
         let turns =
             if first { turns(&self.pool, &self.upstream, (fleet, id), &properties).await? } else { HashMap::new() };
@@ -142,16 +136,19 @@ impl<C: ManagedClusters> Start<C> {
         let mut tx = begin(attempt, &self.pool, id).await?;
         let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
         let trace = attempt.trace.as_deref();
-        if snapshot.status.state == UpdateState::NotStarted {
+        let mut event = Event::Start;
+        if !snapshot.has_begun() {
             let members = memberships::members_of_run(&mut tx, fleet, id).await?;
             let mut plan = plan(&properties, &members)?;
             plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
             runs::replace_plan(&mut tx, id, &plan, now).await?;
-            if let Some(images) = &chosen {
-                runs::select_images(&mut tx, id, images).await?;
+            match images {
+                RunImages::Latest => {}
+                RunImages::Chosen(images) => runs::select_images(&mut tx, id, &images).await?,
+                RunImages::Impossible(error) => event = Event::StartFailed { error },
             }
         }
-        match drive(&mut tx, id, Event::Start, now, trace).await {
+        match drive(&mut tx, id, event, now, trace).await {
             Ok(_) => {}
             // It was allowed when it was asked for; something else came first.
             Err(DriveError::Refused(refused)) => {
@@ -189,15 +186,20 @@ impl<C: ManagedClusters> Images<C> {
         let id = subject(attempt)?;
         let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        let chosen = match chosen_images(&self.pool, &self.upstream, (fleet, id), &properties).await? {
-            Ok(chosen) => chosen,
+        let images = match images::choose(&self.pool, &self.upstream, (fleet, id), &properties).await? {
+            Ok(images) => images,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
         let mut tx = begin(attempt, &self.pool, id).await?;
         let snapshot = runs::load_for_update(&mut tx, id).await?;
         let open = snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted);
-        if let (true, Some(images)) = (open, &chosen) {
-            runs::select_images(&mut tx, id, images).await?;
+        match images {
+            RunImages::Chosen(images) if open => runs::select_images(&mut tx, id, &images).await?,
+            RunImages::Impossible(error) if open => {
+                runs::select_images(&mut tx, id, &[]).await?;
+                runs::explain_wait(&mut tx, id, &error).await?;
+            }
+            RunImages::Latest | RunImages::Chosen(_) | RunImages::Impossible(_) => {}
         }
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
@@ -249,64 +251,6 @@ async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProp
     let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
     let properties = serde_json::from_value(run.properties.clone())?;
     Ok(Some((run, properties)))
-}
-
-/// The images of a `Consistent` run over the fleet's members as they are now: the newest of each family that every region
-/// concerned offers. `None` for other selections.
-async fn chosen_images<C: ManagedClusters>(
-    pool: &PgPool,
-    upstream: &Upstream<C>,
-    (fleet, run): (Uuid, Uuid),
-    properties: &UpdateRunProperties,
-) -> Result<Result<Option<Vec<NodeImageVersion>>, UpstreamError>, JobError> {
-    let selection = properties.managed_cluster_update.node_image_selection.as_ref();
-    match selection.map(|selection| selection.selection_type) {
-        Some(NodeImageSelectionType::Consistent) => {}
-        Some(NodeImageSelectionType::Custom) => {
-            return Ok(Ok(selection.map(|selection| selection.custom_node_image_versions.clone())));
-        }
-        Some(NodeImageSelectionType::Latest) | None => return Ok(Ok(None)),
-    }
-    let members = {
-        let mut conn = pool.acquire().await?;
-        memberships::members_of_run(&mut conn, fleet, run).await?
-    };
-    let clusters: BTreeSet<ResourceId> = plan(properties, &members)?
-        .stages
-        .iter()
-        .flat_map(|stage| &stage.groups)
-        .flat_map(|group| &group.members)
-        .filter_map(|member| member.cluster_resource_id.parse().ok())
-        .collect();
-    Ok(consistent(upstream, &clusters).await.map(Some))
-}
-
-/// One list a subscription, and one question for each family in each region.
-async fn consistent<C: ManagedClusters>(
-    upstream: &Upstream<C>,
-    clusters: &BTreeSet<ResourceId>,
-) -> Result<Vec<NodeImageVersion>, UpstreamError> {
-    let subscriptions: BTreeSet<&str> = clusters.iter().map(ResourceId::subscription).collect();
-    let mut seen: Vec<(ResourceId, ManagedCluster)> = Vec::new();
-    for subscription in subscriptions {
-        for cluster in upstream.clusters.list(subscription).await? {
-            if let Ok(id) = cluster.id.parse::<ResourceId>()
-                && clusters.contains(&id)
-            {
-                seen.push((id, cluster));
-            }
-        }
-    }
-    let mut latest: BTreeMap<(String, String), NodeImage> = BTreeMap::new();
-    let mut observed = BTreeSet::new();
-    for (id, cluster) in &seen {
-        for (family, image) in upstream.catalogue.latest_images(id, cluster).await? {
-            latest.insert((cluster.location.clone(), family), image);
-        }
-        let families = cluster.pools.iter().filter_map(|pool| Some(pool.image.as_ref()?.family().to_owned()));
-        observed.extend(families.map(|family| (cluster.location.clone(), family)));
-    }
-    Ok(rollout::upgrade::consistent_images(&observed, &latest))
 }
 
 /// Tries again later, and says so on the run: no member shows yet what is wrong.

@@ -246,7 +246,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Ok(seen) => seen,
             Err(error) => return self.not_read(task, &error).await,
         };
-        let offer = self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.wants_image_history()).await;
+        let offer = self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.chosen_images()).await;
         let offer = match offer {
             Ok(offer) => offer,
             Err(error) => return self.not_read(task, &error).await,
@@ -344,8 +344,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         }
         let looked = async {
             let seen = self.upstream.clusters.get(&task.cluster).await?;
-            let offer =
-                self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.wants_image_history()).await?;
+            let offer = self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.chosen_images()).await?;
             let now = Timestamp::now();
             Ok::<_, UpstreamError>(upgrade::next(&Upgrade::default(), &seen.cluster, &task.goal, &offer, now))
         };

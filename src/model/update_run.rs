@@ -34,6 +34,18 @@ pub struct ManagedClusterUpdate {
     /// How node images are chosen. Absent: `Latest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_image_selection: Option<NodeImageSelection>,
+    /// What becomes of a pool for which AKS no longer sets the chosen image when its turn comes. An extension; absent: `Fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_image_unavailable: Option<WhenImageUnavailable>,
+}
+
+/// What becomes of a pool for which AKS no longer sets the chosen image when its turn comes: see [`super::extensions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum WhenImageUnavailable {
+    /// The member fails.
+    Fail,
+    /// The pool gets the newest image of its region.
+    Newest,
 }
 
 /// Kind and version of an upgrade.
@@ -76,7 +88,7 @@ pub struct NodeImageSelection {
 pub enum NodeImageSelectionType {
     /// Newest in each cluster's region when that cluster starts.
     Latest,
-    /// Newest that is published in every region of the run.
+    /// Newest that can be set on every pool of the run.
     Consistent,
     /// As listed.
     Custom,

@@ -23,6 +23,7 @@ pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused
     let mut out = Out { now, members: Vec::new(), effects: Vec::new(), more: false };
     match event {
         Event::Start => start(&mut run, &mut out)?,
+        Event::StartFailed { error } => start_failed(&mut run, error, now),
         Event::Stop => stop(&mut run)?,
         Event::Skip { targets, members } => skip::skip(&mut run, targets, members, &mut out)?,
         Event::MemberEnded { member, attempt, outcome } => member_ended(&mut run, member, *attempt, outcome, &mut out),
@@ -133,6 +134,16 @@ fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
     let waiting = stage.before.iter().chain(of_groups).filter(|gate| gate.status.state == UpdateState::Pending);
     out.effects.extend(waiting.filter_map(|gate| Some(Effect::GateTimer { gate: gate.id, at: gate.due()? })));
     Ok(())
+}
+
+/// Only of a run in which nothing has begun: what has begun goes on.
+fn start_failed(run: &mut Run, error: &ErrorDetail, now: Timestamp) {
+    if run.has_begun() || is_finished(run.status.state) {
+        return;
+    }
+    begin(&mut run.status, now);
+    finish(&mut run.status, UpdateState::Failed, now);
+    run.status.error = Some(error.clone());
 }
 
 fn stop(run: &mut Run) -> Result<(), Refused> {

@@ -14,6 +14,11 @@ use crate::{
 pub enum Event {
     /// A person starts or restarts the run.
     Start,
+    /// The run that was told to start cannot: nothing was begun, and nothing is until somebody starts it again.
+    StartFailed {
+        /// Why, and what to do.
+        error: ErrorDetail,
+    },
     /// A person stops the run.
     Stop,
     /// A person leaves something out.

@@ -155,6 +155,12 @@ impl Run {
         }
     }
 
+    /// Whether a stage was begun, so that members and node images are chosen for good.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.stages.iter().any(|stage| stage.status.start_time.is_some())
+    }
+
     /// The stage whose turn it is: the first that is not finished.
     #[must_use]
     pub fn current(&self) -> Option<&Stage> {

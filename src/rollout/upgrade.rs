@@ -8,8 +8,10 @@
 //!
 //! A new attempt (a restarted run) begins with an empty [`Upgrade`].
 
+mod consistent;
 mod images;
 mod judge;
+mod keep;
 mod next;
 mod plan;
 #[cfg(test)]
@@ -21,7 +23,8 @@ mod window;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use images::consistent_images;
+pub use consistent::{ConsistentPool, ImageChoice, choose_images};
+pub use keep::{SnapshotToTake, expired_snapshots, missing_snapshots};
 pub use next::next;
 pub use window::{Closed, Turn, configuration_name, is_about_window, opening, permission, turn};
 
@@ -29,7 +32,10 @@ use crate::{
     arm::ErrorDetail,
     model::{
         managed_cluster::{ManagedCluster, NodeImage, UpgradeAction},
-        update_run::{ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, NodeImageVersion},
+        update_run::{
+            ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, NodeImageVersion,
+            WhenImageUnavailable,
+        },
         version::{InvalidVersion, VersionWish},
     },
 };
@@ -109,6 +115,8 @@ pub struct Goal {
     pub version: Option<VersionWish>,
     /// To which images.
     pub images: ImageGoal,
+    /// Where AKS no longer sets the chosen image.
+    pub when_image_unavailable: WhenImageUnavailable,
     /// A cluster that is more than one minor version behind is skipped, and does not fail the run: nobody has chosen the
     /// version for it (product documentation, auto-upgrade).
     pub skips_far_clusters: bool,
@@ -121,11 +129,8 @@ pub enum ImageGoal {
     Latest,
     /// The run's choice, one per family.
     Consistent(Vec<NodeImage>),
-    /// The user's choice, at most one per family; families not listed are left alone.
+    /// The choice of a user or of an auto-upgrade profile, at most one per family; families not listed are left alone.
     Custom(Vec<NodeImage>),
-    /// An auto-upgrade profile's choice, at most one per family; families not listed are left alone. Where AKS does not set
-    /// it any more, as a newer one was published since, the newest takes its place.
-    AtLeast(Vec<NodeImage>),
 }
 
 /// What to do now.
@@ -219,6 +224,7 @@ impl Goal {
                     NodeImageSelectionType::Custom => ImageGoal::Custom(images(&selection.custom_node_image_versions)),
                 },
             },
+            when_image_unavailable: update.when_image_unavailable.unwrap_or(WhenImageUnavailable::Fail),
             skips_far_clusters: false,
         })
     }
@@ -226,17 +232,21 @@ impl Goal {
     /// The same for a run that an auto-upgrade profile has made: nobody has chosen its version or its images for a cluster.
     #[must_use]
     pub fn of_auto_upgrade(self) -> Self {
-        let images = match self.images {
-            ImageGoal::Custom(images) => ImageGoal::AtLeast(images),
-            other => other,
+        let when_image_unavailable = match self.images {
+            // A gate or a maintenance window may well outlast a publication, which comes every week.
+            ImageGoal::Custom(_) => WhenImageUnavailable::Newest,
+            ImageGoal::Latest | ImageGoal::Consistent(_) => self.when_image_unavailable,
         };
-        Self { images, skips_far_clusters: true, ..self }
+        Self { when_image_unavailable, skips_far_clusters: true, ..self }
     }
 
-    /// Whether [`next`] wants to know what images the pools ran before.
+    /// The images that were chosen for the pools, at most one a family; `None` where each gets the newest of its region.
     #[must_use]
-    pub fn wants_image_history(&self) -> bool {
-        self.moves_pools() && self.images != ImageGoal::Latest
+    pub fn chosen_images(&self) -> Option<&[NodeImage]> {
+        match &self.images {
+            ImageGoal::Consistent(images) | ImageGoal::Custom(images) if self.moves_pools() => Some(images),
+            _ => None,
+        }
     }
 
     fn moves_version(&self) -> bool {

@@ -209,7 +209,8 @@ pub(super) fn upgrade_image(
     let Some(cluster) = world.clusters.get(key) else { return Err(ArmError::not_found("The cluster is gone.")) };
     let Some(pool) = cluster.pool(name) else { return Err(not_found(cluster, name)) };
     let source = call.snapshot_id.clone();
-    let snapshot = source.as_deref().map(|id| world.snapshots.get(&id.to_lowercase()).ok_or_else(|| snapshots::missing(id)));
+    let snapshot =
+        source.as_deref().map(|id| world.snapshots.get(&id.to_lowercase()).ok_or_else(|| snapshots::missing(id)));
     let image = match &snapshot {
         Some(Ok(snapshot)) => Some(snapshot.image.clone()),
         _ => region(world, &cluster.location)?.newest_image(catalogue::family(&pool.image)),

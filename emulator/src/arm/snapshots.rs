@@ -64,7 +64,9 @@ fn put(world: &mut World, call: &Call, key: &str, note: &mut Note) -> Answer {
     let inner = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     if name.len() > 63 || !name.chars().all(inner) || !ends(name.chars().next()) || !ends(name.chars().next_back()) {
-        let message = format!("The snapshot name '{name}' must match ^[a-zA-Z0-9]$|^[a-zA-Z0-9][-_a-zA-Z0-9]{{0,61}}[a-zA-Z0-9]$.");
+        let message = format!(
+            "The snapshot name '{name}' must match ^[a-zA-Z0-9]$|^[a-zA-Z0-9][-_a-zA-Z0-9]{{0,61}}[a-zA-Z0-9]$."
+        );
         return Err(ArmError::invalid("name", message));
     }
     let body = call.object()?;

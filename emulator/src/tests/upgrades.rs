@@ -150,13 +150,25 @@ fn a_pool_moves_to_a_snapshot_or_to_the_newest_image() {
     }
     let old = |version: &str, snapshot: &str| json!({"properties": {"orchestratorVersion": version, "creationData": {"sourceResourceId": snapshot}}});
     let sys = format!("{url}/agentPools/sys");
-    assert_eq!(bench.put(&sys, old("1.32.7", &first)).code(), (400, "InvalidParameter"), "of another Kubernetes version");
+    assert_eq!(
+        bench.put(&sys, old("1.32.7", &first)).code(),
+        (400, "InvalidParameter"),
+        "of another Kubernetes version"
+    );
     let body = bench.raised("three", "1.33.5", false);
     bench.put(&url, body);
     bench.at(20.0);
-    assert_eq!(bench.put(&sys, old("1.33.2", &format!("{snapshots}/gpu"))).code(), (400, "InvalidParameter"), "VM family");
+    assert_eq!(
+        bench.put(&sys, old("1.33.2", &format!("{snapshots}/gpu"))).code(),
+        (400, "InvalidParameter"),
+        "VM family"
+    );
     assert_eq!(bench.put(&sys, old("1.33.2", &format!("{snapshots}/none"))).code(), (404, "ResourceNotFound"));
-    assert_eq!(bench.put(&format!("{url}/agentPools/az"), old("1.33.2", &first)).code(), (400, "InvalidParameter"), "family");
+    assert_eq!(
+        bench.put(&format!("{url}/agentPools/az"), old("1.33.2", &first)).code(),
+        (400, "InvalidParameter"),
+        "family"
+    );
     let put = bench.put(&sys, old("1.33.2", &first));
     assert_eq!((put.status, &put.body["properties"]["provisioningState"]), (200, &json!("Upgrading")));
     let only = json!({"properties": {"orchestratorVersion": "1.33.2"}});
@@ -169,15 +181,22 @@ fn a_pool_moves_to_a_snapshot_or_to_the_newest_image() {
     assert_eq!(sys["properties"]["vmSize"], "Standard_D2s_v3", "chosen once, kept");
     assert_eq!(sys["properties"]["mode"], "System");
     let log = bench.log();
-    let moved = log.as_array().unwrap().iter().find(|entry| entry["nodeImage"].is_string() && entry["applied"] == true).unwrap();
+    let moved = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["nodeImage"].is_string() && entry["applied"] == true)
+        .unwrap();
     assert_eq!((&moved["step"], &moved["target"]), (&json!("AgentPool:sys"), &json!("1.33.2")));
     assert_eq!(moved["nodeImage"], "AKSUbuntu-2204gen2containerd-202510.03.0");
 
     // An image alone, by a header of upgradeNodeImageVersion, as Azure's CLI sends it.
-    let win_image = |bench: &mut Bench| bench.get(&format!("{url}/agentPools/win"))["properties"]["nodeImageVersion"].clone();
+    let win_image =
+        |bench: &mut Bench| bench.get(&format!("{url}/agentPools/win"))["properties"]["nodeImageVersion"].clone();
     assert_eq!(win_image(&mut bench), "AKSWindows-2022-containerd-20348.4405.251112");
     let key = url.to_lowercase();
-    bench.world.clusters.get_mut(&key).unwrap().pools[0].image = crate::catalogue::oldest_image(crate::catalogue::UBUNTU);
+    bench.world.clusters.get_mut(&key).unwrap().pools[0].image =
+        crate::catalogue::oldest_image(crate::catalogue::UBUNTU);
     let mut call = Bench::call(Method::POST, &format!("{url}/agentPools/sys/upgradeNodeImageVersion"), None);
     call.snapshot_id = Some(first.clone());
     assert_eq!(bench.run(&call).status, 202);

@@ -310,6 +310,7 @@ async fn with_strategy(
         given.managed_cluster_update.node_image_selection =
             stored.and_then(|stored| stored.managed_cluster_update.node_image_selection.clone());
     }
+    given.managed_cluster_update.keep_extensions(stored.map(|stored| &stored.managed_cluster_update));
     let Some(id) = &given.update_strategy_id else { return Ok(given) };
     let kept =
         stored.filter(|stored| stored.update_strategy_id.as_ref().is_some_and(|old| old.eq_ignore_ascii_case(id)));

@@ -174,6 +174,7 @@ fn member_of(event: &mut Event) -> Option<&mut Member> {
         | Event::MemberUnblocked { member, .. }
         | Event::MemberLeft { member } => Some(member),
         Event::Start
+        | Event::StartFailed { .. }
         | Event::Stop
         | Event::Skip { .. }
         | Event::WaitElapsed { .. }

@@ -96,7 +96,7 @@ pub async fn replace_plan(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let Some(run) = load_for_update(conn, run_id).await? else { return Ok(false) };
-    if run.status.state != UpdateState::NotStarted {
+    if run.has_begun() {
         return Ok(false);
     }
     let skipped = status::without_gates(conn, run_id).await?.map(|status| skips(&status, plan)).unwrap_or_default();

@@ -1,5 +1,7 @@
 //! Single members of runs.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -36,6 +38,9 @@ const SAVE_ALL: &str = "UPDATE run_members m SET upgrade = u.upgrade, operation_
      FROM unnest($2::integer[], $3::integer[], $4::jsonb[], $5::text[]) AS u (member_index, attempt, upgrade, operation_id)
      WHERE m.run_id = $1 AND m.member_index = u.member_index AND m.attempt = u.attempt AND m.state = 'Running'";
 
+/// Of a name that stands in several groups the first row counts.
+const SKIPPED: &str = "SELECT name FROM run_members WHERE run_id = $1 GROUP BY name HAVING bool_and(state = 'Skipped')";
+
 const RUNNING: &str = "SELECT coalesce(sum(running), 0) FROM run_groups WHERE run_id = $1";
 
 const FLEET_RUNNING: &str = "SELECT EXISTS (SELECT FROM update_runs r JOIN run_groups g USING (run_id)
@@ -43,6 +48,19 @@ const FLEET_RUNNING: &str = "SELECT EXISTS (SELECT FROM update_runs r JOIN run_g
 
 const RUNS_OF_MEMBER: &str = "SELECT m.* FROM run_members m JOIN update_runs r USING (run_id)
      WHERE m.name = $2 AND r.fleet_id = $1 AND m.state IN ('NotStarted', 'Running', 'Pending', 'Stopped') ORDER BY run_id";
+
+/// Names of the members that a run leaves out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn skipped_members(conn: &mut PgConnection, run_id: Uuid) -> Result<HashSet<String>, StoreError> {
+    let names: Vec<String> = sqlx::query_scalar(SKIPPED)
+        .bind(run_id)
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("reading the skipped members of an update run"))?;
+    Ok(names.into_iter().collect())
+}
 
 /// Reads a member by its index.
 ///

@@ -18,6 +18,7 @@ pub use load::{Audience, Listener, load_for_update, lock, lock_under};
 pub use locks::{Holder, try_lock_cluster, unlock_cluster, unlock_clusters};
 pub use members::{
     RunMember, fleet_has_running_member, member, running_count, runs_of_member, save_upgrade, save_upgrades,
+    skipped_members,
 };
 pub use status::{explain_wait, select_images, selected_images, status, statuses};
 pub use task::{Task, cluster_holder, set_message, task};

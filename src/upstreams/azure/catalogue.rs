@@ -9,36 +9,49 @@ use std::{
 use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, pace::Class, shared::Shared};
 use crate::{
     arm::ResourceId,
-    model::managed_cluster::{Catalogue, ManagedCluster, NodeImage, OfferedVersion},
+    model::managed_cluster::{Catalogue, ManagedCluster, NodeImage, NodePoolSnapshot, OfferedVersion, RecentlyUsed},
 };
 
 /// Remembers what regions offer, for all members in them. One for the whole process.
 pub struct CatalogueCache<C> {
     client: Arc<C>,
     max_age: Duration,
-    accepts_any_image: bool,
     versions: Shared<(String, String), Arc<Vec<OfferedVersion>>>,
     latest: Shared<(String, String), Option<NodeImage>>,
+    snapshots: Shared<String, Arc<Vec<NodePoolSnapshot>>>,
 }
 
 impl<C: ManagedClusters> CatalogueCache<C> {
     /// A cache whose answers are at most `max_age` old (a few minutes: AKS publishes images weekly).
-    /// `accepts_any_image`: the upstream takes any published image in `nodeImageVersion`, as the emulator can.
     #[must_use]
-    pub fn new(client: Arc<C>, max_age: Duration, accepts_any_image: bool) -> Self {
-        Self { client, max_age, accepts_any_image, versions: Shared::default(), latest: Shared::default() }
+    pub fn new(client: Arc<C>, max_age: Duration) -> Self {
+        Self { client, max_age, versions: Shared::default(), latest: Shared::default(), snapshots: Shared::default() }
     }
 
-    /// What the cluster's region offers to it. `history`: with the images that its pools ran before (one call a pool).
-    ///
-    /// # Errors
-    /// As the client's.
+    /// What the cluster's region offers to it. `chosen`: the images that its pools are to have, if they were chosen; only pools
+    /// that need another way to them than the region's newest are asked what they ran lately (one call a pool).
     pub async fn of(
         &self,
         id: &ResourceId,
         cluster: &ManagedCluster,
-        history: bool,
+        chosen: Option<&[NodeImage]>,
     ) -> Result<Catalogue, UpstreamError> {
+        let mut catalogue = self.without_history(id, cluster).await?;
+        let Some(chosen) = chosen else { return Ok(catalogue) };
+        for pool in &cluster.pools {
+            let Some(current) = &pool.image else { continue };
+            let Some(target) = chosen.iter().find(|image| image.family() == current.family()) else { continue };
+            let behind = target.is_at_least(current);
+            if behind && catalogue.latest.get(current.family()).is_some_and(|latest| latest != target) {
+                catalogue.recently_used.insert(pool.name.clone(), self.recently_used(id, &pool.name).await?);
+                catalogue.snapshots = self.snapshots(id.subscription()).await?.to_vec();
+            }
+        }
+        Ok(catalogue)
+    }
+
+    /// What the cluster's region offers to it, without what single pools ran lately and without snapshots.
+    pub async fn without_history(&self, id: &ResourceId, cluster: &ManagedCluster) -> Result<Catalogue, UpstreamError> {
         let (subscription, location) = (id.subscription(), cluster.location.as_str());
         let versions = self
             .versions
@@ -46,18 +59,35 @@ impl<C: ManagedClusters> CatalogueCache<C> {
                 Ok(Arc::new(self.client.kubernetes_versions(subscription, location).await?))
             })
             .await?;
-        let mut recently_used = BTreeMap::new();
-        if history && !self.accepts_any_image {
-            for pool in &cluster.pools {
-                recently_used.insert(pool.name.clone(), self.profile(id, &pool.name).await?.recently_used);
-            }
-        }
         Ok(Catalogue {
             versions: versions.to_vec(),
             latest: self.latest_images(id, cluster).await?,
-            recently_used,
-            accepts_any_image: self.accepts_any_image,
+            recently_used: BTreeMap::new(),
+            snapshots: Vec::new(),
         })
+    }
+
+    /// What a pool ran lately.
+    pub async fn recently_used(&self, id: &ResourceId, pool: &str) -> Result<Vec<RecentlyUsed>, UpstreamError> {
+        Ok(self.profile(id, pool).await?.recently_used)
+    }
+
+    /// This service's snapshots in a subscription; none where it may not read them.
+    pub async fn snapshots(&self, subscription: &str) -> Result<Arc<Vec<NodePoolSnapshot>>, UpstreamError> {
+        let ask = || async {
+            match self.client.snapshots(subscription).await {
+                Ok(mut all) => {
+                    all.retain(NodePoolSnapshot::is_own);
+                    Ok(Arc::new(all))
+                }
+                Err(UpstreamError::Forbidden(detail) | UpstreamError::NotFound(detail)) => {
+                    tracing::debug!(subscription, "node pool snapshots cannot be read: {}", detail.message);
+                    Ok(Arc::default())
+                }
+                Err(error) => Err(error),
+            }
+        };
+        self.snapshots.get(subscription.to_lowercase(), self.max_age, ask).await
     }
 
     /// The newest image in the cluster's region of each family among its pools, by family.

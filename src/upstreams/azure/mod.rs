@@ -32,7 +32,7 @@ use crate::{
     arm::{ErrorDetail, ResourceId},
     model::{
         maintenance::MaintenanceConfiguration,
-        managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
+        managed_cluster::{ManagedCluster, NodeImage, NodePoolSnapshot, OfferedVersion, RecentlyUsed, UpgradeAction},
     },
 };
 
@@ -80,8 +80,8 @@ pub enum Progress {
 pub struct PoolUpgradeProfile {
     /// Newest image of the pool's family in its region.
     pub latest_node_image: Option<NodeImage>,
-    /// Images it ran before and can be set back to.
-    pub recently_used: Vec<NodeImage>,
+    /// What it ran before and can be set back to.
+    pub recently_used: Vec<RecentlyUsed>,
 }
 
 /// What a fleet manager needs of AKS.
@@ -115,6 +115,23 @@ pub trait ManagedClusters: Send + Sync + 'static {
         cluster: &ResourceId,
         pool: &str,
     ) -> impl Future<Output = Result<PoolUpgradeProfile, UpstreamError>> + Send;
+
+    /// All node pool snapshots of a subscription.
+    fn snapshots(
+        &self,
+        subscription: &str,
+    ) -> impl Future<Output = Result<Vec<NodePoolSnapshot>, UpstreamError>> + Send;
+
+    /// Takes a snapshot of an agent pool in its region. One of that name is replaced.
+    fn take_snapshot(
+        &self,
+        snapshot: &ResourceId,
+        location: &str,
+        pool: &ResourceId,
+    ) -> impl Future<Output = Result<(), UpstreamError>> + Send;
+
+    /// Deletes a snapshot, if it is there.
+    fn delete_snapshot(&self, snapshot: &ResourceId) -> impl Future<Output = Result<(), UpstreamError>> + Send;
 
     /// Kubernetes versions that a region offers.
     fn kubernetes_versions(

@@ -10,7 +10,7 @@ use fleet_manager::{
     config::StoppedClusters,
     jobs::{self, Upstream, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
-    model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
+    model::managed_cluster::{ManagedCluster, NodeImage, NodePoolSnapshot, OfferedVersion, UpgradeAction},
     store::{
         auto_upgrade,
         resources::{self, Author, Draft},
@@ -81,6 +81,15 @@ impl ManagedClusters for Counting {
         Ok(PoolUpgradeProfile { latest_node_image: Some(newest), recently_used: Vec::new() })
     }
 
+    async fn snapshots(&self, _: &str) -> Result<Vec<NodePoolSnapshot>, UpstreamError> {
+        self.unexpected()
+    }
+    async fn take_snapshot(&self, _: &ResourceId, _: &str, _: &ResourceId) -> Result<(), UpstreamError> {
+        self.unexpected()
+    }
+    async fn delete_snapshot(&self, _: &ResourceId) -> Result<(), UpstreamError> {
+        self.unexpected()
+    }
     async fn kubernetes_versions(&self, _: &str, _: &str) -> Result<Vec<OfferedVersion>, UpstreamError> {
         self.versions.fetch_add(1, Ordering::SeqCst);
         let offer = |text: &str| OfferedVersion {
@@ -156,7 +165,7 @@ async fn calls(profiles: usize, looks: usize) -> (usize, usize) {
     let clusters = Arc::new(Counting::default());
     let upstream = Upstream {
         observer: Arc::new(Observer::new(Arc::clone(&clusters))),
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&clusters), Duration::from_secs(1), false)),
+        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&clusters), Duration::from_secs(1))),
         maintenance: Arc::new(MaintenanceCache::new(Arc::clone(&clusters), Duration::from_secs(60))),
         clusters: Arc::clone(&clusters),
     };

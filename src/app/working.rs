@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::upstream;
 use crate::{
-    azure::{CatalogueCache, MaintenanceCache, Observer},
     config::{ArmCredential, Settings},
     jobs::{self, housekeeping::Retention},
+    upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
     webhooks::{Sender, SenderSettings, Webhooks},
     work::{self, Workers},
 };

@@ -16,7 +16,10 @@ use super::{
     list as answer, role_id,
 };
 use crate::{
-    api::{body, error::ApiResult, resource_groups},
+    api::{
+        front_door::resource_groups,
+        http::{body, error::ApiResult},
+    },
     arm::{ArmError, ResourceId},
     identity::roles::{OWNER, Role},
     model::types,
@@ -200,7 +203,7 @@ async fn exists(conn: &mut PgConnection, scope: &ResourceId) -> ApiResult<()> {
     resources::get_for_share(conn, &group).await?.ok_or_else(|| resource_groups::not_found(&group))?;
     let ours = scope.resource_type().is_some_and(|kind| kind.to_lowercase().starts_with(&types::FLEETS.to_lowercase()));
     if ours {
-        resources::get_for_share(conn, scope).await?.ok_or_else(|| crate::api::fleets::not_found(scope))?;
+        resources::get_for_share(conn, scope).await?.ok_or_else(|| crate::api::resources::fleets::not_found(scope))?;
     }
     Ok(())
 }

@@ -16,8 +16,10 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::{ApiError, ApiResult};
-use crate::arm::{ArmError, ResourceId};
+use crate::{
+    api::http::error::{ApiError, ApiResult},
+    arm::{ArmError, ResourceId},
+};
 
 /// Longest list whose `nextLink` is rewritten, in bytes; longer ones keep that of the upstream.
 const MOST_REWRITTEN: usize = 8 << 20;
@@ -102,7 +104,7 @@ impl PassThrough {
     }
 
     /// Sends a request on, and brings back the answer with links that lead here (`base`). The path must have been checked:
-    /// see [`super::request::target`].
+    /// see [`crate::api::http::request::target`].
     ///
     /// # Errors
     /// 502 when the upstream cannot be reached, 504 when it is silent.

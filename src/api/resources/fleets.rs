@@ -10,15 +10,17 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::{ApiError, ApiResult},
-    render::{self, Pointers},
-    request::{ArmRequest, check_name, parts_of},
-    resource_groups,
-};
 use crate::{
+    api::{
+        App,
+        front_door::resource_groups,
+        http::{
+            body::{self, RawBody},
+            error::{ApiError, ApiResult},
+            render::{self, Pointers},
+            request::{ArmRequest, check_name, parts_of},
+        },
+    },
     arm::{
         ArmError, Problems, ResourceId,
         envelope::{Tags, check_tags, normalize_location},

@@ -12,15 +12,17 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::{ApiError, ApiResult},
-    fleets::{concurrent, not_found, parent, parent_for_write, update},
-    linked, render,
-    request::{ArmRequest, check_name},
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            body::{self, RawBody},
+            error::{ApiError, ApiResult},
+            linked_access, render,
+            request::{ArmRequest, check_name},
+        },
+        resources::fleets::{concurrent, not_found, parent, parent_for_write, update},
+    },
     arm::{ArmError, Problems, ResourceId},
     autoupgrade::{self, FleetOffers, NoTarget},
     jobs::{
@@ -78,7 +80,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         body::resource(request.headers(), &bytes, &request.id, types::AUTO_UPGRADE_PROFILES, request.version)?;
     let named = body.pointer("/properties/updateStrategyId").and_then(Value::as_str);
     if let Some(strategy) = named.and_then(|id| id.parse().ok()) {
-        linked::may_follow(&app, &request, action::PROFILES_WRITE, &strategy).await?;
+        linked_access::may_follow(&app, &request, action::PROFILES_WRITE, &strategy).await?;
     }
     let mut tx = app.pool.begin().await?;
     let fleet = parent_for_write(&mut tx, &request, action::PROFILES_WRITE, types::AUTO_UPGRADE_PROFILES).await?;

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use http::request::Parts;
 use jiff::Timestamp;
 
-use super::{App, audit::Trail, context::Ids, error::ApiResult};
 use crate::{
+    api::{
+        App,
+        http::{audit::Trail, context::Ids, error::ApiResult},
+    },
     arm::{ArmError, ResourceId},
     identity::{self, Access, Authorized, Caller, Reach, authorize},
 };
@@ -95,7 +98,7 @@ impl Principal {
         Ok(self.trail.record(app, &self.caller, action, scope, allowed, &self.ids.correlation).await?)
     }
 
-    fn denied(&self, action: &str, scope: &str) -> super::error::ApiError {
+    fn denied(&self, action: &str, scope: &str) -> crate::api::http::error::ApiError {
         let error: ArmError = authorize::denied(&self.caller, action, scope);
         error.into()
     }

@@ -10,8 +10,8 @@ use axum::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::App;
 use crate::{
+    api::App,
     identity::Caller,
     store::{
         StoreError,

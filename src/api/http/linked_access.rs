@@ -2,8 +2,11 @@
 
 use http::HeaderMap;
 
-use super::{App, error::ApiResult, request::ArmRequest};
 use crate::{
+    api::{
+        App,
+        http::{error::ApiResult, request::ArmRequest},
+    },
     arm::ResourceId,
     identity::{authorize::denied_linked, roles::permits},
     model::types::{self, action},

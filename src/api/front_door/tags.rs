@@ -12,16 +12,18 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::ApiResult,
-    fleets::settled,
-    principal::Principal,
-    request::{query_of, segments, subscription_not_found, target},
-    resource_groups,
-};
 use crate::{
+    api::{
+        App,
+        front_door::resource_groups,
+        http::{
+            body::{self, RawBody},
+            error::ApiResult,
+            principal::Principal,
+            request::{query_of, segments, subscription_not_found, target},
+        },
+        resources::fleets::settled,
+    },
     arm::{
         ApiVersion, ArmError, Problems, ResourceId,
         envelope::{Tags, check_tags},
@@ -144,10 +146,10 @@ fn no_tags(scope: &str) -> ArmError {
     ArmError::not_found("ResourceNotFound", format!("'{scope}' is nothing that has tags."))
 }
 
-fn missing(id: &ResourceId) -> super::error::ApiError {
+fn missing(id: &ResourceId) -> crate::api::http::error::ApiError {
     match id.resource_type() {
         None if id.resource_group().is_some() => resource_groups::not_found(id),
-        Some(kind) if kind.eq_ignore_ascii_case(types::FLEETS) => super::fleets::not_found(id),
+        Some(kind) if kind.eq_ignore_ascii_case(types::FLEETS) => crate::api::resources::fleets::not_found(id),
         _ => no_tags(&id.to_string()).into(),
     }
 }

@@ -8,15 +8,17 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::ApiResult,
-    fleets::{concurrent, not_found, parent, parent_for_write, update},
-    render,
-    request::{ArmRequest, check_name},
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            body::{self, RawBody},
+            error::ApiResult,
+            render,
+            request::{ArmRequest, check_name},
+        },
+        resources::fleets::{concurrent, not_found, parent, parent_for_write, update},
+    },
     arm::Problems,
     model::{
         name,

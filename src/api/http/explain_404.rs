@@ -7,13 +7,15 @@ use axum::{
 };
 use http::StatusCode;
 
-use super::{
-    App,
-    error::ApiResult,
-    request::target,
-    resource_groups::{not_found, scope_of},
+use crate::{
+    api::{
+        App,
+        front_door::resource_groups::{not_found, scope_of},
+        http::{error::ApiResult, request::target},
+    },
+    model::types,
+    store::tracked,
 };
-use crate::{model::types, store::tracked};
 
 /// Turns the 404 of a resource in a resource group that does not exist into the 404 of that group. Only what is missing
 /// costs the lookup.

@@ -8,8 +8,7 @@ use axum::{
 use http::StatusCode;
 use serde_json::json;
 
-use super::App;
-use crate::store::schema;
+use crate::{api::App, store::schema};
 
 /// Liveness.
 pub(crate) async fn healthz() -> Json<serde_json::Value> {

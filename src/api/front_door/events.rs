@@ -9,14 +9,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::ApiResult,
-    principal::Principal,
-    request::query_of,
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            body::{self, RawBody},
+            error::ApiResult,
+            principal::Principal,
+            request::query_of,
+        },
+    },
     arm::ArmError,
     jobs,
     store::deliveries::{self, DeadLetters},

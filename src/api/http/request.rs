@@ -8,12 +8,14 @@ use axum::extract::{FromRequestParts, MatchedPath, Query};
 use http::{HeaderMap, Method, request::Parts};
 use jiff::Timestamp;
 
-use super::{
-    App,
-    error::{ApiError, ApiResult},
-    principal::Principal,
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            error::{ApiError, ApiResult},
+            principal::Principal,
+        },
+    },
     arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page, resource_id::MAX_LENGTH},
     identity::{Authorized, Reach},
     model::{name, types, versions},

@@ -9,14 +9,16 @@ use jiff::Timestamp;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::ApiResult,
-    principal::Principal,
-    request::{query_of, segments, subscription_not_found, target},
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            body::{self, RawBody},
+            error::ApiResult,
+            principal::Principal,
+            request::{query_of, segments, subscription_not_found, target},
+        },
+    },
     arm::{ApiVersion, ArmError, ResourceId},
     identity::roles::Role,
 };

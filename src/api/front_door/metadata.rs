@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use super::{App, request::base_of};
+use crate::api::{App, http::request::base_of};
 
 /// The version from which on the answer is one cloud rather than a list (ARM cloud metadata).
 const ONE_CLOUD: &str = "2020-06-01";

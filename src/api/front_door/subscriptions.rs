@@ -7,13 +7,17 @@ use axum::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{
-    App,
-    error::ApiResult,
-    principal::Principal,
-    request::{ArmRequest, subscription_not_found},
+use crate::{
+    api::{
+        App,
+        http::{
+            error::ApiResult,
+            principal::Principal,
+            request::{ArmRequest, subscription_not_found},
+        },
+    },
+    model::{location::LOCATIONS, subscription::Subscription, types::arm_action as action},
 };
-use crate::model::{location::LOCATIONS, subscription::Subscription, types::arm_action as action};
 
 /// The tenant of the service.
 pub(crate) async fn tenants(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {

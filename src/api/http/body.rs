@@ -9,8 +9,11 @@ use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{App, error::ApiError, unique};
 use crate::{
+    api::{
+        App,
+        http::{error::ApiError, strict_json},
+    },
     arm::{ApiVersion, ArmError, ResourceId},
     model::versions,
 };
@@ -73,7 +76,7 @@ pub(crate) fn json(headers: &HeaderMap, bytes: &Bytes) -> Result<Value, ArmError
             "The request's body must be JSON: send it with 'Content-Type: application/json'.",
         ));
     }
-    let value = unique::parse(bytes).map_err(|wrong| {
+    let value = strict_json::parse(bytes).map_err(|wrong| {
         let error = invalid(&wrong.reason);
         wrong.target.map_or(error.clone(), |target| error.at(target))
     })?;

@@ -3,14 +3,16 @@
 use axum::{extract::State, response::Response};
 use serde_json::{Value, json};
 
-use super::{
-    App,
-    error::ApiResult,
-    render,
-    request::{ArmRequest, parts_of},
-    resource_groups,
-};
 use crate::{
+    api::{
+        App,
+        front_door::resource_groups,
+        http::{
+            error::ApiResult,
+            render,
+            request::{ArmRequest, parts_of},
+        },
+    },
     arm::{ArmError, envelope::normalize_location, filter},
     model::types::{action::FLEETS_READ, arm_action as action},
     store::{

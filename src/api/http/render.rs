@@ -8,8 +8,11 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{App, error::ApiResult, request::ArmRequest};
 use crate::{
+    api::{
+        App,
+        http::{error::ApiResult, request::ArmRequest},
+    },
     arm::operation::{OPERATION_API_VERSION, RETRY_AFTER_SECONDS},
     model::{types, versions},
     store::resources::Resource,

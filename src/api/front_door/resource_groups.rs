@@ -10,15 +10,17 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::{ApiError, ApiResult},
-    fleets::{concurrent, settled},
-    render,
-    request::{ArmRequest, parts_of},
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            body::{self, RawBody},
+            error::{ApiError, ApiResult},
+            render,
+            request::{ArmRequest, parts_of},
+        },
+        resources::fleets::{concurrent, settled},
+    },
     arm::{
         ArmError, Precondition, Problems, ResourceId,
         envelope::{Tags, check_tags, normalize_location},

@@ -10,16 +10,18 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::ApiResult,
-    fleets::{concurrent, not_found, parent, parent_for_write, settled, update},
-    linked,
-    render::{self, Pointers},
-    request::{ArmRequest, check_name},
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            body::{self, RawBody},
+            error::ApiResult,
+            linked_access,
+            render::{self, Pointers},
+            request::{ArmRequest, check_name},
+        },
+        resources::fleets::{concurrent, not_found, parent, parent_for_write, settled, update},
+    },
     arm::{ArmError, Problems, patch},
     jobs,
     model::{
@@ -66,7 +68,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     let body = body::resource(request.headers(), &bytes, &request.id, types::MEMBERS, request.version)?;
     // What is no cluster's ID is refused below.
     if let Some(cluster) = body::part::<MemberProperties>(&body, "properties")?.cluster() {
-        linked::may_join(&app, &request, action::MEMBERS_WRITE, &cluster, request.headers()).await?;
+        linked_access::may_join(&app, &request, action::MEMBERS_WRITE, &cluster, request.headers()).await?;
     }
     let mut tx = app.pool.begin().await?;
     let fleet = parent_for_write(&mut tx, &request, action::MEMBERS_WRITE, types::MEMBERS).await?;

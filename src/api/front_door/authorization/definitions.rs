@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Asked, NAMESPACE, list as answer, role_id};
 use crate::{
-    api::error::ApiResult,
+    api::http::error::ApiResult,
     arm::{ArmError, filter},
     identity::roles::{BUILT_IN, Role},
 };

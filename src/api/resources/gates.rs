@@ -4,15 +4,17 @@ use axum::{Json, extract::State, response::Response};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    App,
-    body::{self, RawBody},
-    error::ApiResult,
-    fleets::{not_found, parent},
-    render,
-    request::ArmRequest,
-};
 use crate::{
+    api::{
+        App,
+        http::{
+            body::{self, RawBody},
+            error::ApiResult,
+            render,
+            request::ArmRequest,
+        },
+        resources::fleets::{not_found, parent},
+    },
     arm::{
         ArmError,
         filter::{self, Comparison},

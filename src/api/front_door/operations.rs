@@ -10,14 +10,16 @@ use axum::{
 use http::{HeaderValue, Method, StatusCode, Uri, header};
 use uuid::Uuid;
 
-use super::{
-    App,
-    error::{ApiError, ApiResult},
-    render,
-    request::ArmRequest,
-    resource_groups,
-};
 use crate::{
+    api::{
+        App,
+        front_door::resource_groups,
+        http::{
+            error::{ApiError, ApiResult},
+            render,
+            request::ArmRequest,
+        },
+    },
     arm::{
         ArmError, ResourceId,
         operation::{OperationState, RETRY_AFTER_SECONDS},

@@ -9,15 +9,17 @@ use http::{HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{
-    App, authorization,
-    body::RawBody,
-    error::{ApiError, ApiResult},
-    principal::Principal,
-    request::{ArmRequest, base_of, query_of, subscription_not_found, target},
-    tags,
-};
 use crate::{
+    api::{
+        App,
+        front_door::{authorization, tags},
+        http::{
+            body::RawBody,
+            error::{ApiError, ApiResult},
+            principal::Principal,
+            request::{ArmRequest, base_of, query_of, subscription_not_found, target},
+        },
+    },
     arm::{ApiVersion, ArmError},
     model::{
         location::LOCATIONS,

@@ -298,7 +298,7 @@ async fn write(
     Ok(())
 }
 
-/// [`write`], answering the members that changed.
+/// [`write()`], answering the members that changed.
 async fn write_and_tell(
     conn: &mut PgConnection,
     run_id: Uuid,

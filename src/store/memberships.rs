@@ -19,10 +19,7 @@ pub struct Holder {
     pub member_arm_id: String,
 }
 
-/// Takes a cluster for a member. `Some` names the other member that has it, and then nothing changed.
-///
-/// # Errors
-/// When the database fails.
+/// Makes a cluster a member's. `Some` names the other member that has it, and then nothing changed.
 pub async fn take(
     conn: &mut PgConnection,
     cluster: &ResourceId,
@@ -30,31 +27,34 @@ pub async fn take(
     member: Uuid,
 ) -> Result<Option<Holder>, StoreError> {
     let failed = "taking a cluster for a member";
-    let taken = sqlx::query(
-        "INSERT INTO memberships (cluster_key, fleet_id, member_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-    )
-    .bind(cluster.key())
-    .bind(fleet)
-    .bind(member)
-    .execute(&mut *conn)
-    .await
-    .map_err(StoreError::while_(failed))?;
-    if taken.rows_affected() == 1 {
-        return Ok(None);
+    // The holder's deletion may commit between the INSERT, which sees its row, and the SELECT, which does not.
+    loop {
+        let inserted = sqlx::query(
+            "INSERT INTO memberships (cluster_key, fleet_id, member_id) VALUES ($1, $2, $3)
+             ON CONFLICT (cluster_key) DO NOTHING",
+        )
+        .bind(cluster.key())
+        .bind(fleet)
+        .bind(member)
+        .execute(&mut *conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+        if inserted.rows_affected() == 1 {
+            return Ok(None);
+        }
+        // A statement of its own, so that its snapshot sees the row that the INSERT found.
+        let holder: Option<(Uuid, Uuid, String)> = sqlx::query_as(
+            "SELECT m.member_id, m.fleet_id, r.arm_id FROM memberships m JOIN resources r ON r.id = m.member_id
+             WHERE m.cluster_key = $1",
+        )
+        .bind(cluster.key())
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+        if let Some((holder, fleet, member_arm_id)) = holder {
+            return Ok((holder != member).then_some(Holder { fleet, member_arm_id }));
+        }
     }
-    // A statement of its own: its snapshot sees the row that was in the way.
-    let row = sqlx::query(
-        "SELECT m.fleet_id, r.arm_id FROM memberships m JOIN resources r ON r.id = m.member_id
-         WHERE m.cluster_key = $1 AND m.member_id <> $2",
-    )
-    .bind(cluster.key())
-    .bind(member)
-    .fetch_optional(conn)
-    .await
-    .map_err(StoreError::while_(failed))?;
-    row.map(|row| Ok(Holder { fleet: row.try_get("fleet_id")?, member_arm_id: row.try_get("arm_id")? }))
-        .transpose()
-        .map_err(StoreError::while_(failed))
 }
 
 /// Gives a member's cluster free, for a join that failed.

@@ -24,6 +24,7 @@ mod front_door;
 mod gates;
 mod harness;
 mod local_postgres;
+mod memberships;
 mod oidc;
 mod pass_through;
 mod pass_through_astray;

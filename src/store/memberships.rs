@@ -19,6 +19,49 @@ pub struct Holder {
     pub member_arm_id: String,
 }
 
+/// Whether a member of a run may be upgraded by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// The cluster belongs to the run's fleet under the member's name.
+    Joined,
+    /// The member exists, but its cluster was never accepted, or was released when it joined again and that failed.
+    NotJoined {
+        /// The member's.
+        provisioning_state: String,
+    },
+    /// The member is leaving the fleet, has left it, or stands for another cluster now.
+    Left,
+}
+
+/// The membership of a run's member. It cannot change before the transaction ends.
+pub async fn of_run_member(
+    conn: &mut PgConnection,
+    run: Uuid,
+    name: &str,
+    cluster: &ResourceId,
+) -> Result<Membership, StoreError> {
+    // Of rows that changed while the lock was waited for, only the member's own is read again: hence the states.
+    let row: Option<(String, bool, bool)> = sqlx::query_as(
+        "SELECT r.provisioning_state, m.member_id IS NOT NULL AND jsonb_exists(r.observed, 'location'),
+             lower(r.properties ->> 'clusterResourceId') = $3
+         FROM update_runs u JOIN resources f ON f.id = u.fleet_id
+             JOIN resources r ON r.key = f.key || '/members/' || lower($2)
+             LEFT JOIN memberships m ON m.member_id = r.id AND m.cluster_key = $3
+         WHERE u.run_id = $1 FOR SHARE OF r",
+    )
+    .bind(run)
+    .bind(name)
+    .bind(cluster.key())
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("checking the membership of a run's member"))?;
+    Ok(match row {
+        Some((state, true, true)) if matches!(state.as_str(), "Succeeded" | "Updating") => Membership::Joined,
+        Some((state, _, true)) if state != "Leaving" => Membership::NotJoined { provisioning_state: state },
+        Some(_) | None => Membership::Left,
+    })
+}
+
 /// Makes a cluster a member's. `Some` names the other member that has it, and then nothing changed.
 pub async fn take(
     conn: &mut PgConnection,

@@ -29,6 +29,8 @@ mod oidc;
 mod pass_through;
 mod pass_through_astray;
 mod rbac;
+mod run_membership;
+mod run_stop;
 mod selectors;
 mod session;
 mod store_runs;

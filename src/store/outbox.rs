@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{StoreError, runs::Listener};
-use crate::events::{NewEvent, Webhook};
+use crate::webhooks::{NewEvent, Webhook};
 
 /// Records events, in this order, in the caller's transaction, which holds the locks of their runs. One statement.
 ///

@@ -5,8 +5,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{events::KIND, outcome::JobError};
-use crate::{events::Webhooks, store::events as outbox, work};
+use super::{outcome::JobError, webhook_deliveries::KIND};
+use crate::{store::outbox, webhooks::Webhooks, work};
 
 /// How often a process says what it knows.
 const REFRESH: Duration = Duration::from_secs(60);

@@ -9,10 +9,10 @@ use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 mod arm;
-mod events;
+mod webhooks;
 
 pub use arm::{ArmCredential, ArmSettings};
-pub use events::{EventSettings, RetentionSettings};
+pub use webhooks::{RetentionSettings, WebhookSettings};
 
 use crate::{
     identity::{
@@ -127,7 +127,7 @@ pub struct Settings {
 
     /// Who is told of changes, and how.
     #[command(flatten)]
-    pub events: EventSettings,
+    pub webhooks: WebhookSettings,
 
     /// How long what grows with time is kept.
     #[command(flatten)]
@@ -217,7 +217,7 @@ impl Settings {
         }
 
         self.arm.check(&mut report);
-        self.events.check(&mut report);
+        self.webhooks.check(&mut report);
         let typed = |kind: &String| kind.split('/').count() >= 2 && kind.split('/').all(|part| !part.trim().is_empty());
         let all_typed = self.pass_through.iter().all(typed);
         report(

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub mod events;
+pub mod dead_letters;
 mod http;
 mod upstream;
 mod working;

@@ -14,15 +14,15 @@ use uuid::Uuid;
 
 use super::outcome::{JobError, outcome};
 use crate::{
-    events::{self, Failure, NewEvent, Sender, Webhook, Webhooks},
     model::update_run::UpdateState,
     store::{
         StoreError,
         deliveries::{self, Backlog, DeadLetters, GivenUp, Queued},
-        events as outbox,
+        outbox,
         resources::Resource,
         runs::Listener,
     },
+    webhooks::{self, Failure, NewEvent, Sender, Webhook, Webhooks},
     work::{self, Attempt, Backoff, Handler, LimitSettings, Limits, NewJob, Outcome, RetryAfter},
 };
 
@@ -81,7 +81,7 @@ pub(super) async fn gates_deleted(
         return Ok(());
     }
     let told = gates.iter().filter_map(|gate| Some((gate.parent_id?, gate))).flat_map(|(run, gate)| {
-        let events = events::gate_events(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now);
+        let events = webhooks::gate_events(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now);
         events.into_iter().map(move |event| (run, event))
     });
     let mut told: Vec<(Uuid, NewEvent)> = told.collect();

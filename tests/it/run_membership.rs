@@ -97,7 +97,8 @@ async fn a_member_that_leaves_at_any_point_of_a_run_is_not_upgraded_after_that()
         let members: Vec<_> = (0..count).map(|n| (names[n], first + n, "g")).collect();
         world.fleet_of(fleet, &members).await
     };
-    let hang = |cluster: &str| json!({"match": {"method": "PUT", "cluster": cluster}, "action": {"hangOperation": true}});
+    let hang =
+        |cluster: &str| json!({"match": {"method": "PUT", "cluster": cluster}, "action": {"hangOperation": true}});
 
     // m1 is in flight, m2 queues, m3 leaves before the start, m4 while the start is being carried out.
     let fleet = fleet_of("queued", 1, 4).await;

@@ -64,7 +64,8 @@ async fn a_stop_just_before_the_intent_is_recorded_counts() {
     sqlx::query("SELECT FROM resources WHERE name = 'm1' FOR UPDATE").execute(&mut *tx).await.unwrap();
     let run = world.start_run(&fleet, "r", one_group("1")).await;
     eventually("the worker waits for the member", async || {
-        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%memberships%'";
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%memberships%'";
         sqlx::query_scalar::<_, i64>(waiting).fetch_one(world.pool()).await.unwrap() == 1
     })
     .await;

@@ -54,7 +54,9 @@ pub(super) fn target(
     match goal.version {
         None => Err(Stop::Failed(ErrorDetail::new("InvalidParameter", "The run names no Kubernetes version."))),
         Some(VersionWish::Exact(version)) => Ok(Some(version)),
-        Some(VersionWish::NewestPatch { major, minor }) => newest_patch((major, minor), cluster, goal, catalogue).map(Some),
+        Some(VersionWish::NewestPatch { major, minor }) => {
+            newest_patch((major, minor), cluster, goal, catalogue).map(Some)
+        }
     }
 }
 

@@ -94,10 +94,7 @@ fn pools_behind_a_newer_control_plane_are_raised_to_the_minor_version_asked_for(
     let seen = cluster("1.34.1", vec![pool("a", "1.32.7", OLD), pool("b", "1.33.2", NEW), pool("c", "1.34.1", NEW)]);
     let Next::Begin(begin) = first(&seen, &full("1.33")) else { panic!() };
     assert_eq!(begin.kubernetes_version.as_deref(), Some("1.33.5"));
-    says(
-        Next::Begin(begin),
-        &["Begin agent pool 'a' to Kubernetes 1.33.5, Begin agent pool 'b' to Kubernetes 1.33.5"],
-    );
+    says(Next::Begin(begin), &["Begin agent pool 'a' to Kubernetes 1.33.5, Begin agent pool 'b' to Kubernetes 1.33.5"]);
     // A patch that the region no longer offers is kept, as nothing is moved back.
     let seen = cluster("1.33.7", vec![pool("a", "1.32.7", OLD)]);
     says(first(&seen, &full("1.33")), &["Begin agent pool 'a' to Kubernetes 1.33.7"]);

@@ -6,8 +6,12 @@ use sqlx::PgPool;
 
 use uuid::Uuid;
 
-use super::{AccessCache, PassThrough};
-use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
+use crate::{
+    api::{AccessCache, PassThrough},
+    arm::page::TokenSealer,
+    identity::Verifier,
+    model::subscription::Subscription,
+};
 
 /// What every request handler shares. Cloned by each layer that a request goes through, so cheaply.
 #[derive(Clone)]

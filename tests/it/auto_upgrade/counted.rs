@@ -17,7 +17,7 @@ use fleet_manager::{
     },
     upstreams::azure::{
         Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
-        UpstreamError, pace::Class,
+        UpstreamError, budget::Class,
     },
     work::{Settings, Workers},
 };

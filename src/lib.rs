@@ -13,6 +13,7 @@
 //! - [`azure`]: the client of ARM and AKS as an upstream.
 //! - [`events`]: what is told of changes, and how it is sent to webhooks.
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
+//! - [`database`]: connections to PostgreSQL whose statements all end within a deadline.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
 //! - [`autoupgrade`]: auto-upgrade profiles: what releases lead to which runs (pure).
 //! - [`model`]: the resource types: typed bodies, defaults, validation, API versions (pure).
@@ -28,6 +29,7 @@ pub mod azure;
 pub mod calendar;
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod events;
 pub mod identity;
 pub mod jobs;

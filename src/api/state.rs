@@ -2,11 +2,10 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use sqlx::PgPool;
-
 use uuid::Uuid;
 
 use super::{AccessCache, PassThrough};
+use crate::database::Pool;
 use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
 
 /// What every request handler shares. Cloned by each layer that a request goes through, so cheaply.
@@ -30,7 +29,7 @@ impl Deref for App {
 /// What every request handler shares.
 pub struct AppState {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// Judges bearer tokens.
     pub verifier: Arc<Verifier>,
     /// What callers may do.

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
-
 use crate::{
     azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
+    database::Pool,
     work::Handler,
 };
 
@@ -50,7 +49,7 @@ impl<C> Clone for Upstream<C> {
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
 pub fn handlers<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     policy: upgrade::Policy,
     catalogue_watch: Duration,

@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use windows::{May, until_next_look};
@@ -25,6 +24,7 @@ use crate::{
     arm::{ErrorDetail, ResourceId},
     azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict, Wish},
     config::StoppedClusters,
+    database::{Connection, Pool},
     model::update_run::UpdateState,
     rollout::{
         self, Event,
@@ -59,7 +59,7 @@ pub fn job(run: Uuid, member: u32, trace: Option<&str>) -> NewJob {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cancel_all(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error> {
+pub async fn cancel_all(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
     crate::work::cancel_prefix(tx, KIND, &format!("{run}/")).await.map(drop)
 }
 
@@ -76,7 +76,7 @@ pub struct Policy {
 
 /// Upgrades members.
 pub struct UpgradeMember<C> {
-    pool: PgPool,
+    pool: Pool,
     upstream: Upstream<C>,
     policy: Policy,
     reports: Arc<Reports>,
@@ -126,7 +126,7 @@ enum Then {
 impl<C: ManagedClusters> UpgradeMember<C> {
     /// Upgrades them by this policy.
     #[must_use]
-    pub fn new(pool: &PgPool, upstream: &Upstream<C>, policy: Policy) -> Self {
+    pub fn new(pool: &Pool, upstream: &Upstream<C>, policy: Policy) -> Self {
         Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()) }
     }
 
@@ -513,7 +513,7 @@ const SOONEST_ROW: Duration = Duration::from_millis(100);
 /// How soon a busy cluster is looked at again.
 const BUSY_AGAIN: Duration = Duration::from_secs(5);
 
-async fn other_run(conn: &mut PgConnection, holder: Holder) -> Result<ErrorDetail, JobError> {
+async fn other_run(conn: &mut Connection, holder: Holder) -> Result<ErrorDetail, JobError> {
     let run = resources::get_by_row(conn, holder.run_id).await?.map(|run| run.arm_id).unwrap_or_default();
     Ok(ErrorDetail::new(
         "ClusterOperationInProgress",
@@ -525,7 +525,7 @@ fn span(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-async fn record(tx: &mut PgConnection, task: &Task<'_>) -> Result<(), JobError> {
+async fn record(tx: &mut Connection, task: &Task<'_>) -> Result<(), JobError> {
     let upgrade = serde_json::to_value(&task.upgrade)?;
     runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, task.upgrade.operation_id()).await?;
     Ok(())

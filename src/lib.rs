@@ -10,8 +10,8 @@
 //! - [`jobs`]: one file a job kind: load, ask a pure room, store, one upstream call.
 //! - [`store`]: PostgreSQL, one file an aggregate; all SQL about resources is here.
 //! - [`identity`]: bearer tokens, and who may do what.
-//! - [`azure`]: the client of ARM and AKS as an upstream.
-//! - [`events`]: what is told of changes, and how it is sent to webhooks.
+//! - [`upstreams`]: the services that are called: ARM and AKS.
+//! - [`webhooks`]: what changed, as CloudEvents, and how they are sent to receivers.
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
 //! - [`database`]: connections to PostgreSQL whose statements all end within a deadline.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
@@ -25,12 +25,10 @@ pub mod api;
 pub mod app;
 pub mod arm;
 pub mod autoupgrade;
-pub mod azure;
 pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod database;
-pub mod events;
 pub mod identity;
 pub mod jobs;
 pub mod local;
@@ -38,4 +36,6 @@ pub mod model;
 pub mod rollout;
 pub mod store;
 pub mod telemetry;
+pub mod upstreams;
+pub mod webhooks;
 pub mod work;

@@ -4,9 +4,13 @@ use std::{ops::Deref, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{AccessCache, PassThrough};
-use crate::database::Pool;
-use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
+use crate::{
+    api::{AccessCache, PassThrough},
+    arm::page::TokenSealer,
+    database::Pool,
+    identity::Verifier,
+    model::subscription::Subscription,
+};
 
 /// What every request handler shares. Cloned by each layer that a request goes through, so cheaply.
 #[derive(Clone)]

@@ -6,8 +6,8 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 
 use super::{
-    events,
     outcome::{JobError, outcome},
+    webhook_deliveries,
 };
 use crate::{
     database::Pool,
@@ -80,7 +80,7 @@ impl Handler for Housekeeping {
 impl Housekeeping {
     async fn run(&self) -> Result<Outcome, JobError> {
         let mut delay = INTERVAL;
-        events::catch_up(&mut self.pool.acquire().await?).await?;
+        webhook_deliveries::catch_up(&mut self.pool.acquire().await?).await?;
         for what in Grows::ALL {
             let mut removed = 0;
             for batch in 1..=MOST_BATCHES {

@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
     database::Pool,
+    upstreams::azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
     work::Handler,
 };
 
 pub mod auto_upgrade;
-pub mod events;
 pub mod fleets;
 pub mod gates;
 pub mod housekeeping;
@@ -21,7 +20,8 @@ pub mod rollout;
 pub mod runs;
 mod turns;
 pub mod upgrade;
-pub mod webhooks;
+pub mod webhook_deliveries;
+pub mod webhook_registry;
 
 /// AKS, as jobs use it. One for the whole process: what is learnt and remembered is shared.
 pub struct Upstream<C> {

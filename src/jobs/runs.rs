@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
-    azure::{ManagedClusters, UpstreamError, Verdict},
     database::{Connection, Pool},
     model::{
         managed_cluster::{ManagedCluster, NodeImage},
@@ -33,6 +32,7 @@ use crate::{
         resources::{self, Resource},
         runs,
     },
+    upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 

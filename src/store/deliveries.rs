@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::database::Connection;
-use crate::events::Recorded;
+use crate::webhooks::Recorded;
 
 /// How far a webhook is with a run, and what comes next.
 #[derive(Debug, Clone, Default)]

@@ -16,7 +16,6 @@ use super::trigger;
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, ClusterFacts, Decision, RegionOffers},
-    azure::{CatalogueCache, ManagedClusters, UpstreamError, Verdict},
     database::{Connection, Pool},
     jobs::outcome::{JobError, outcome},
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion},
@@ -24,6 +23,7 @@ use crate::{
         auto_upgrade,
         catalogues::{self, Findings},
     },
+    upstreams::azure::{CatalogueCache, ManagedClusters, UpstreamError, Verdict},
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 

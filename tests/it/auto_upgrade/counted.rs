@@ -7,11 +7,8 @@ use std::sync::{
 
 use fleet_manager::{
     arm::ResourceId,
-    azure::{
-        Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
-        UpstreamError, pace::Class,
-    },
     config::StoppedClusters,
+    database::Pool,
     jobs::{self, Upstream, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
@@ -19,10 +16,13 @@ use fleet_manager::{
         auto_upgrade,
         resources::{self, Author, Draft},
     },
+    upstreams::azure::{
+        Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
+        UpstreamError, pace::Class,
+    },
     work::{Settings, Workers},
 };
 use jiff::Timestamp;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -102,7 +102,7 @@ impl ManagedClusters for Counting {
     }
 }
 
-async fn resource(pool: &PgPool, id: &str, kind: &str, parent: Option<Uuid>, properties: Value) -> Uuid {
+async fn resource(pool: &Pool, id: &str, kind: &str, parent: Option<Uuid>, properties: Value) -> Uuid {
     let draft = Draft {
         location: None,
         tags: None,

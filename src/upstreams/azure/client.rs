@@ -1,0 +1,441 @@
+//! [`ManagedClusters`] over ARM's HTTP.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode, header};
+use jiff::Timestamp;
+use reqwest::{Certificate, Client, RequestBuilder, Response, Url};
+use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{
+    Accepted, ManagedClusters, PoolUpgradeProfile, Progress, Seen, TokenSource, UpstreamError,
+    pace::{Budgets, Class},
+    wire,
+};
+use crate::{
+    arm::{ErrorDetail, ResourceId},
+    model::{
+        maintenance::MaintenanceConfiguration,
+        managed_cluster::{ManagedCluster, OfferedVersion, UpgradeAction},
+    },
+    upstreams::transport,
+};
+
+/// API version of `Microsoft.ContainerService/managedClusters` that is spoken.
+pub const API_VERSION: &str = "2026-08-01";
+
+const CONTENT_LIMIT: usize = 4 << 20;
+const LIST_LIMIT: usize = 64 << 20;
+/// More pages than any subscription has: an upstream that pages for ever is broken.
+const MOST_PAGES: usize = 1000;
+
+/// How AKS is reached.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// ARM's base URL, such as `https://management.azure.com`.
+    pub endpoint: String,
+    /// Longest time for one request, its body included.
+    pub timeout: Duration,
+    /// Keep to AKS's documented limits by counting, instead of by 429s alone.
+    pub paced: bool,
+    /// Authorities to trust beside the system's.
+    pub ca: Vec<Certificate>,
+}
+
+impl Settings {
+    /// This endpoint, 30 seconds, paced.
+    #[must_use]
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self { endpoint: endpoint.into(), timeout: Duration::from_secs(30), paced: true, ca: Vec::new() }
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The endpoint is not an `http` or `https` URL.
+    #[error("'{0}' is not the URL of an ARM endpoint")]
+    Endpoint(String),
+    /// The HTTP client could not be set up.
+    #[error("the HTTP client for ARM could not be set up")]
+    Http(#[from] reqwest::Error),
+}
+
+/// The client of AKS through ARM. Follows no redirects, and sends its token to the configured endpoint only.
+pub struct ArmClient {
+    http: Client,
+    endpoint: Url,
+    tokens: Arc<dyn TokenSource>,
+    budgets: Mutex<Budgets>,
+    paced: bool,
+}
+
+impl ArmClient {
+    /// A client. A TLS provider must have been installed before.
+    ///
+    /// # Errors
+    /// When the endpoint is no URL, or the HTTP client cannot be set up.
+    pub fn new(settings: &Settings, tokens: Arc<dyn TokenSource>) -> Result<Self, ClientError> {
+        let endpoint = Url::parse(&settings.endpoint)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .ok_or_else(|| ClientError::Endpoint(settings.endpoint.clone()))?;
+        let http = transport::client(&settings.ca).timeout(settings.timeout).build()?;
+        Ok(Self { http, endpoint, tokens, budgets: Mutex::default(), paced: settings.paced })
+    }
+
+    fn with_budgets<T>(&self, work: impl FnOnce(&mut Budgets) -> T) -> T {
+        work(&mut self.budgets.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `{endpoint}{id}/{more}?api-version=…`, every segment encoded.
+    fn url(&self, id: &ResourceId, more: &[&str]) -> Url {
+        let mut url = self.endpoint.clone();
+        let text = id.to_string();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(text.split('/').filter(|part| !part.is_empty())).extend(more);
+        }
+        url.query_pairs_mut().append_pair("api-version", API_VERSION);
+        url
+    }
+
+    /// A URL from an answer, if it leads back to where the answer came from.
+    fn own(&self, url: &str) -> Option<Url> {
+        Url::parse(url).ok().filter(|url| url.origin() == self.endpoint.origin())
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        budget: (Class, &str),
+        change: impl FnOnce(RequestBuilder) -> RequestBuilder,
+    ) -> Result<Response, UpstreamError> {
+        let (class, key) = budget;
+        if self.paced
+            && let Err(wait) = self.with_budgets(|budgets| budgets.take(class, key, Instant::now()))
+        {
+            let detail = ErrorDetail::new("TooManyRequests", "AKS's documented limit for such calls is used up.");
+            return Err(UpstreamError::Transient { after: Some(wait), throttled: true, detail });
+        }
+        let token = self.tokens.token().await?;
+        let request = self
+            .http
+            .request(method, url)
+            .bearer_auth(token.expose_secret())
+            .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
+        let response = change(request).send().await.map_err(|error| broken(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            self.tokens.refused(&token);
+        }
+        let after = retry_after(&response);
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let closed = after.unwrap_or(Duration::from_secs(1));
+            self.with_budgets(|budgets| budgets.exhausted(class, key, closed, Instant::now()));
+        }
+        let body = read(response, CONTENT_LIMIT).await.unwrap_or_default();
+        Err(refusal(status, after, &body))
+    }
+
+    async fn get_json<T: DeserializeOwned>(
+        &self,
+        url: Url,
+        budget: (Class, &str),
+        limit: usize,
+    ) -> Result<T, UpstreamError> {
+        let response = self.send(Method::GET, url, budget, |request| request).await?;
+        parse(&read(response, limit).await?)
+    }
+
+    /// All pages of a list.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        mut url: Url,
+        budget: (Class, &str),
+        limit: usize,
+    ) -> Result<Vec<T>, UpstreamError> {
+        let mut all = Vec::new();
+        for _ in 0..MOST_PAGES {
+            let page: wire::Page<T> = self.get_json(url, budget, limit).await?;
+            all.extend(page.value);
+            match page.next_link.filter(|link| !link.is_empty()) {
+                None => return Ok(all),
+                Some(link) => {
+                    url = self
+                        .own(&link)
+                        .ok_or_else(|| UpstreamError::Garbage("a nextLink leads to another host".to_owned()))?;
+                }
+            }
+        }
+        Err(UpstreamError::Garbage("a list does not end".to_owned()))
+    }
+
+    async fn put(
+        &self,
+        url: Url,
+        budget: (Class, &str),
+        etag: Option<&str>,
+        body: &Value,
+    ) -> Result<Accepted, UpstreamError> {
+        let response = self
+            .send(Method::PUT, url, budget, |request| match etag {
+                Some(etag) => request.header(header::IF_MATCH, etag).json(body),
+                None => request.json(body),
+            })
+            .await?;
+        self.accepted(response).await
+    }
+
+    /// The operation is what counts: the body repeats the resource, and is read only to tell an answer of AKS's that
+    /// names no operation from one that is none.
+    async fn accepted(&self, response: Response) -> Result<Accepted, UpstreamError> {
+        let retry_after = retry_after(&response);
+        let Some(named) = response.headers().get("azure-asyncoperation").and_then(|value| value.to_str().ok()) else {
+            let body: Value = parse(&read(response, CONTENT_LIMIT).await?)?;
+            return match body.get("id") {
+                Some(_) => Ok(Accepted { operation_url: None, operation_id: None, retry_after }),
+                None => Err(UpstreamError::Garbage("neither an operation nor a resource".to_owned())),
+            };
+        };
+        let url = self.own(named);
+        if url.is_none() {
+            tracing::warn!("AKS named an operation on another host; its state is read off the cluster");
+        }
+        let operation_id = url.as_ref().and_then(|url| url.path_segments()?.next_back().map(str::to_owned));
+        Ok(Accepted {
+            operation_url: url.map(String::from),
+            operation_id: operation_id.filter(|id| !id.is_empty()),
+            retry_after,
+        })
+    }
+}
+
+impl ManagedClusters for ArmClient {
+    async fn get(&self, cluster: &ResourceId) -> Result<Seen, UpstreamError> {
+        let raw: Value =
+            self.get_json(self.url(cluster, &[]), (Class::GetCluster, cluster.key()), CONTENT_LIMIT).await?;
+        let view: ManagedCluster = serde::Deserialize::deserialize(&raw).map_err(|error| garbage(&error))?;
+        if view.location.is_empty() {
+            return Err(UpstreamError::Garbage("the answer is not a managed cluster".to_owned()));
+        }
+        Ok(Seen { cluster: view, raw })
+    }
+
+    async fn begin(
+        &self,
+        cluster: &ResourceId,
+        seen: &Seen,
+        action: &UpgradeAction,
+    ) -> Result<Accepted, UpstreamError> {
+        let etag = |pool: &str| seen.cluster.pool(pool).and_then(|pool| pool.etag.as_deref());
+        match action {
+            UpgradeAction::ControlPlane { kubernetes_version } => {
+                let mut body = seen.raw.clone();
+                set(&mut body, "/properties", "kubernetesVersion", json!(kubernetes_version));
+                let budget = (Class::PutCluster, cluster.key());
+                self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
+            }
+            UpgradeAction::Cluster { kubernetes_version, pools } => {
+                let mut body = seen.raw.clone();
+                set(&mut body, "/properties", "kubernetesVersion", json!(kubernetes_version));
+                let profiles = body.pointer_mut("/properties/agentPoolProfiles").and_then(Value::as_array_mut);
+                for profile in profiles.into_iter().flatten().filter_map(Value::as_object_mut) {
+                    let moves =
+                        profile.get("name").and_then(Value::as_str).is_some_and(|name| pools.iter().any(|p| p == name));
+                    if moves {
+                        profile.remove("nodeImageVersion");
+                        profile.insert("orchestratorVersion".to_owned(), json!(kubernetes_version));
+                    }
+                }
+                let budget = (Class::PutCluster, cluster.key());
+                self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
+            }
+            UpgradeAction::PoolVersion { pool, kubernetes_version, image } => {
+                let mut body = pool_body(seen, pool)?;
+                set(&mut body, "/properties", "orchestratorVersion", json!(kubernetes_version));
+                if let Some(image) = image {
+                    set(&mut body, "/properties", "nodeImageVersion", json!(image));
+                }
+                let id = cluster.child("agentPools", pool);
+                self.put(self.url(&id, &[]), (Class::PutPool, id.key()), etag(pool), &body).await
+            }
+            UpgradeAction::ChosenImage { pool, image } => {
+                let mut body = pool_body(seen, pool)?;
+                set(&mut body, "/properties", "nodeImageVersion", json!(image));
+                let id = cluster.child("agentPools", pool);
+                self.put(self.url(&id, &[]), (Class::PutPool, id.key()), etag(pool), &body).await
+            }
+            UpgradeAction::NewestImage { pool, .. } => {
+                let url = self.url(&cluster.child("agentPools", pool), &["upgradeNodeImageVersion"]);
+                let budget = (Class::Other, cluster.subscription());
+                let empty = |request: RequestBuilder| request.header(header::CONTENT_LENGTH, 0);
+                self.accepted(self.send(Method::POST, url, budget, empty).await?).await
+            }
+        }
+    }
+
+    async fn poll(&self, subscription: &str, operation_url: &str) -> Result<Progress, UpstreamError> {
+        let Some(url) = self.own(operation_url) else { return Ok(Progress::Gone) };
+        let budget = (Class::OperationStatus, subscription);
+        let response = match self.send(Method::GET, url, budget, |request| request).await {
+            Err(UpstreamError::NotFound(_)) => return Ok(Progress::Gone),
+            other => other?,
+        };
+        let again_after = retry_after(&response);
+        let status: wire::OperationStatus = parse(&read(response, CONTENT_LIMIT).await?)?;
+        Ok(status.progress(again_after))
+    }
+
+    async fn list(&self, subscription: &str) -> Result<Vec<ManagedCluster>, UpstreamError> {
+        let scope = ResourceId::subscription_scope(subscription);
+        let url = self.url(&scope, &["providers", "Microsoft.ContainerService", "managedClusters"]);
+        self.pages(url, (Class::List, subscription), LIST_LIMIT).await
+    }
+
+    async fn pool_upgrade_profile(
+        &self,
+        cluster: &ResourceId,
+        pool: &str,
+    ) -> Result<PoolUpgradeProfile, UpstreamError> {
+        let url = self.url(&cluster.child("agentPools", pool), &["upgradeProfiles", "default"]);
+        let profile: wire::UpgradeProfile =
+            self.get_json(url, (Class::Other, cluster.subscription()), CONTENT_LIMIT).await?;
+        Ok(profile.into())
+    }
+
+    async fn kubernetes_versions(
+        &self,
+        subscription: &str,
+        location: &str,
+    ) -> Result<Vec<OfferedVersion>, UpstreamError> {
+        let scope = ResourceId::subscription_scope(subscription);
+        let path = ["providers", "Microsoft.ContainerService", "locations", location, "kubernetesVersions"];
+        let versions: wire::KubernetesVersions =
+            self.get_json(self.url(&scope, &path), (Class::Other, subscription), CONTENT_LIMIT).await?;
+        Ok(versions.into())
+    }
+
+    async fn maintenance_configurations(
+        &self,
+        cluster: &ResourceId,
+    ) -> Result<Vec<MaintenanceConfiguration>, UpstreamError> {
+        let budget = (Class::Maintenance, cluster.subscription());
+        self.pages(self.url(cluster, &["maintenanceConfigurations"]), budget, CONTENT_LIMIT).await
+    }
+
+    fn left(&self, class: Class, key: &str) -> f64 {
+        if self.paced { self.with_budgets(|budgets| budgets.left(class, key, Instant::now())) } else { 1.0 }
+    }
+}
+
+/// The pool as the cluster shows it, as a body for its own PUT: without its image, which would be a wish to stay at it,
+/// and released from its snapshot, as only pools that leave theirs are ever moved.
+fn pool_body(seen: &Seen, pool: &str) -> Result<Value, UpstreamError> {
+    let mut profile = seen
+        .raw
+        .pointer("/properties/agentPoolProfiles")
+        .and_then(Value::as_array)
+        .and_then(|pools| {
+            pools
+                .iter()
+                .find(|p| p.get("name").and_then(Value::as_str).is_some_and(|name| name.eq_ignore_ascii_case(pool)))
+        })
+        .and_then(Value::as_object)
+        .cloned()
+        .ok_or_else(|| UpstreamError::Changed(ErrorDetail::new("NotFound", format!("no agent pool '{pool}'"))))?;
+    for member in ["name", "nodeImageVersion", "creationData"] {
+        profile.remove(member);
+    }
+    Ok(json!({ "properties": profile }))
+}
+
+fn set(body: &mut Value, object: &str, member: &str, value: Value) {
+    if let Some(object) = body.pointer_mut(object).and_then(Value::as_object_mut) {
+        object.insert(member.to_owned(), value);
+    }
+}
+
+async fn read(mut response: Response, limit: usize) -> Result<Vec<u8>, UpstreamError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| broken(&error))? {
+        if body.len() + chunk.len() > limit {
+            return Err(UpstreamError::Garbage(format!("an answer of more than {limit} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, UpstreamError> {
+    serde_json::from_slice(body).map_err(|error| garbage(&error))
+}
+
+fn garbage(error: &serde_json::Error) -> UpstreamError {
+    UpstreamError::Garbage(format!("the answer cannot be read: {error}"))
+}
+
+fn broken(error: &reqwest::Error) -> UpstreamError {
+    let code = if error.is_timeout() { "UpstreamTimeout" } else { "UpstreamUnreachable" };
+    // The innermost cause says what happened; the outer ones repeat the URL.
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    UpstreamError::transient(code, cause.to_string())
+}
+
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    text.parse().map(Duration::from_secs).ok().or_else(|| {
+        let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+        Some(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default())
+    })
+}
+
+fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> UpstreamError {
+    let detail = serde_json::from_slice::<wire::ErrorBody>(body).map_or_else(
+        |_| {
+            ErrorDetail::new(
+                format!("Http{}", status.as_u16()),
+                format!("AKS answered {status} without an error body."),
+            )
+        },
+        |body| body.error.into(),
+    );
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => UpstreamError::Transient { after, throttled: true, detail },
+        StatusCode::REQUEST_TIMEOUT => UpstreamError::Transient { after, throttled: false, detail },
+        StatusCode::UNAUTHORIZED => {
+            let message = format!(
+                "Azure Resource Manager refused the service's token: {} Check FLEET_ARM_CREDENTIAL and its settings.",
+                detail.message
+            );
+            UpstreamError::Transient {
+                after,
+                throttled: false,
+                detail: ErrorDetail::new("CredentialRefused", message).with(detail),
+            }
+        }
+        _ if status.is_server_error() => UpstreamError::Transient { after, throttled: false, detail },
+        StatusCode::NOT_FOUND | StatusCode::GONE => UpstreamError::NotFound(detail),
+        StatusCode::FORBIDDEN => UpstreamError::Forbidden(detail),
+        StatusCode::PRECONDITION_FAILED => UpstreamError::Changed(detail),
+        // 409 is mostly "another operation is in progress"; what does not pass by waiting is told by its code or text.
+        StatusCode::CONFLICT
+            if detail.code != "QuotaExceeded" && !detail.message.to_ascii_lowercase().contains("stopped") =>
+        {
+            UpstreamError::Busy(detail)
+        }
+        _ if status.is_client_error() => UpstreamError::Refused(detail),
+        _ => UpstreamError::Garbage(format!("AKS answered {status}")),
+    }
+}

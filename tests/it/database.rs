@@ -78,7 +78,10 @@ async fn a_statement_that_is_not_answered_fails_in_time_and_costs_no_slot() {
             Ok::<_, sqlx::Error>(())
         };
         let error = failed.await.unwrap_err();
-        assert!(matches!(&error, sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::TimedOut), "{moment:?}: {error}");
+        assert!(
+            matches!(&error, sqlx::Error::Io(e) if e.kind() == std::io::ErrorKind::TimedOut),
+            "{moment:?}: {error}"
+        );
         assert!(began.elapsed() < LATE, "{moment:?}: {:?}", began.elapsed());
         assert!(proxy.has_swallowed(), "{moment:?}");
         // Both slots are there at the same time.

@@ -22,8 +22,10 @@
 //! Its session ends at the server by the limits above, and with it the locks that it holds.
 
 mod connection;
+mod limits;
 mod lock_queue;
 mod pool;
 
 pub use connection::{CommitError, Connection, Transaction};
-pub use pool::{Limits, Pool};
+pub use limits::Limits;
+pub use pool::Pool;

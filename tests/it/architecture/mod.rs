@@ -35,7 +35,20 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("local", &["identity", "model", "arm", "config"]),
     (
         "app",
-        &["api", "jobs", "store", "work", "upstreams", "webhooks", "identity", "config", "local", "arm", "telemetry"],
+        &[
+            "api",
+            "jobs",
+            "store",
+            "work",
+            "database",
+            "upstreams",
+            "webhooks",
+            "identity",
+            "config",
+            "local",
+            "arm",
+            "telemetry",
+        ],
     ),
     ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
 ];

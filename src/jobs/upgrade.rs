@@ -30,6 +30,7 @@ use crate::{
         upgrade::{self, Begin, Goal, Next, StepState, Upgrade, WaitsFor, Watch},
     },
     store::{
+        memberships::{self, Membership},
         resources,
         runs::{self, Holder, RunMember},
     },
@@ -96,6 +97,7 @@ impl<C: ManagedClusters> Handler for UpgradeMember<C> {
 struct Task<'a> {
     attempt: &'a Attempt,
     run: Uuid,
+    run_state: UpdateState,
     row: RunMember,
     cluster: ResourceId,
     goal: Goal,
@@ -133,6 +135,9 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let Some(mut task) = self.load(attempt).await? else { return Ok(Outcome::Done) };
         match task.row.member.state {
+            UpdateState::Running if task.run_state == UpdateState::Stopping && task.has_begun_nothing() => {
+                self.refused(&task, Refusal::RunStops).await
+            }
             UpdateState::Running => {
                 if let Some(outcome) = self.take_cluster(&task).await? {
                     return Ok(outcome);
@@ -178,15 +183,19 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
         let goal = if loaded.auto_upgrade { goal.of_auto_upgrade() } else { goal };
         let upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
-        Ok(Some(Task { attempt, run, row, cluster, goal, upgrade }))
+        Ok(Some(Task { attempt, run, run_state: loaded.run_state, row, cluster, goal, upgrade }))
     }
 
-    /// Makes sure that no other run upgrades the same cluster.
+    /// Makes sure that the member belongs to the fleet, and that no other run upgrades its cluster.
     async fn take_cluster(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
         if !task.upgrade.steps.is_empty() {
             return Ok(None);
         }
         let mut tx = task.attempt.begin(&self.pool).await?;
+        if let Some(refusal) = membership(&mut tx, task).await? {
+            tx.rollback().await?;
+            return self.refused(task, refusal).await.map(Some);
+        }
         let holder = runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), Timestamp::now()).await?;
         let Some(other) = holder else {
             tx.commit().await?;
@@ -195,6 +204,23 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         let reason = other_run(&mut tx, other).await?;
         tx.commit().await?;
         self.blocked(task, reason, WaitsFor::Cluster).await.map(Some)
+    }
+
+    /// Ends a member that may not begin, or leaves it to the next start of the run.
+    async fn refused(&self, task: &Task<'_>, refusal: Refusal) -> Result<Outcome, JobError> {
+        match refusal {
+            Refusal::NotMember(message) => self.ended(task, upgrade::Outcome::Skipped { message }).await,
+            Refusal::RunStops => {
+                let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
+                let error = ErrorDetail::new(
+                    "UpdateRunStopping",
+                    "The update run stopped before the upgrade of this member began. Start the run again to upgrade the member.",
+                );
+                let message = Some(error.message.clone());
+                let again = Outcome::AgainAfter { delay: BUSY_AGAIN };
+                self.report(task, Event::MemberBlocked { member, attempt, error, message }, again).await
+            }
+        }
     }
 
     /// Asks about the operations that are recorded as under way.
@@ -276,8 +302,15 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         seen: &crate::upstreams::azure::Seen,
         begin: &Begin,
     ) -> Result<Then, JobError> {
+        let mut tx = self.pool.begin().await?;
+        if begin.first
+            && let Some(refusal) = refusal(&mut tx, task).await?
+        {
+            tx.rollback().await?;
+            return self.refused(task, refusal).await.map(Then::Return);
+        }
+        task.attempt.fence(&mut tx).await?;
         let steps = task.upgrade.intend(begin, &seen.cluster, Timestamp::now());
-        let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
         tx.commit().await?;
 
@@ -517,6 +550,36 @@ impl<C: ManagedClusters> UpgradeMember<C> {
 const SOONEST_ROW: Duration = Duration::from_millis(100);
 /// How soon a busy cluster is looked at again.
 const BUSY_AGAIN: Duration = Duration::from_secs(5);
+
+/// Why a member may not begin.
+enum Refusal {
+    /// The run was stopped, or too many members failed.
+    RunStops,
+    /// The cluster is not the run's to upgrade, for this reason.
+    NotMember(String),
+}
+
+/// Why the member may not begin, if so. Neither the run's state nor the membership can change before the transaction ends. The
+/// run is locked before the job, as whoever cancels the job does.
+async fn refusal(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
+    match runs::hold(tx, task.run).await? {
+        Some(UpdateState::Stopping) => Ok(Some(Refusal::RunStops)),
+        // Without a run there is no job either, which its lease shows.
+        Some(_) | None => membership(tx, task).await,
+    }
+}
+
+async fn membership(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
+    let name = &task.row.member.name;
+    let message = match memberships::of_run_member(tx, task.run, name, &task.cluster).await? {
+        Membership::Joined => return Ok(None),
+        Membership::Left => "skipped: the member left the fleet.".to_owned(),
+        Membership::NotJoined { provisioning_state } => format!(
+            "skipped: the member has not joined the fleet, as its provisioningState is {provisioning_state}. Join its cluster again, then create another update run."
+        ),
+    };
+    Ok(Some(Refusal::NotMember(message)))
+}
 
 async fn other_run(conn: &mut Connection, holder: Holder) -> Result<ErrorDetail, JobError> {
     let run = resources::get_by_row(conn, holder.run_id).await?.map(|run| run.arm_id).unwrap_or_default();

@@ -4,7 +4,10 @@ use serde::Deserialize;
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates};
+use super::{
+    members,
+    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+};
 use crate::{
     database::Connection,
     model::types,
@@ -103,6 +106,17 @@ pub(super) const SNAPSHOT: &str = concat!(
 pub async fn lock(conn: &mut Connection, run_id: Uuid) -> Result<bool, StoreError> {
     let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(conn).await;
     Ok(locked.map_err(StoreError::while_("locking an update run"))?.is_some())
+}
+
+/// The state of a run, which no step can change before the transaction ends. `None` when there is no such run.
+pub async fn hold(conn: &mut PgConnection, run_id: Uuid) -> Result<Option<UpdateState>, StoreError> {
+    let failed = "reading the state of an update run";
+    let state: Option<String> = sqlx::query_scalar("SELECT state FROM update_runs WHERE run_id = $1 FOR SHARE")
+        .bind(run_id)
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+    state.map(members::read_state).transpose().map_err(StoreError::while_(failed))
 }
 
 /// Locks all runs of what is about to be deleted: a run, a fleet or a resource group, by its row. Those of them that may have

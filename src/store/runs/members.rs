@@ -196,6 +196,6 @@ impl FromRow<'_, PgRow> for RunMember {
     }
 }
 
-fn read_state(text: String) -> Result<UpdateState, sqlx::Error> {
+pub(super) fn read_state(text: String) -> Result<UpdateState, sqlx::Error> {
     serde_json::from_value(Value::String(text)).map_err(|e| sqlx::Error::Decode(Box::new(e)))
 }

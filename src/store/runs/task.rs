@@ -5,12 +5,12 @@ use uuid::Uuid;
 
 use super::{
     locks::Holder,
-    members::{RunMember, index},
+    members::{RunMember, index, read_state},
 };
 use crate::{
     arm::ResourceId,
     database::Connection,
-    model::update_run::{ManagedClusterUpdate, NodeImageVersion},
+    model::update_run::{ManagedClusterUpdate, NodeImageVersion, UpdateState},
     rollout::Member,
     store::StoreError,
 };
@@ -20,6 +20,8 @@ use crate::{
 pub struct Task {
     /// The member.
     pub member: RunMember,
+    /// The run's state.
+    pub run_state: UpdateState,
     /// What the run wants.
     pub update: ManagedClusterUpdate,
     /// An auto-upgrade profile made the run.
@@ -35,7 +37,7 @@ pub struct Task {
 pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Option<Task>, StoreError> {
     let failed = "reading what a member's upgrade needs";
     let row = sqlx::query(
-        "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images,
+        "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images, u.state AS run_state,
              jsonb_exists(r.properties, 'autoUpgradeProfileId') AS auto_upgrade
          FROM run_members m JOIN update_runs u USING (run_id) JOIN resources r ON r.id = m.run_id
          WHERE m.run_id = $1 AND m.member_index = $2",
@@ -48,6 +50,7 @@ pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Op
     row.map(|row| {
         Ok(Task {
             member: RunMember::from_row(&row)?,
+            run_state: read_state(row.try_get("run_state")?)?,
             update: row.try_get::<Json<_>, _>("managed_cluster_update")?.0,
             auto_upgrade: row.try_get("auto_upgrade")?,
             selected_images: row.try_get::<Json<_>, _>("selected_images")?.0,

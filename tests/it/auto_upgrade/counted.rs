@@ -18,7 +18,7 @@ use fleet_manager::{
     },
     upstreams::azure::{
         Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
-        UpstreamError, pace::Class,
+        UpstreamError, budget::Class,
     },
     work::{Settings, Workers},
 };

@@ -5,7 +5,6 @@ use fleet_manager::{
     database::Pool,
     store::memberships::{self, Holder},
 };
-
 use uuid::Uuid;
 
 use crate::harness::{eventually, postgres::database};

@@ -4,21 +4,21 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::upstream;
 use crate::{
     config::Settings,
-    events::{Sender, SenderSettings, Webhooks},
+    database::Pool,
     jobs::{self, housekeeping::Retention},
     upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
+    webhooks::{Sender, SenderSettings, Webhooks},
     work::{self, Workers},
 };
 
 /// The pools of this process.
 pub(super) struct Working {
-    pool: PgPool,
+    pool: Pool,
     webhooks: Webhooks,
     jobs: Workers,
     deliveries: Option<Workers>,
@@ -26,15 +26,15 @@ pub(super) struct Working {
 
 impl Working {
     /// Sets them up, and tells the database who wants events.
-    pub(super) async fn new(pool: &PgPool, settings: &Settings) -> anyhow::Result<Self> {
-        let webhooks = settings.events.webhooks()?;
+    pub(super) async fn new(pool: &Pool, settings: &Settings) -> anyhow::Result<Self> {
+        let webhooks = settings.webhooks.webhooks()?;
         for webhook in &webhooks.0 {
             webhook
                 .secrets()
                 .with_context(|| format!("the secret of the webhook '{}' (FLEET_WEBHOOKS)", webhook.name))?;
         }
         let (workers, deliveries) = (jobs(pool, settings)?, deliveries(pool, settings, &webhooks)?);
-        jobs::webhooks::register(pool, &webhooks).await.context("cannot register the webhooks")?;
+        jobs::webhook_registry::register(pool, &webhooks).await.context("cannot register the webhooks")?;
         jobs::housekeeping::begin(pool).await.context("cannot enqueue the housekeeping")?;
         if settings.arm.snapshot_group.is_some() {
             jobs::snapshots::begin(pool).await.context("cannot enqueue the node pool snapshots")?;
@@ -49,12 +49,12 @@ impl Working {
                 deliveries.run(stop.clone()).await;
             }
         };
-        let webhooks = stop.run_until_cancelled(jobs::webhooks::watch(&self.pool, &self.webhooks));
+        let webhooks = stop.run_until_cancelled(jobs::webhook_registry::watch(&self.pool, &self.webhooks));
         tokio::join!(self.jobs.run(stop.clone()), deliveries, webhooks);
     }
 }
 
-fn jobs(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
+fn jobs(pool: &Pool, settings: &Settings) -> anyhow::Result<Workers> {
     let client = Arc::new(upstream::client(&settings.arm)?);
     let upstream = jobs::Upstream {
         observer: Arc::new(Observer::new(Arc::clone(&client))),
@@ -89,14 +89,14 @@ fn jobs(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     Ok(Workers::new(pool.clone(), engine(settings, settings.worker_concurrency)?, handlers)?)
 }
 
-fn deliveries(pool: &PgPool, settings: &Settings, webhooks: &Webhooks) -> anyhow::Result<Option<Workers>> {
+fn deliveries(pool: &Pool, settings: &Settings, webhooks: &Webhooks) -> anyhow::Result<Option<Workers>> {
     if webhooks.0.is_empty() {
         return Ok(None);
     }
-    let events = &settings.events;
+    let events = &settings.webhooks;
     let ca = upstream::authorities(events.webhook_ca.as_deref(), "FLEET_WEBHOOK_CA")?;
     let sender = Sender::new(&SenderSettings { timeout: events.webhook_timeout(), ca })?;
-    let handler = jobs::events::handler(pool, webhooks.clone(), sender, events.webhook_retry());
+    let handler = jobs::webhook_deliveries::handler(pool, webhooks.clone(), sender, events.webhook_retry());
     Ok(Some(Workers::new(pool.clone(), engine(settings, events.webhook_concurrency)?, vec![handler])?))
 }
 

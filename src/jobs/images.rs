@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Upstream, outcome::JobError};
 use crate::{
     arm::{ErrorDetail, ResourceId},
+    database::Pool,
     model::update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties},
     rollout::upgrade::{self, ConsistentPool, Goal, ImageChoice},
     store::{memberships, runs},
@@ -28,7 +28,7 @@ pub(super) enum RunImages {
 /// The node images of a run over the fleet's members as they are now, without those that were skipped. The inner error: AKS cannot be
 /// asked.
 pub(super) async fn choose<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,

@@ -2,15 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
-
 use crate::{
+    database::Pool,
     upstreams::azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
     work::Handler,
 };
 
 pub mod auto_upgrade;
-pub mod events;
 pub mod fleets;
 pub mod gates;
 pub mod housekeeping;
@@ -24,7 +22,8 @@ pub mod runs;
 pub mod snapshots;
 mod turns;
 pub mod upgrade;
-pub mod webhooks;
+pub mod webhook_deliveries;
+pub mod webhook_registry;
 
 /// AKS, as jobs use it. One for the whole process: what is learnt and remembered is shared.
 pub struct Upstream<C> {
@@ -52,7 +51,7 @@ impl<C> Clone for Upstream<C> {
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
 pub fn handlers<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     policy: upgrade::Policy,
     catalogue_watch: Duration,

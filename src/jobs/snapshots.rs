@@ -9,7 +9,6 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::PgPool;
 
 use super::{
     Upstream,
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     arm::ResourceId,
+    database::Pool,
     rollout::upgrade::{expired_snapshots, missing_snapshots},
     store::memberships,
     upstreams::azure::{ManagedClusters, UpstreamError},
@@ -29,7 +29,7 @@ const KIND: &str = "images.snapshots";
 const MOST_TAKEN: usize = 10;
 
 /// Adds the job, if it is not there.
-pub async fn begin(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn begin(pool: &Pool) -> Result<(), sqlx::Error> {
     let mut conn = pool.acquire().await?;
     work::enqueue(&mut conn, NewJob::new(KIND, "all")).await
 }
@@ -37,7 +37,7 @@ pub async fn begin(pool: &PgPool) -> Result<(), sqlx::Error> {
 /// The handler. `group`: where snapshots are kept; `None`: the job ends. `interval`: time between two looks.
 #[must_use]
 pub fn handler<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     group: Option<String>,
     interval: Duration,
@@ -46,7 +46,7 @@ pub fn handler<C: ManagedClusters>(
 }
 
 struct KeepSnapshots<C> {
-    pool: PgPool,
+    pool: Pool,
     upstream: Upstream<C>,
     group: Option<String>,
     interval: Duration,
@@ -66,7 +66,7 @@ impl<C: ManagedClusters> KeepSnapshots<C> {
     async fn run(&self) -> Result<Outcome, JobError> {
         let Some(group) = &self.group else { return Ok(Outcome::Done) };
         let members: HashSet<String> =
-            memberships::clusters(&mut *self.pool.acquire().await?).await?.into_iter().collect();
+            memberships::clusters(&mut self.pool.acquire().await?).await?.into_iter().collect();
         let subscriptions: BTreeSet<&str> = members.iter().filter_map(|key| key.split('/').nth(2)).collect();
         for subscription in subscriptions {
             // What fails in one subscription is tried again at the next look, and keeps no other from its own.

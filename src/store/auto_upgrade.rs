@@ -4,19 +4,20 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{FromRow, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
     arm::ErrorDetail,
-    autoupgrade::{Past, Target},
+    autoupgrade::{Target, TriggerHistory},
+    database::Connection,
     model::auto_upgrade_profile::{
         AutoUpgradeLastTriggerStatus, AutoUpgradeProfileProperties, AutoUpgradeProfileStatus,
     },
 };
 
-/// A profile, as far as it is to be asked whether something is news to it.
+/// A profile with what decides whether a target is a new release for it.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// Its row.
@@ -25,8 +26,8 @@ pub struct Candidate {
     pub fleet: Uuid,
     /// What it follows.
     pub properties: AutoUpgradeProfileProperties,
-    /// What it has behind it.
-    pub past: Past,
+    /// Which releases it has handled.
+    pub history: TriggerHistory,
     /// Why the last trigger failed.
     pub error: Option<ErrorDetail>,
 }
@@ -37,9 +38,9 @@ impl FromRow<'_, PgRow> for Candidate {
             profile: row.try_get("profile_id")?,
             fleet: row.try_get("fleet_id")?,
             properties: row.try_get::<Json<_>, _>("properties")?.0,
-            past: Past {
+            history: TriggerHistory {
                 armed_at: row.try_get::<SqlTimestamp, _>("armed_at")?.to_jiff(),
-                target: row.try_get::<Option<Json<Target>>, _>("target")?.map(|json| json.0),
+                last_target: row.try_get::<Option<Json<Target>>, _>("target")?.map(|json| json.0),
             },
             error: row.try_get::<Option<Json<ErrorDetail>>, _>("error")?.map(|json| json.0),
         })
@@ -51,7 +52,7 @@ impl FromRow<'_, PgRow> for Candidate {
 pub struct Trigger<'a> {
     /// What was to be reached. `None`: nothing that a profile could lead to.
     pub target: Option<&'a Target>,
-    /// Whether it is over: the same target is no news any more.
+    /// Whether the trigger is complete: the same target does not trigger again.
     pub settled: bool,
     /// Why there is no run.
     pub error: Option<&'a ErrorDetail>,
@@ -63,7 +64,7 @@ pub struct Trigger<'a> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn create(conn: &mut PgConnection, profile: Uuid, fleet: Uuid) -> Result<(), StoreError> {
+pub async fn create(conn: &mut Connection, profile: Uuid, fleet: Uuid) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO auto_upgrade_profiles (profile_id, fleet_id, armed_at) VALUES ($1, $2, now())")
         .bind(profile)
         .bind(fleet)
@@ -73,28 +74,29 @@ pub async fn create(conn: &mut PgConnection, profile: Uuid, fleet: Uuid) -> Resu
     Ok(())
 }
 
-/// From now on releases concern the profile. With `afresh` it follows something else: what it triggered before is no measure.
+/// Arms the profile: releases from now on concern it. `reset_baseline`: the profile follows another channel or version, so that the
+/// target of its last trigger is forgotten.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn arm(conn: &mut PgConnection, profile: Uuid, afresh: bool) -> Result<(), StoreError> {
+pub async fn arm(conn: &mut Connection, profile: Uuid, reset_baseline: bool) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE auto_upgrade_profiles SET armed_at = now(), target = CASE WHEN $2 THEN NULL ELSE target END
          WHERE profile_id = $1",
     )
     .bind(profile)
-    .bind(afresh)
+    .bind(reset_baseline)
     .execute(conn)
     .await
     .map_err(StoreError::while_("arming an auto-upgrade profile"))?;
     Ok(())
 }
 
-/// A profile's past, locked until the transaction ends.
+/// Returns a profile's trigger history, locked until the transaction ends.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_for_update(conn: &mut PgConnection, profile: Uuid) -> Result<Option<Candidate>, StoreError> {
+pub async fn get_for_update(conn: &mut Connection, profile: Uuid) -> Result<Option<Candidate>, StoreError> {
     sqlx::query_as(
         "SELECT p.*, r.properties FROM auto_upgrade_profiles p JOIN resources r ON r.id = p.profile_id
          WHERE p.profile_id = $1 FOR NO KEY UPDATE OF p",
@@ -109,7 +111,7 @@ pub async fn get_for_update(conn: &mut PgConnection, profile: Uuid) -> Result<Op
 ///
 /// # Errors
 /// When the database fails.
-pub async fn candidates(conn: &mut PgConnection, subscription: &str) -> Result<Vec<Candidate>, StoreError> {
+pub async fn candidates(conn: &mut Connection, subscription: &str) -> Result<Vec<Candidate>, StoreError> {
     sqlx::query_as(
         "SELECT p.*, r.properties FROM auto_upgrade_profiles p JOIN resources r ON r.id = p.profile_id
          WHERE r.properties -> 'disabled' IS DISTINCT FROM 'true' AND p.fleet_id IN
@@ -126,7 +128,7 @@ pub async fn candidates(conn: &mut PgConnection, subscription: &str) -> Result<V
 /// # Errors
 /// When the database fails.
 pub async fn triggered(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profile: Uuid,
     trigger: &Trigger<'_>,
     now: Timestamp,
@@ -154,7 +156,7 @@ pub async fn triggered(
 /// # Errors
 /// When the database fails.
 pub async fn record_run(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profile: Uuid,
     run_name: &str,
     run: Uuid,
@@ -180,7 +182,7 @@ pub async fn record_run(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn has_started(conn: &mut PgConnection, profile: Uuid, run_name: &str) -> Result<bool, StoreError> {
+pub async fn has_started(conn: &mut Connection, profile: Uuid, run_name: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM auto_upgrade_triggers WHERE profile_id = $1 AND run_name = $2)")
         .bind(profile)
         .bind(run_name)
@@ -195,7 +197,7 @@ pub async fn has_started(conn: &mut PgConnection, profile: Uuid, run_name: &str)
 /// # Errors
 /// When the database fails.
 pub async fn members_under_way(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profile: Uuid,
     target: &Target,
 ) -> Result<BTreeSet<String>, StoreError> {
@@ -217,7 +219,7 @@ pub async fn members_under_way(
 /// # Errors
 /// When the database fails.
 pub async fn statuses(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profiles: &[Uuid],
 ) -> Result<HashMap<Uuid, AutoUpgradeProfileStatus>, StoreError> {
     let failed = "reading the status of auto-upgrade profiles";

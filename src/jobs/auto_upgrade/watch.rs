@@ -10,13 +10,13 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::trigger;
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, ClusterFacts, Decision, RegionOffers},
+    database::{Connection, Pool},
     jobs::outcome::{JobError, outcome},
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion},
     store::{
@@ -48,7 +48,7 @@ const POOLS_ASKED: usize = 3;
 
 /// Looks.
 pub(super) struct Watch<C> {
-    pool: PgPool,
+    pool: Pool,
     catalogue: Arc<CatalogueCache<C>>,
     interval: Duration,
 }
@@ -81,7 +81,7 @@ struct SeenRegion {
 }
 
 impl<C: ManagedClusters> Watch<C> {
-    pub(super) fn new(pool: PgPool, catalogue: Arc<CatalogueCache<C>>, interval: Duration) -> Self {
+    pub(super) fn new(pool: Pool, catalogue: Arc<CatalogueCache<C>>, interval: Duration) -> Self {
         Self { pool, catalogue, interval }
     }
 
@@ -213,7 +213,7 @@ fn places(clusters: &[(ResourceId, ManagedCluster)]) -> BTreeMap<&str, PoolsByFa
     places
 }
 
-async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Timestamp) -> Result<(), JobError> {
+async fn keep(tx: &mut Connection, subscription: &str, seen: &Seen, now: Timestamp) -> Result<(), JobError> {
     if seen.clusters.is_empty() {
         // Nothing was seen, or none of the members' clusters exists any more: what is known stays.
         return Ok(());
@@ -227,15 +227,15 @@ async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Times
     for (location, SeenRegion { versions, images }) in &seen.regions {
         let offers = match (known.remove(location), versions) {
             (Some(mut offers), Some(versions)) => {
-                offers.look(versions, images, now);
+                offers.update(versions, images, now);
                 offers
             }
             (Some(mut offers), None) => {
-                offers.look_at_images(images, now);
+                offers.update_images(images, now);
                 offers
             }
-            (None, Some(versions)) => RegionOffers::first(versions, images),
-            // A first look without versions would make all of them news at the next.
+            (None, Some(versions)) => RegionOffers::initial(versions, images),
+            // A region stored without versions would make all of them new releases at the next read.
             (None, None) => continue,
         };
         findings.regions.insert(location.clone(), offers);
@@ -244,16 +244,16 @@ async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Times
 }
 
 /// Profiles for which there is something to do.
-async fn profiles_to_tell(tx: &mut PgConnection, subscription: &str) -> Result<Vec<Uuid>, JobError> {
+async fn profiles_to_tell(tx: &mut Connection, subscription: &str) -> Result<Vec<Uuid>, JobError> {
     let candidates = auto_upgrade::candidates(tx, subscription).await?;
     let fleets: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.fleet).collect();
     let offers = catalogues::of_fleets(tx, &fleets.into_iter().collect::<Vec<_>>()).await?;
     let concerns = |candidate: &auto_upgrade::Candidate| {
         let Some(offers) = offers.get(&candidate.fleet) else { return false };
-        match autoupgrade::decide(&candidate.properties, offers, &candidate.past) {
-            Decision::Nothing => false,
-            Decision::Tell(error) => candidate.error.as_ref() != Some(&error),
-            Decision::Fail(..) | Decision::Run(_) | Decision::PickUp(_) => true,
+        match autoupgrade::decide(&candidate.properties, offers, &candidate.history) {
+            Decision::DoNothing => false,
+            Decision::ReportError(error) => candidate.error.as_ref() != Some(&error),
+            Decision::RecordFailure(..) | Decision::StartRun(_) | Decision::CatchUp(_) => true,
         }
     };
     Ok(candidates.iter().filter(|candidate| concerns(candidate)).map(|candidate| candidate.profile).collect())

@@ -15,7 +15,7 @@ use crate::{
 ///
 /// # Errors
 /// When the database cannot be used.
-pub async fn dead_letters(settings: Settings, webhook: Option<&str>, most: u32) -> anyhow::Result<Vec<Value>> {
+pub async fn read(settings: Settings, webhook: Option<&str>, most: u32) -> anyhow::Result<Vec<Value>> {
     let database = Database::open(&settings).await?;
     let read = async {
         let mut conn = database.pool.acquire().await?;
@@ -35,7 +35,7 @@ pub async fn replay(settings: Settings, webhook: Option<&str>, ids: &[Uuid]) -> 
     let database = Database::open(&settings).await?;
     let replay = async {
         let mut tx = database.pool.begin().await?;
-        let replayed = jobs::events::replay(&mut tx, &DeadLetters { webhook, ids }).await?;
+        let replayed = jobs::webhook_deliveries::replay(&mut tx, &DeadLetters { webhook, ids }).await?;
         tx.commit().await?;
         anyhow::Ok(replayed)
     };

@@ -6,11 +6,11 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{between, secret};
-use crate::events::{WebhookError, Webhooks};
+use crate::webhooks::{WebhookError, Webhooks};
 
 /// Webhooks, and how events are delivered to them.
 #[derive(Debug, Clone, Args)]
-pub struct EventSettings {
+pub struct WebhookSettings {
     /// Who is told of gates and of the progress of update runs: a JSON list of webhooks, such as
     /// [{"name": "ops", "url": "https://...", "secretEnv": "OPS_SECRET"}]; docs/events.md has the rest. All processes must be
     /// given the same. Absent: nobody, and no events are recorded
@@ -34,7 +34,7 @@ pub struct EventSettings {
     pub webhook_concurrency: u32,
 }
 
-impl EventSettings {
+impl WebhookSettings {
     /// Who is told.
     ///
     /// # Errors

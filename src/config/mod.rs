@@ -9,10 +9,10 @@ use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 mod arm;
-mod events;
+mod webhooks;
 
 pub use arm::{ArmCredential, ArmSettings};
-pub use events::{EventSettings, RetentionSettings};
+pub use webhooks::{RetentionSettings, WebhookSettings};
 
 use crate::{
     identity::{
@@ -38,6 +38,10 @@ pub struct Settings {
     /// Most connections to PostgreSQL
     #[arg(long, env = "FLEET_DATABASE_CONNECTIONS", default_value_t = 20, value_parser = between(2, 1000))]
     pub database_connections: u32,
+
+    /// Seconds that PostgreSQL may take to answer a statement, and that a transaction may be idle before PostgreSQL ends it
+    #[arg(long, env = "FLEET_DATABASE_TIMEOUT_SECONDS", default_value_t = 10, value_parser = between(1, 300))]
+    pub database_timeout_seconds: u32,
 
     /// Directory of PostgreSQL's own binaries (initdb, postgres), for a private PostgreSQL. Absent: the newest under
     /// /usr/lib/postgresql, then PATH
@@ -70,6 +74,7 @@ pub struct Settings {
 
     /// Who issues callers' tokens: `local` (the service itself, for development), or the URL of an OpenID Connect issuer, such
     /// as https://login.microsoftonline.com/TENANT/v2.0
+    #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
     #[arg(long, env = "FLEET_AUTH", default_value = "local", value_name = "ISSUER")]
     pub auth: Auth,
 
@@ -127,7 +132,7 @@ pub struct Settings {
 
     /// Who is told of changes, and how.
     #[command(flatten)]
-    pub events: EventSettings,
+    pub webhooks: WebhookSettings,
 
     /// How long what grows with time is kept.
     #[command(flatten)]
@@ -217,7 +222,7 @@ impl Settings {
         }
 
         self.arm.check(&mut report);
-        self.events.check(&mut report);
+        self.webhooks.check(&mut report);
         let typed = |kind: &String| kind.split('/').count() >= 2 && kind.split('/').all(|part| !part.trim().is_empty());
         let all_typed = self.pass_through.iter().all(typed);
         report(
@@ -256,6 +261,12 @@ impl Settings {
             [format!("{url}/"), url]
         });
         ARM_AUDIENCES.into_iter().map(String::from).chain(own).collect()
+    }
+
+    /// How long PostgreSQL may take to answer a statement.
+    #[must_use]
+    pub fn database_timeout(&self) -> Duration {
+        Duration::from_secs(self.database_timeout_seconds.into())
     }
 
     /// Time between two looks at what a region offers.

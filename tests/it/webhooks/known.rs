@@ -1,7 +1,7 @@
 //! Which webhooks there are while processes differ about it.
 
-use fleet_manager::{events::Webhooks, jobs::webhooks};
-use sqlx::PgPool;
+use fleet_manager::database::Pool;
+use fleet_manager::{jobs::webhook_registry, webhooks::Webhooks};
 
 use crate::harness::postgres::database;
 
@@ -11,7 +11,7 @@ fn known(names: &[&str]) -> Webhooks {
     Webhooks::parse(&format!("[{}]", entries.join(","))).unwrap()
 }
 
-async fn registered(pool: &PgPool) -> Vec<String> {
+async fn registered(pool: &Pool) -> Vec<String> {
     sqlx::query_scalar("SELECT name FROM webhooks ORDER BY name").fetch_all(pool).await.unwrap()
 }
 
@@ -20,9 +20,9 @@ async fn a_webhook_stays_as_long_as_some_process_knows_it() {
     let db = database().await;
     let pool = &db.pool;
     // One process has the new configuration already; one with the old starts again.
-    webhooks::register(pool, &known(&["old", "new"])).await.unwrap();
-    webhooks::register(pool, &known(&["old"])).await.unwrap();
-    webhooks::forget(pool).await.unwrap();
+    webhook_registry::register(pool, &known(&["old", "new"])).await.unwrap();
+    webhook_registry::register(pool, &known(&["old"])).await.unwrap();
+    webhook_registry::forget(pool).await.unwrap();
     assert_eq!(registered(pool).await, ["new", "old"]);
 
     for statement in [
@@ -31,14 +31,14 @@ async fn a_webhook_stays_as_long_as_some_process_knows_it() {
     ] {
         sqlx::query(statement).execute(pool).await.unwrap();
     }
-    webhooks::refresh(pool, &known(&["new"])).await.unwrap();
-    webhooks::forget(pool).await.unwrap();
+    webhook_registry::refresh(pool, &known(&["new"])).await.unwrap();
+    webhook_registry::forget(pool).await.unwrap();
     assert_eq!(registered(pool).await, ["new"], "nobody knows the other");
     let left: Vec<(String, Vec<String>)> =
         sqlx::query_as("SELECT j.subject, w.types FROM jobs j CROSS JOIN webhooks w").fetch_all(pool).await.unwrap();
     assert_eq!(left, [("new/r".to_owned(), vec!["t".to_owned()])], "its types are as they were registered");
 
     // Whoever comes back after a long sleep is known again.
-    webhooks::refresh(pool, &known(&["old"])).await.unwrap();
+    webhook_registry::refresh(pool, &known(&["old"])).await.unwrap();
     assert_eq!(registered(pool).await, ["new", "old"]);
 }

@@ -15,9 +15,10 @@ use sqlx::PgPool;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{outcome::JobError, rollout::drive_all};
+use super::outcome::JobError;
 use crate::{
     arm::ResourceId,
+    engine::drive_all,
     rollout::{Event, Member, Outcome},
     store::runs,
     work::{self, Ticket},

@@ -25,13 +25,27 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["identity", "model", "webhooks"]),
     ("telemetry", &["config"]),
     // Doing.
-    ("jobs", &["store", "work", "rollout", "autoupgrade", "upstreams", "webhooks", "model", "arm", "config"]),
+    ("engine", &["store", "work", "rollout", "autoupgrade", "webhooks", "model", "arm"]),
+    ("jobs", &["engine", "store", "work", "rollout", "autoupgrade", "upstreams", "webhooks", "model", "arm", "config"]),
     // Edges.
-    ("api", &["jobs", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
+    ("api", &["engine", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
     ("local", &["identity", "model", "arm", "config"]),
     (
         "app",
-        &["api", "jobs", "store", "work", "upstreams", "webhooks", "identity", "config", "local", "arm", "telemetry"],
+        &[
+            "api",
+            "jobs",
+            "engine",
+            "store",
+            "work",
+            "upstreams",
+            "webhooks",
+            "identity",
+            "config",
+            "local",
+            "arm",
+            "telemetry",
+        ],
     ),
     ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
 ];

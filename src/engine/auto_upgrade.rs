@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{EngineError, queue, runs::chooses_images};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, Target},
+    database::Connection,
     model::{
         auto_upgrade_profile::AutoUpgradeProfileProperties,
         strategy::{FleetUpdateStrategyProperties, UpdateRunStrategy},
@@ -26,14 +26,14 @@ use crate::{
 };
 
 /// Enqueues the jobs that read what AKS offers to a fleet with profiles, in subscriptions for which there is none yet.
-pub async fn watch(conn: &mut PgConnection, fleet: Uuid) -> Result<(), EngineError> {
+pub async fn watch(conn: &mut Connection, fleet: Uuid) -> Result<(), EngineError> {
     let unwatched = catalogues::unwatched(conn, fleet).await?;
     let jobs: Vec<_> = unwatched.iter().map(|subscription| queue::catalogue(subscription)).collect();
     Ok(work::enqueue_all(conn, &jobs).await?)
 }
 
 /// Has what AKS offers to a fleet read at once, as a person waits for it.
-pub async fn watch_now(conn: &mut PgConnection, fleet: Uuid) -> Result<(), EngineError> {
+pub async fn watch_now(conn: &mut Connection, fleet: Uuid) -> Result<(), EngineError> {
     let subscriptions = catalogues::subscriptions(conn, fleet).await?;
     let jobs: Vec<_> = subscriptions.iter().map(|subscription| queue::catalogue(subscription)).collect();
     Ok(work::enqueue_all(conn, &jobs).await?)
@@ -70,7 +70,7 @@ pub enum RunCreation {
 /// Makes the run of a profile for a target, if there is none yet, and does not start it. Its name is that of
 /// [`autoupgrade::run_name`], so that whoever comes second finds it.
 pub async fn make_run(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     wanted: RunWanted<'_>,
     author: Author<'_>,
     now: Timestamp,
@@ -129,7 +129,7 @@ pub async fn make_run(
 
 /// The copy of the profile's strategy.
 async fn strategy(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     profile: &AutoUpgradeProfileProperties,
 ) -> Result<Result<Option<UpdateRunStrategy>, ErrorDetail>, EngineError> {
     let Some(text) = &profile.update_strategy_id else { return Ok(Ok(None)) };

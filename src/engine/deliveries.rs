@@ -2,11 +2,11 @@
 //! that has a backlog.
 
 use jiff::Timestamp;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::queue::{self, DeliveryJob};
 use crate::{
+    database::Connection,
     model::update_run::UpdateState,
     store::{
         StoreError,
@@ -39,7 +39,7 @@ fn delivery(webhook: &str, run: Uuid, trace: Option<&str>) -> NewJob {
 
 /// Records the events of gates that were deleted, and enqueues their deliveries.
 pub(super) async fn gates_deleted(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     gates: &[Resource],
     now: Timestamp,
     trace: Option<&str>,
@@ -66,14 +66,14 @@ pub(super) async fn gates_deleted(
 
 /// Enqueues a job for each webhook and run with events that are not delivered: a webhook may want types now that it did not want
 /// when the events were recorded, in runs that are over.
-pub async fn catch_up(tx: &mut PgConnection) -> Result<(), StoreError> {
+pub async fn catch_up(tx: &mut Connection) -> Result<(), StoreError> {
     let behind = deliveries::backlogs(tx).await?;
     let jobs: Vec<NewJob> = behind.iter().map(|(webhook, run)| delivery(webhook, *run, None)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 
 /// Has dead letters delivered again, and returns how many.
-pub async fn replay(tx: &mut PgConnection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
+pub async fn replay(tx: &mut Connection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
     let asked = deliveries::replay(tx, which).await?;
     let jobs: Vec<NewJob> = asked.iter().map(|(webhook, run)| delivery(webhook, *run, None)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))?;

@@ -2,7 +2,6 @@
 //! caller's transaction, so that an event and its consequences are one.
 
 use jiff::Timestamp;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
     queue::{self, GateJob, MemberJob, StageJob},
 };
 use crate::{
+    database::Connection,
     rollout::{Change, Effect, Event, Run},
     store::{
         StoreError, outbox,
@@ -22,7 +22,7 @@ use crate::{
 
 /// Carries out an event, and answers the run after it; `None` when there is no such run.
 pub async fn drive(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     event: Event,
     now: Timestamp,
@@ -33,7 +33,7 @@ pub async fn drive(
 
 /// [`drive`] for many events, in this order.
 pub async fn drive_all(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     events: Vec<Event>,
     now: Timestamp,
@@ -44,7 +44,7 @@ pub async fn drive_all(
 
 /// [`drive`] for an event that a person causes, whose name goes on the gates that it completes.
 pub async fn drive_by(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     event: Event,
     author: Author<'_>,
@@ -55,7 +55,7 @@ pub async fn drive_by(
 }
 
 async fn carry_out(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     events: Vec<Event>,
     author: Option<Author<'_>>,
@@ -69,7 +69,7 @@ async fn carry_out(
 }
 
 async fn carry_on(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     advanced: &Advanced,
     author: Option<Author<'_>>,
@@ -113,7 +113,7 @@ async fn carry_on(
 
 /// Records events of what has changed, and answers the jobs that deliver them. One statement, and one more for gates.
 async fn record_changes(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     advanced: &Advanced,
     resource: &mut Option<Resource>,
@@ -138,7 +138,7 @@ async fn record_changes(
 
 /// The run's resource, read at most once a step.
 async fn owner<'a>(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     known: &'a mut Option<Resource>,
 ) -> Result<Option<&'a Resource>, StoreError> {

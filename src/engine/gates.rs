@@ -3,11 +3,11 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     arm::ResourceId,
+    database::Connection,
     rollout::{Gate, Run},
     store::{
         StoreError, gates,
@@ -17,7 +17,7 @@ use crate::{
 
 /// Makes the resource of a gate that a run has reached.
 pub(super) async fn open(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     owner: &Resource,
     run: &Run,
     gate: Uuid,
@@ -29,7 +29,7 @@ pub(super) async fn open(
 
 /// Completes the resource of a gate: by a person, or (`None`) because its time has come.
 pub(super) async fn complete(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     owner: &Resource,
     gate: Uuid,
     author: Option<Author<'_>>,
@@ -40,12 +40,7 @@ pub(super) async fn complete(
 }
 
 /// Skips the resource of a gate with its stage or group.
-pub(super) async fn skip(
-    tx: &mut PgConnection,
-    owner: &Resource,
-    gate: Uuid,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub(super) async fn skip(tx: &mut Connection, owner: &Resource, gate: Uuid, now: Timestamp) -> Result<(), StoreError> {
     let Some(id) = gate_id(owner, gate) else { return Ok(()) };
     gates::skip(tx, &id, now).await
 }

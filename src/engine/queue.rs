@@ -5,10 +5,12 @@ use std::{fmt, str::FromStr};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::work::{self, NewJob};
+use crate::{
+    database::Connection,
+    work::{self, NewJob},
+};
 
 /// Upgrades the cluster of a member of a run: [`MemberJob`].
 pub const UPGRADE: &str = "member.upgrade";
@@ -208,7 +210,7 @@ fn of_operation(kind: &'static str, row: Uuid, operation: Uuid, tenant: Uuid, tr
 }
 
 /// Takes back all jobs of a run that is deleted. The run must be locked.
-pub async fn cancel_run(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error> {
+pub async fn cancel_run(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
     work::cancel(tx, START, &run.to_string()).await?;
     work::cancel(tx, IMAGES, &run.to_string()).await?;
     for kind in [WAIT, GATE, UPGRADE] {

@@ -2,11 +2,11 @@
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::PgPool;
 
 use super::outcome::{JobError, outcome, subject};
 use crate::{
     arm::ErrorDetail,
+    database::Pool,
     engine::{
         delete,
         queue::{self, OperationJob},
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Provision {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Provision {
@@ -56,7 +56,7 @@ impl Provision {
 #[derive(Debug)]
 pub struct Delete {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Delete {

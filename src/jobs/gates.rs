@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use sqlx::PgPool;
 
 use super::outcome::{JobError, begin, outcome, timer_now};
 use crate::{
+    database::Pool,
     engine::{
         drive,
         queue::{self, GateJob},
@@ -17,7 +17,7 @@ use crate::{
 
 /// Opens a gate whose time has come.
 struct GateDue {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Handler for GateDue {
@@ -42,6 +42,6 @@ impl GateDue {
 }
 
 /// The handlers of this file.
-pub(super) fn handlers(pool: &PgPool) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers(pool: &Pool) -> Vec<Arc<dyn Handler>> {
     vec![Arc::new(GateDue { pool: pool.clone() })]
 }

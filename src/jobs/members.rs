@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::outcome::{JobError, outcome, subject};
 use crate::{
     arm::ErrorDetail,
+    database::Pool,
     engine::{
         auto_upgrade, drive,
         queue::{self, OperationJob},
@@ -34,7 +34,7 @@ const BUSY_AGAIN: Duration = Duration::from_secs(5);
 /// Checks a member's cluster at AKS: that it exists, can be read, is of the right tenant and not being deleted.
 pub struct Join<C> {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// AKS.
     pub clusters: Arc<C>,
 }
@@ -134,7 +134,7 @@ fn unreached(error: &UpstreamError) -> Seen {
 /// Makes a member leave: runs in progress go on without it, the cluster is left alone.
 pub struct Leave {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Leave {

@@ -2,9 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
-
-use crate::{upstreams::azure::ManagedClusters, work::Handler};
+use crate::{database::Pool, upstreams::azure::ManagedClusters, work::Handler};
 
 pub mod auto_upgrade;
 pub mod fleets;
@@ -26,7 +24,7 @@ pub use upstream::Upstream;
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
 pub fn handlers<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     policy: upgrade::Policy,
     catalogue_watch: Duration,

@@ -1,10 +1,10 @@
 //! What the handlers of all job kinds share: their errors, the transactions of an attempt, and the row that a job is about.
 
 use jiff::Timestamp;
-use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::{
+    database::{CommitError, Pool, Transaction},
     engine::{EngineError, queue::InvalidSubject},
     store::{StoreError, runs},
     work::{self, Attempt},
@@ -22,6 +22,9 @@ pub enum JobError {
     /// The database, outside the store.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
+    /// A COMMIT whose answer was lost.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// A stored document does not read: a fault of ours.
     #[error("a stored document does not read")]
     Document(#[from] serde_json::Error),
@@ -60,11 +63,7 @@ pub(super) fn timer_now(attempt: &Attempt) -> Timestamp {
 
 /// Begins a transaction under an attempt's lease that changes a run: the run is locked first, as whoever cancels its jobs
 /// locks it before them.
-pub(super) async fn begin(
-    attempt: &Attempt,
-    pool: &PgPool,
-    run_id: Uuid,
-) -> Result<Transaction<'static, Postgres>, JobError> {
+pub(super) async fn begin(attempt: &Attempt, pool: &Pool, run_id: Uuid) -> Result<Transaction, JobError> {
     let mut tx = pool.begin().await?;
     runs::lock(&mut tx, run_id).await?;
     attempt.fence(&mut tx).await?;

@@ -2,10 +2,10 @@
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::PgPool;
 
 use super::outcome::{JobError, outcome, subject};
 use crate::{
+    database::Pool,
     engine::{
         delete,
         queue::{self, OperationJob},
@@ -18,7 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Delete {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Delete {

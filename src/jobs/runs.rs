@@ -8,7 +8,6 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
+    database::Pool,
     engine::{
         EngineError, drive, plan,
         queue::{self, StageJob},
@@ -40,7 +40,7 @@ use crate::{
 /// for good.
 pub struct Start<C> {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// AKS.
     pub upstream: Upstream<C>,
 }
@@ -107,7 +107,7 @@ impl<C: ManagedClusters> Start<C> {
 /// Chooses the node images of a `Consistent` run that was not started, for people to read.
 pub struct Images<C> {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// AKS.
     pub upstream: Upstream<C>,
 }
@@ -146,7 +146,7 @@ impl<C: ManagedClusters> Images<C> {
 /// Ends the wait after a stage.
 pub struct WaitElapsed {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for WaitElapsed {
@@ -171,7 +171,7 @@ impl WaitElapsed {
     }
 }
 
-async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
+async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
     let mut conn = pool.acquire().await?;
     let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
     let properties = serde_json::from_value(run.properties.clone())?;
@@ -181,7 +181,7 @@ async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProp
 /// The images of a `Consistent` run over the fleet's members as they are now: the newest of each family that every region
 /// concerned offers. `None` for other selections.
 async fn chosen_images<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,
@@ -237,7 +237,7 @@ async fn consistent<C: ManagedClusters>(
 }
 
 /// Tries again later, and says so on the run: no member shows yet what is wrong.
-async fn put_off(attempt: &Attempt, pool: &PgPool, id: Uuid, error: &UpstreamError) -> Result<Outcome, JobError> {
+async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError) -> Result<Outcome, JobError> {
     let (after, cause) = match error.verdict() {
         Verdict::Retry { after, detail } => (after, Some(detail)),
         Verdict::Wait(detail) | Verdict::Fail(detail) => (Some(PUT_OFF), Some(detail)),
@@ -259,7 +259,7 @@ async fn put_off(attempt: &Attempt, pool: &PgPool, id: Uuid, error: &UpstreamErr
 const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// The handlers of this file.
-pub(super) fn handlers<C: ManagedClusters>(pool: &PgPool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers<C: ManagedClusters>(pool: &Pool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {
     vec![
         Arc::new(Start { pool: pool.clone(), upstream: upstream.clone() }),
         Arc::new(Images { pool: pool.clone(), upstream: upstream.clone() }),

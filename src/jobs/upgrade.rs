@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use windows::{May, until_next_look};
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     arm::{ErrorDetail, ResourceId},
     config::StoppedClusters,
+    database::{Connection, Pool},
     engine::{
         drive,
         queue::{self, MemberJob},
@@ -60,7 +60,7 @@ pub struct Policy {
 
 /// Upgrades members.
 pub struct UpgradeMember<C> {
-    pool: PgPool,
+    pool: Pool,
     upstream: Upstream<C>,
     policy: Policy,
     reports: Arc<Reports>,
@@ -111,7 +111,7 @@ enum Then {
 impl<C: ManagedClusters> UpgradeMember<C> {
     /// Upgrades them by this policy.
     #[must_use]
-    pub fn new(pool: &PgPool, upstream: &Upstream<C>, policy: Policy) -> Self {
+    pub fn new(pool: &Pool, upstream: &Upstream<C>, policy: Policy) -> Self {
         Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()) }
     }
 
@@ -541,7 +541,7 @@ enum Refusal {
 
 /// Why the member may not begin, if so. Neither the run's state nor the membership can change before the transaction ends. The
 /// run is locked before the job, as whoever cancels the job does.
-async fn refusal(tx: &mut PgConnection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
+async fn refusal(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
     match runs::hold(tx, task.run).await? {
         Some(UpdateState::Stopping) => Ok(Some(Refusal::RunStops)),
         // Without a run there is no job either, which its lease shows.
@@ -549,7 +549,7 @@ async fn refusal(tx: &mut PgConnection, task: &Task<'_>) -> Result<Option<Refusa
     }
 }
 
-async fn membership(tx: &mut PgConnection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
+async fn membership(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
     let name = &task.row.member.name;
     let message = match memberships::of_run_member(tx, task.run, name, &task.cluster).await? {
         Membership::Joined => return Ok(None),
@@ -561,7 +561,7 @@ async fn membership(tx: &mut PgConnection, task: &Task<'_>) -> Result<Option<Ref
     Ok(Some(Refusal::NotMember(message)))
 }
 
-async fn other_run(conn: &mut PgConnection, holder: Holder) -> Result<ErrorDetail, JobError> {
+async fn other_run(conn: &mut Connection, holder: Holder) -> Result<ErrorDetail, JobError> {
     let run = resources::get_by_row(conn, holder.run_id).await?.map(|run| run.arm_id).unwrap_or_default();
     Ok(ErrorDetail::new(
         "ClusterOperationInProgress",
@@ -573,7 +573,7 @@ fn span(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-async fn record(tx: &mut PgConnection, task: &Task<'_>) -> Result<(), JobError> {
+async fn record(tx: &mut Connection, task: &Task<'_>) -> Result<(), JobError> {
     let upgrade = serde_json::to_value(&task.upgrade)?;
     runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, task.upgrade.operation_id()).await?;
     Ok(())

@@ -7,12 +7,12 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outcome::{JobError, outcome};
 use crate::{
+    database::{Connection, Pool},
     engine::queue::{self, DeliveryJob},
     store::deliveries::{self, Backlog, GivenUp, Queued},
     webhooks::{Failure, Sender, Webhook, Webhooks},
@@ -32,7 +32,7 @@ const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::
 
 /// Delivers.
 pub struct Deliver {
-    pool: PgPool,
+    pool: Pool,
     webhooks: Webhooks,
     sender: Sender,
     /// How old an event gets before it is given up.
@@ -52,7 +52,7 @@ impl Handler for Deliver {
 
 /// The handler.
 #[must_use]
-pub fn handler(pool: &PgPool, webhooks: Webhooks, sender: Sender, patience: Duration) -> Arc<dyn Handler> {
+pub fn handler(pool: &Pool, webhooks: Webhooks, sender: Sender, patience: Duration) -> Arc<dyn Handler> {
     let limits = Limits::new(LimitSettings { concurrency: AT_ONCE, burst: 1000, per_second: 1000.0 });
     Arc::new(Deliver { pool: pool.clone(), webhooks, sender, patience, limits })
 }
@@ -134,7 +134,7 @@ impl Deliver {
 
     async fn keep_failure(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut Connection,
         turn: &Turn<'_>,
         head: &Queued,
         failures: u32,

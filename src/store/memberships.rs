@@ -1,11 +1,12 @@
 //! Which cluster belongs to which fleet: at most one, once.
 
-use sqlx::{PgConnection, Row, types::Json};
+use sqlx::{Row, types::Json};
 use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
     arm::ResourceId,
+    database::Connection,
     model::{member::MemberProperties, types},
     rollout::FleetMember,
 };
@@ -35,7 +36,7 @@ pub enum Membership {
 
 /// The membership of a run's member. It cannot change before the transaction ends.
 pub async fn of_run_member(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run: Uuid,
     name: &str,
     cluster: &ResourceId,
@@ -64,7 +65,7 @@ pub async fn of_run_member(
 
 /// Makes a cluster a member's. `Some` names the other member that has it, and then nothing changed.
 pub async fn take(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     cluster: &ResourceId,
     fleet: Uuid,
     member: Uuid,
@@ -104,7 +105,7 @@ pub async fn take(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreError> {
+pub async fn release(conn: &mut Connection, member: Uuid) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM memberships WHERE member_id = $1")
         .bind(member)
         .execute(conn)
@@ -117,7 +118,7 @@ pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreE
 ///
 /// # Errors
 /// When the database fails.
-pub async fn fleet_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
+pub async fn fleet_members(conn: &mut Connection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, None).await
 }
 
@@ -125,11 +126,11 @@ pub async fn fleet_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<F
 ///
 /// # Errors
 /// When the database fails.
-pub async fn members_of_run(conn: &mut PgConnection, fleet: Uuid, run: Uuid) -> Result<Vec<FleetMember>, StoreError> {
+pub async fn members_of_run(conn: &mut Connection, fleet: Uuid, run: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, Some(run)).await
 }
 
-async fn read_members(conn: &mut PgConnection, fleet: Uuid, run: Option<Uuid>) -> Result<Vec<FleetMember>, StoreError> {
+async fn read_members(conn: &mut Connection, fleet: Uuid, run: Option<Uuid>) -> Result<Vec<FleetMember>, StoreError> {
     let failed = "reading the members of a fleet";
     let rows = sqlx::query(
         "SELECT name, properties, observed ->> 'location' AS location

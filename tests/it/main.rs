@@ -15,6 +15,7 @@ mod cli;
 mod clients;
 mod contract;
 mod credentials;
+mod database;
 mod faults;
 mod faults_database;
 mod faults_members;

@@ -6,14 +6,12 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
-
 use super::upstream::Upstream;
-use crate::{upstreams::azure::ManagedClusters, work::Handler};
+use crate::{database::Pool, upstreams::azure::ManagedClusters, work::Handler};
 
 /// The handlers of this room.
 pub(super) fn handlers<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     interval: Duration,
 ) -> Vec<Arc<dyn Handler>> {

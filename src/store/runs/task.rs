@@ -1,6 +1,6 @@
 //! What the job of a member needs: the member, what its run wants, and what a person reads meanwhile.
 
-use sqlx::{FromRow, PgConnection, Row, types::Json};
+use sqlx::{FromRow, Row, types::Json};
 use uuid::Uuid;
 
 use super::{
@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     arm::ResourceId,
+    database::Connection,
     model::update_run::{ManagedClusterUpdate, NodeImageVersion, UpdateState},
     rollout::Member,
     store::StoreError,
@@ -33,7 +34,7 @@ pub struct Task {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn task(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<Option<Task>, StoreError> {
+pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Option<Task>, StoreError> {
     let failed = "reading what a member's upgrade needs";
     let row = sqlx::query(
         "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images, u.state AS run_state,
@@ -63,7 +64,7 @@ pub async fn task(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cluster_holder(conn: &mut PgConnection, cluster: &ResourceId) -> Result<Option<Holder>, StoreError> {
+pub async fn cluster_holder(conn: &mut Connection, cluster: &ResourceId) -> Result<Option<Holder>, StoreError> {
     let failed = "looking who holds a cluster";
     let row = sqlx::query("SELECT run_id, member_index FROM cluster_locks WHERE cluster_key = $1")
         .bind(cluster.key())
@@ -83,7 +84,7 @@ pub async fn cluster_holder(conn: &mut PgConnection, cluster: &ResourceId) -> Re
 /// # Errors
 /// When the database fails.
 pub async fn set_message(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     member: &Member,
     message: &str,

@@ -16,19 +16,35 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rollout", &["model", "calendar", "arm"]),
     ("autoupgrade", &["model", "arm"]),
     // State, and the world outside.
-    ("work", &[]),
+    ("database", &[]),
+    ("work", &["database"]),
     ("identity", &["arm"]),
     ("upstreams", &["model", "arm"]),
     ("webhooks", &["rollout", "model", "arm"]),
-    ("store", &["rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
+    ("store", &["database", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
     // Settings; no behaviour.
     ("config", &["identity", "model", "webhooks"]),
     ("telemetry", &["config"]),
     // Doing.
-    ("engine", &["store", "work", "rollout", "autoupgrade", "webhooks", "model", "arm"]),
-    ("jobs", &["engine", "store", "work", "rollout", "autoupgrade", "upstreams", "webhooks", "model", "arm", "config"]),
+    ("engine", &["database", "store", "work", "rollout", "autoupgrade", "webhooks", "model", "arm"]),
+    (
+        "jobs",
+        &[
+            "database",
+            "engine",
+            "store",
+            "work",
+            "rollout",
+            "autoupgrade",
+            "upstreams",
+            "webhooks",
+            "model",
+            "arm",
+            "config",
+        ],
+    ),
     // Edges.
-    ("api", &["engine", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
+    ("api", &["database", "engine", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
     ("local", &["identity", "model", "arm", "config"]),
     (
         "app",
@@ -38,6 +54,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "engine",
             "store",
             "work",
+            "database",
             "upstreams",
             "webhooks",
             "identity",

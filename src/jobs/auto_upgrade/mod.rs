@@ -1,5 +1,5 @@
-//! Auto-upgrade profiles: one look at AKS's catalogues for all of them ([`watch`]), and a job for each profile that has something to
-//! do ([`trigger`]).
+//! Auto-upgrade profiles: one look at AKS's catalogues for all of them (`watch`), and a job for each profile that has something to
+//! do (`trigger`).
 
 mod trigger;
 mod watch;

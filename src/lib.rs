@@ -10,7 +10,7 @@
 //! - [`jobs`]: one file a job kind: load, ask a pure room, store, one upstream call.
 //! - [`store`]: PostgreSQL, one file an aggregate; all SQL about resources is here.
 //! - [`identity`]: bearer tokens, and who may do what.
-//! - [`azure`]: the client of ARM and AKS as an upstream.
+//! - [`upstreams`]: the services that are called: ARM and AKS.
 //! - [`events`]: what is told of changes, and how it is sent to webhooks.
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
@@ -24,7 +24,6 @@ pub mod api;
 pub mod app;
 pub mod arm;
 pub mod autoupgrade;
-pub mod azure;
 pub mod calendar;
 pub mod cli;
 pub mod config;
@@ -36,4 +35,5 @@ pub mod model;
 pub mod rollout;
 pub mod store;
 pub mod telemetry;
+pub mod upstreams;
 pub mod work;

@@ -7,8 +7,8 @@ use reqwest::Certificate;
 
 use crate::{
     api,
-    azure::{self, ArmClient, CachedToken, Credential, Identity, StaticToken, TokenSource},
     config::{ArmCredential, ArmSettings, Settings},
+    upstreams::azure::{self, ArmClient, CachedToken, Credential, Identity, StaticToken, TokenSource},
 };
 
 const ARM_CA: &str = "FLEET_ARM_CA";

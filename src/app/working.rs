@@ -9,10 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::upstream;
 use crate::{
-    azure::{CatalogueCache, MaintenanceCache, Observer},
     config::{ArmCredential, Settings},
     events::{Sender, SenderSettings, Webhooks},
     jobs::{self, housekeeping::Retention},
+    upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
     work::{self, Workers},
 };
 

@@ -17,7 +17,6 @@ use super::{
 };
 use crate::{
     arm::ErrorDetail,
-    azure::{ManagedClusters, UpstreamError, Verdict},
     model::member::MemberProperties,
     rollout::Event,
     store::{
@@ -25,6 +24,7 @@ use crate::{
         resources::{self, Resource},
         runs,
     },
+    upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
     work::{Attempt, Handler, NewJob, Outcome},
 };
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use sqlx::PgPool;
 
 use crate::{
-    azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
+    upstreams::azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
     work::Handler,
 };
 

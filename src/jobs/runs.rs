@@ -22,7 +22,6 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
-    azure::{ManagedClusters, UpstreamError, Verdict},
     model::{
         managed_cluster::{ManagedCluster, NodeImage},
         update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
@@ -33,6 +32,7 @@ use crate::{
         resources::{self, Resource},
         runs,
     },
+    upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 

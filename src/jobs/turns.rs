@@ -10,10 +10,10 @@ use uuid::Uuid;
 use super::{Upstream, outcome::JobError};
 use crate::{
     arm::ResourceId,
-    azure::{ManagedClusters, Wish},
     model::update_run::UpdateRunProperties,
     rollout::{self, upgrade::Turn},
     store::memberships,
+    upstreams::azure::{ManagedClusters, Wish},
 };
 
 /// Questions about windows at the same time, and how long they may take in all.

@@ -23,7 +23,6 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
-    azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict, Wish},
     config::StoppedClusters,
     model::update_run::UpdateState,
     rollout::{
@@ -34,6 +33,7 @@ use crate::{
         resources,
         runs::{self, Holder, RunMember},
     },
+    upstreams::azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict, Wish},
     work::{Attempt, Handler, NewJob, Outcome},
 };
 
@@ -270,7 +270,12 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     }
 
     /// Records the intent, calls, records the answers.
-    async fn begin(&self, task: &mut Task<'_>, seen: &crate::azure::Seen, begin: &Begin) -> Result<Then, JobError> {
+    async fn begin(
+        &self,
+        task: &mut Task<'_>,
+        seen: &crate::upstreams::azure::Seen,
+        begin: &Begin,
+    ) -> Result<Then, JobError> {
         let steps = task.upgrade.intend(begin, &seen.cluster, Timestamp::now());
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;

@@ -9,15 +9,15 @@ use std::{
 use azure_emulator::{Config, Emulator};
 use fleet_manager::{
     arm::ResourceId,
-    azure::{
-        ArmClient, CatalogueCache, Followed, MaintenanceCache, ManagedClusters, Observation, Observer, Progress,
-        Settings, StaticToken, UpstreamError, Verdict, Wish, pace::Class,
-    },
     model::{
         managed_cluster::{NodeImage, UpgradeAction},
         update_run::ManagedClusterUpgradeType::{self, ControlPlaneOnly, Full, NodeImageOnly},
     },
     rollout::upgrade::{Goal, ImageGoal, Next, Outcome, Upgrade, next},
+    upstreams::azure::{
+        ArmClient, CatalogueCache, Followed, MaintenanceCache, ManagedClusters, Observation, Observer, Progress,
+        Settings, StaticToken, UpstreamError, Verdict, Wish, pace::Class,
+    },
 };
 use futures_util::future::join_all;
 use jiff::Timestamp;

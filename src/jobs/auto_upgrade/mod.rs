@@ -14,7 +14,6 @@ use super::{Upstream, outcome::JobError, runs as run_jobs};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, Target},
-    azure::ManagedClusters,
     model::{
         auto_upgrade_profile::AutoUpgradeProfileProperties,
         strategy::{FleetUpdateStrategyProperties, UpdateRunStrategy},
@@ -27,6 +26,7 @@ use crate::{
         resources::{self, Author, Draft, Resource},
         runs,
     },
+    upstreams::azure::ManagedClusters,
     work::{self, Handler},
 };
 

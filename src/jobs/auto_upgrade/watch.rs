@@ -17,13 +17,13 @@ use super::trigger;
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, ClusterFacts, Decision, RegionOffers},
-    azure::{CatalogueCache, ManagedClusters, UpstreamError, Verdict},
     jobs::outcome::{JobError, outcome},
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion},
     store::{
         auto_upgrade,
         catalogues::{self, Findings},
     },
+    upstreams::azure::{CatalogueCache, ManagedClusters, UpstreamError, Verdict},
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 

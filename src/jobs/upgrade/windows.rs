@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::{Task, Then, UpgradeMember, record, span};
 use crate::{
-    azure::{ManagedClusters, UpstreamError, Verdict, Wish},
     jobs::outcome::JobError,
     model::maintenance::MaintenanceConfiguration,
     rollout::upgrade::{self, Closed, WaitsFor},
     store::runs,
+    upstreams::azure::{ManagedClusters, UpstreamError, Verdict, Wish},
     work::Outcome,
 };
 

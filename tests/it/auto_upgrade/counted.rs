@@ -7,10 +7,6 @@ use std::sync::{
 
 use fleet_manager::{
     arm::ResourceId,
-    azure::{
-        Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
-        UpstreamError, pace::Class,
-    },
     config::StoppedClusters,
     jobs::{self, Upstream, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
@@ -18,6 +14,10 @@ use fleet_manager::{
     store::{
         auto_upgrade,
         resources::{self, Author, Draft},
+    },
+    upstreams::azure::{
+        Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
+        UpstreamError, pace::Class,
     },
     work::{Settings, Workers},
 };

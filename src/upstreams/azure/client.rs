@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{
     Accepted, ManagedClusters, PoolUpgradeProfile, Progress, Seen, TokenSource, UpstreamError,
     pace::{Budgets, Class},
-    transport, wire,
+    wire,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -23,6 +23,7 @@ use crate::{
         maintenance::MaintenanceConfiguration,
         managed_cluster::{ManagedCluster, OfferedVersion, UpgradeAction},
     },
+    upstreams::transport,
 };
 
 /// API version of `Microsoft.ContainerService/managedClusters` that is spoken.

@@ -14,7 +14,6 @@ pub mod pace;
 mod shared;
 mod token;
 mod token_cache;
-mod transport;
 mod windows;
 mod wire;
 

@@ -21,7 +21,8 @@ use jiff::Timestamp;
 use reqwest::Certificate;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{NewToken, TokenIssuer, UpstreamError, transport};
+use super::{NewToken, TokenIssuer, UpstreamError};
+use crate::upstreams::transport;
 
 /// Longest time for a token, the library's own attempts (of the managed identity) included.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! The HTTP clients of this room.
+//! The set-up that all HTTP clients of this room share.
 
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
 

@@ -240,8 +240,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        azure::{Accepted, PoolUpgradeProfile, Seen},
         model::{maintenance::MaintenanceConfiguration, managed_cluster::OfferedVersion},
+        upstreams::azure::{Accepted, PoolUpgradeProfile, Seen},
     };
 
     /// Answers from a script; the part of the status budget that is left is given.
@@ -346,7 +346,7 @@ mod tests {
             let action = UpgradeAction::NewestImage { pool: "p".to_owned(), image };
             let elapsed = Duration::from_millis(1);
             let followed = Followed { cluster: &cluster, action: Some(&action), operation_url: Some("u"), elapsed };
-            assert_eq!(observer.wait(&followed, None), crate::azure::pace::SHORTEST);
+            assert_eq!(observer.wait(&followed, None), crate::upstreams::azure::pace::SHORTEST);
             assert_eq!(observer.observe(&followed).await, Ok(Observation::Look));
         }
     }
@@ -360,12 +360,12 @@ mod tests {
             image: crate::model::managed_cluster::NodeImage::new("U-1"),
         };
         let fresh = Followed { cluster: &cluster, action: Some(&action), operation_url: None, elapsed: Duration::ZERO };
-        assert_eq!(observer.wait(&fresh, None), crate::azure::pace::SHORTEST);
+        assert_eq!(observer.wait(&fresh, None), crate::upstreams::azure::pace::SHORTEST);
         observe(&observer, Some("u")).await.unwrap();
         assert_eq!(observer.wait(&fresh, None), Duration::from_millis(8020));
         assert_eq!(
             observer.wait(&Followed { action: None, ..fresh }, None),
-            crate::azure::pace::SHORTEST,
+            crate::upstreams::azure::pace::SHORTEST,
             "another kind"
         );
         assert_eq!(observer.wait(&fresh, Some(Duration::from_secs(20))), Duration::from_secs(20));

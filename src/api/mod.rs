@@ -11,6 +11,7 @@ mod fleets;
 mod front;
 mod gates;
 mod health;
+mod host;
 mod linked;
 mod members;
 mod metadata;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use jiff::Timestamp;
 
-use super::{App, audit::Trail, context::Ids, error::ApiResult};
+use super::{App, audit::Trail, context::Ids, error::ApiResult, host::origin_of};
 use crate::{
     arm::{ArmError, ResourceId},
     identity::{self, Access, Authorized, Caller, Reach, authorize},
@@ -31,7 +31,7 @@ impl Principal {
     pub(crate) async fn of(parts: &Parts, app: &App, now: Timestamp) -> ApiResult<Self> {
         let header = parts.headers.get(http::header::AUTHORIZATION);
         let text = header.map(|value| value.to_str().unwrap_or_default());
-        let caller = app.verifier.authenticate(text, now).await?;
+        let caller = app.verifier.authenticate(text, now, &origin_of(parts, app)).await?;
         tracing::Span::current().record("caller", tracing::field::display(&caller.object_id));
         let access = app.access.of(&caller, &app.pool).await?;
         let trail = parts.extensions.get::<Trail>().cloned().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The request path, top to bottom: canonical path, request IDs, panics, routes; a route authenticates, negotiates the
+//! The request path, top to bottom: canonical path, request IDs, panics, host, routes; a route authenticates, negotiates the
 //! version, parses the resource ID (all in [`super::request::ArmRequest`]), authorises, and handles.
 
 use std::any::Any;
@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::App;
 use super::{
-    audit, context, error, events, fleets, front, gates, health, members, metadata, missing, openapi, operations,
+    audit, context, error, events, fleets, front, gates, health, host, members, metadata, missing, openapi, operations,
     profiles, provider, resource_groups, runs, strategies, subscriptions, tracked,
 };
 use crate::arm::ArmError;
@@ -93,9 +93,12 @@ pub fn router(app: App, beside: Router) -> Service {
         .with_state(app.clone());
     let routes = routes
         .layer(middleware::from_fn_with_state(app.clone(), missing::explain))
-        .layer(middleware::from_fn_with_state(app, audit::conclude));
+        .layer(middleware::from_fn_with_state(app.clone(), audit::conclude));
     let routes = routes.merge(beside).layer(
-        ServiceBuilder::new().layer(middleware::from_fn(context::identify)).layer(CatchPanicLayer::custom(panicked)),
+        ServiceBuilder::new()
+            .layer(middleware::from_fn(context::identify))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn_with_state(app, host::check)),
     );
     // A router's own layers run after routing; what rewrites the path must wrap it from outside.
     MapRequest::new(routes, front::normalize as fn(Request) -> Request)

@@ -7,7 +7,11 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{AccessCache, PassThrough};
-use crate::{arm::page::TokenSealer, identity::Verifier, model::subscription::Subscription};
+use crate::{
+    arm::{Origins, page::TokenSealer},
+    identity::Verifier,
+    model::subscription::Subscription,
+};
 
 /// What every request handler shares. Cloned by each layer that a request goes through, so cheaply.
 #[derive(Clone)]
@@ -37,8 +41,8 @@ pub struct AppState {
     pub access: Arc<AccessCache>,
     /// Seals the tokens of pages.
     pub sealer: TokenSealer,
-    /// Of the URLs that the service hands out: `http` or `https`.
-    pub scheme: &'static str,
+    /// Hosts that the service answers to, and the origins of its links.
+    pub origins: Origins,
     /// Where callers get their tokens; absent: from this service itself.
     pub login_endpoint: Option<String>,
     /// The tenant that callers belong to.

@@ -267,7 +267,9 @@ mod tests {
         ] {
             assert!(matches!(asked(&local, host), Err(HostRefusal::Unknown(_))), "{host}");
         }
-        for host in ["user@localhost", "localhost/x", "localhost#x", "a, b", "localhost:", "localhost:99999", "[::1", ":80"] {
+        for host in
+            ["user@localhost", "localhost/x", "localhost#x", "a, b", "localhost:", "localhost:99999", "[::1", ":80"]
+        {
             assert_eq!(asked(&local, host), Err(HostRefusal::Malformed), "{host}");
         }
     }
@@ -319,7 +321,8 @@ mod tests {
         for url in ["https://h", "https://h/", "http://h:8443", "https://[::1]:1"] {
             assert!(url.parse::<Origin>().is_ok(), "{url}");
         }
-        for url in ["h", "h:1", "ftp://h", "https://h/path", "https://h?x", "https://u@h", "https://", "", "https://h:"] {
+        for url in ["h", "h:1", "ftp://h", "https://h/path", "https://h?x", "https://u@h", "https://", "", "https://h:"]
+        {
             assert!(url.parse::<Origin>().is_err(), "{url}");
         }
     }

@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("upstreams", &["model", "arm"]),
     ("events", &["rollout", "model", "arm"]),
     ("store", &["rollout", "autoupgrade", "model", "arm", "work", "events"]),
-    ("config", &["identity", "model", "events"]),
+    ("config", &["identity", "model", "arm", "events"]),
     ("telemetry", &["config"]),
     ("jobs", &["store", "work", "rollout", "autoupgrade", "upstreams", "events", "model", "arm", "config"]),
     ("api", &["jobs", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),

@@ -25,6 +25,7 @@ mod gates;
 mod harness;
 mod local_postgres;
 mod oidc;
+mod origins;
 mod pass_through;
 mod pass_through_astray;
 mod rbac;

@@ -72,7 +72,12 @@ impl Scene {
             answer(request.uri().path(), &own, &other)
         });
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let env = vec![("FLEET_PASS_THROUGH", TYPES.to_owned()), ("FLEET_ARM_ENDPOINT", format!("http://{upstream}"))];
+        let env = vec![
+            ("FLEET_PASS_THROUGH", TYPES.to_owned()),
+            ("FLEET_ARM_ENDPOINT", format!("http://{upstream}")),
+            ("FLEET_PUBLIC_URL", "http://me.example".to_owned()),
+            ("FLEET_INSECURE_LOCAL_AUTH", "true".to_owned()),
+        ];
         let world = World::start_with(Options { env, ..Options::default() }).await;
         Self { world, upstream, trap, seen, trapped }
     }

@@ -11,7 +11,7 @@
 //! - [`store`]: PostgreSQL, one file an aggregate; all SQL about resources is here.
 //! - [`identity`]: bearer tokens, and who may do what.
 //! - [`upstreams`]: the services that are called: ARM and AKS.
-//! - [`events`]: what is told of changes, and how it is sent to webhooks.
+//! - [`webhooks`]: what changed, as CloudEvents, and how they are sent to receivers.
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
 //! - [`autoupgrade`]: auto-upgrade profiles: what releases lead to which runs (pure).
@@ -27,7 +27,6 @@ pub mod autoupgrade;
 pub mod calendar;
 pub mod cli;
 pub mod config;
-pub mod events;
 pub mod identity;
 pub mod jobs;
 pub mod local;
@@ -36,4 +35,5 @@ pub mod rollout;
 pub mod store;
 pub mod telemetry;
 pub mod upstreams;
+pub mod webhooks;
 pub mod work;

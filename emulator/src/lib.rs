@@ -3,7 +3,7 @@
 //! The heart is a state machine without clock, network or tasks (`world`): a request and a time go in, an answer comes out. Around
 //! it are an HTTP edge and a control API under `/emulator/`. See the crate's README for what can be asked of it.
 
-mod arm;
+mod aks;
 mod call;
 mod catalogue;
 mod cluster;

@@ -10,7 +10,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::arm;
+use crate::aks;
 use crate::call::{Body, Call, Note, Reply};
 use crate::catalogue::Catalogue;
 use crate::cluster::Cluster;
@@ -210,7 +210,7 @@ impl World {
             let fresh = format!("emulated-{}{}", self.fresh_id().simple(), self.fresh_id().simple());
             return self.tokens.answer(endpoint, call, self.settings.token_seconds, fresh, now);
         }
-        let reply = arm::route(self, call, note, now).unwrap_or_else(Reply::from);
+        let reply = aks::route(self, call, note, now).unwrap_or_else(Reply::from);
         if let Some(id) = note.operation {
             match self.faults.take_operation(call, note.cluster.as_deref()) {
                 Some(Action::FailOperation { fail_operation }) => {

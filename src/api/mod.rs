@@ -1,40 +1,13 @@
-//! HTTP: the router and its layers, and one file a resource type.
+//! HTTP: the router and its layers, what handlers share, the resource types, and what ARM itself answers.
 
-mod access;
-mod audit;
-mod authorization;
-mod body;
-mod context;
-mod error;
-mod events;
-mod fleets;
-mod front;
-mod gates;
-mod health;
-mod host;
-mod linked;
-mod members;
-mod metadata;
-mod missing;
+mod front_door;
+mod http;
 pub mod openapi;
-mod operations;
-mod pass_through;
-mod principal;
-mod profiles;
-mod provider;
-mod render;
-mod request;
-mod resource_groups;
+mod resources;
 mod router;
-mod runs;
 mod state;
-mod strategies;
-mod subscriptions;
-mod tags;
-mod tracked;
-mod unique;
 
-pub use access::AccessCache;
-pub use pass_through::PassThrough;
+pub use self::http::access::AccessCache;
+pub use front_door::pass_through::PassThrough;
 pub use router::{Service, router};
 pub use state::{App, AppState};

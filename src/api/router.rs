@@ -1,5 +1,5 @@
 //! The request path, top to bottom: canonical path, request IDs, panics, host, routes; a route authenticates, negotiates the
-//! version, parses the resource ID (all in [`super::request::ArmRequest`]), authorises, and handles.
+//! version, parses the resource ID (all in [`crate::api::http::request::ArmRequest`]), authorises, and handles.
 
 use std::any::Any;
 
@@ -13,12 +13,13 @@ use axum::{
 use tower::{ServiceBuilder, util::MapRequest};
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::App;
-use super::{
-    audit, context, error, events, fleets, front, gates, health, host, members, metadata, missing, openapi, operations,
-    profiles, provider, resource_groups, runs, strategies, subscriptions, tracked,
+use crate::api::{
+    front_door::{events, health, metadata, operations, provider, resource_groups, resource_list, subscriptions},
+    http::{audit, context, error, explain_404, host, normalize_path},
+    openapi,
+    resources::{fleets, gates, members, profiles, runs, strategies},
 };
-use crate::arm::ArmError;
+use crate::{api::App, arm::ArmError};
 
 const PROVIDER: &str = "/providers/Microsoft.ContainerService";
 
@@ -42,7 +43,7 @@ pub fn router(app: App, beside: Router) -> Service {
         .route("/subscriptions", get(subscriptions::list))
         .route("/subscriptions/{subscription}", get(subscriptions::get))
         .route("/subscriptions/{subscription}/locations", get(subscriptions::locations))
-        .route("/subscriptions/{subscription}/resources", get(tracked::list))
+        .route("/subscriptions/{subscription}/resources", get(resource_list::list))
         .route("/subscriptions/{subscription}/resourceGroups", get(resource_groups::list))
         .route(
             "/subscriptions/{subscription}/resourceGroups/{group}",
@@ -52,7 +53,7 @@ pub fn router(app: App, beside: Router) -> Service {
                 .patch(resource_groups::patch)
                 .delete(resource_groups::delete),
         )
-        .route("/subscriptions/{subscription}/resourceGroups/{group}/resources", get(tracked::list))
+        .route("/subscriptions/{subscription}/resourceGroups/{group}/resources", get(resource_list::list))
         .route("/subscriptions/{subscription}/operationresults/{id}", get(operations::group_result))
         .route("/providers", get(provider::list_of_tenant))
         .route(PROVIDER, get(provider::get_of_tenant))
@@ -92,7 +93,7 @@ pub fn router(app: App, beside: Router) -> Service {
         .method_not_allowed_fallback(provider::wrong_method)
         .with_state(app.clone());
     let routes = routes
-        .layer(middleware::from_fn_with_state(app.clone(), missing::explain))
+        .layer(middleware::from_fn_with_state(app.clone(), explain_404::explain))
         .layer(middleware::from_fn_with_state(app.clone(), audit::conclude));
     let routes = routes.merge(beside).layer(
         ServiceBuilder::new()
@@ -101,7 +102,7 @@ pub fn router(app: App, beside: Router) -> Service {
             .layer(middleware::from_fn_with_state(app, host::check)),
     );
     // A router's own layers run after routing; what rewrites the path must wrap it from outside.
-    MapRequest::new(routes, front::normalize as fn(Request) -> Request)
+    MapRequest::new(routes, normalize_path::normalize as fn(Request) -> Request)
 }
 
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {

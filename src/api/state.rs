@@ -6,8 +6,8 @@ use sqlx::PgPool;
 
 use uuid::Uuid;
 
-use super::{AccessCache, PassThrough};
 use crate::{
+    api::{AccessCache, PassThrough},
     arm::{Origins, page::TokenSealer},
     identity::Verifier,
     model::subscription::Subscription,

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 use super::upstream;
 use crate::{
     config::{ArmCredential, Settings},
-    events::{Sender, SenderSettings, Webhooks},
     jobs::{self, housekeeping::Retention},
     upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
+    webhooks::{Sender, SenderSettings, Webhooks},
     work::{self, Workers},
 };
 
@@ -27,14 +27,14 @@ pub(super) struct Working {
 impl Working {
     /// Sets them up, and tells the database who wants events.
     pub(super) async fn new(pool: &PgPool, settings: &Settings) -> anyhow::Result<Self> {
-        let webhooks = settings.events.webhooks()?;
+        let webhooks = settings.webhooks.webhooks()?;
         for webhook in &webhooks.0 {
             webhook
                 .secrets()
                 .with_context(|| format!("the secret of the webhook '{}' (FLEET_WEBHOOKS)", webhook.name))?;
         }
         let (workers, deliveries) = (jobs(pool, settings)?, deliveries(pool, settings, &webhooks)?);
-        jobs::webhooks::register(pool, &webhooks).await.context("cannot register the webhooks")?;
+        jobs::webhook_registry::register(pool, &webhooks).await.context("cannot register the webhooks")?;
         jobs::housekeeping::begin(pool).await.context("cannot enqueue the housekeeping")?;
         Ok(Self { pool: pool.clone(), webhooks, jobs: workers, deliveries })
     }
@@ -46,7 +46,7 @@ impl Working {
                 deliveries.run(stop.clone()).await;
             }
         };
-        let webhooks = stop.run_until_cancelled(jobs::webhooks::watch(&self.pool, &self.webhooks));
+        let webhooks = stop.run_until_cancelled(jobs::webhook_registry::watch(&self.pool, &self.webhooks));
         tokio::join!(self.jobs.run(stop.clone()), deliveries, webhooks);
     }
 }
@@ -84,10 +84,10 @@ fn deliveries(pool: &PgPool, settings: &Settings, webhooks: &Webhooks) -> anyhow
     if webhooks.0.is_empty() {
         return Ok(None);
     }
-    let events = &settings.events;
+    let events = &settings.webhooks;
     let ca = upstream::authorities(events.webhook_ca.as_deref(), "FLEET_WEBHOOK_CA")?;
     let sender = Sender::new(&SenderSettings { timeout: events.webhook_timeout(), ca })?;
-    let handler = jobs::events::handler(pool, webhooks.clone(), sender, events.webhook_retry());
+    let handler = jobs::webhook_deliveries::handler(pool, webhooks.clone(), sender, events.webhook_retry());
     Ok(Some(Workers::new(pool.clone(), engine(settings, events.webhook_concurrency)?, vec![handler])?))
 }
 

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
-use crate::{app::events, config::Settings};
+use crate::{app::dead_letters, config::Settings};
 
 /// Read events that could not be delivered to webhooks, and have them delivered again
 #[derive(Debug, Args)]
@@ -56,12 +56,12 @@ impl Events {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::DeadLetters { webhook, limit, settings } => {
-                for letter in events::dead_letters(*settings, webhook.as_deref(), limit).await? {
+                for letter in dead_letters::read(*settings, webhook.as_deref(), limit).await? {
                     println!("{letter}");
                 }
             }
             Command::Replay { webhook, ids, settings, .. } => {
-                let replayed = events::replay(*settings, webhook.as_deref(), &ids).await?;
+                let replayed = dead_letters::replay(*settings, webhook.as_deref(), &ids).await?;
                 println!("{replayed}");
             }
         }

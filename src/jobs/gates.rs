@@ -10,10 +10,10 @@ use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
-    events,
     outcome::{JobError, outcome},
     rollout::{begin, drive},
     runs::{cancel as cancel_jobs, timer_now, traced},
+    webhook_deliveries,
 };
 use crate::{
     arm::ResourceId,
@@ -77,7 +77,7 @@ pub async fn delete_under(
     // Whoever completes a gate locks its run first, and a statement of its own sees what was done before.
     let running = runs::lock_under(tx, row).await?;
     let deleted = gates::delete_under(tx, row).await?;
-    events::gates_deleted(tx, &deleted, now, trace).await?;
+    webhook_deliveries::gates_deleted(tx, &deleted, now, trace).await?;
     for run in running {
         cancel_jobs(tx, run).await.map_err(StoreError::while_("cancelling the jobs of an update run"))?;
     }

@@ -7,8 +7,8 @@ use futures_util::future::BoxFuture;
 use sqlx::PgPool;
 
 use super::{
-    events,
     outcome::{JobError, outcome},
+    webhook_deliveries,
 };
 use crate::{
     store::housekeeping::{self, BATCH, Grows},
@@ -80,7 +80,7 @@ impl Handler for Housekeeping {
 impl Housekeeping {
     async fn run(&self) -> Result<Outcome, JobError> {
         let mut delay = INTERVAL;
-        events::catch_up(&mut *self.pool.acquire().await?).await?;
+        webhook_deliveries::catch_up(&mut *self.pool.acquire().await?).await?;
         for what in Grows::ALL {
             let mut removed = 0;
             for batch in 1..=MOST_BATCHES {

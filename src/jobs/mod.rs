@@ -10,7 +10,6 @@ use crate::{
 };
 
 pub mod auto_upgrade;
-pub mod events;
 pub mod fleets;
 pub mod gates;
 pub mod housekeeping;
@@ -22,7 +21,8 @@ pub mod rollout;
 pub mod runs;
 mod turns;
 pub mod upgrade;
-pub mod webhooks;
+pub mod webhook_deliveries;
+pub mod webhook_registry;
 
 /// AKS, as jobs use it. One for the whole process: what is learnt and remembered is shared.
 pub struct Upstream<C> {

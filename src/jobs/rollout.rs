@@ -5,15 +5,15 @@ use jiff::Timestamp;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
-use super::{events as telling, gates, outcome::JobError, runs as run_jobs, upgrade};
+use super::{gates, outcome::JobError, runs as run_jobs, upgrade, webhook_deliveries};
 use crate::{
-    events,
     rollout::{Change, Effect, Event, Refused, Run},
     store::{
-        StoreError, events as outbox,
+        StoreError, outbox,
         resources::{self, Author, Resource},
         runs::{self, Advanced},
     },
+    webhooks,
     work::{self, Attempt, NewJob},
 };
 
@@ -167,13 +167,13 @@ async fn tell(
             && let Some(owner) = owner(tx, run_id, resource).await?
             && let Some((id, properties)) = gates::described(owner, &advanced.after, gate.id)
         {
-            let of_gate = events::gate_events(&id.to_string(), *was, Some(&gate.status), &properties, now);
+            let of_gate = webhooks::gate_events(&id.to_string(), *was, Some(&gate.status), &properties, now);
             recorded.extend(of_gate.into_iter().map(|event| (run_id, event)));
         }
-        recorded.push((run_id, events::describe(&audience.run, change, now)));
+        recorded.push((run_id, webhooks::describe(&audience.run, change, now)));
     }
     outbox::record(tx, &recorded, now).await?;
-    Ok(telling::deliveries_of(run_id, &recorded, &audience.webhooks, trace).collect())
+    Ok(webhook_deliveries::deliveries_of(run_id, &recorded, &audience.webhooks, trace).collect())
 }
 
 /// The run's resource, read at most once a step.

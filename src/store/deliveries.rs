@@ -9,7 +9,7 @@ use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::events::Recorded;
+use crate::webhooks::Recorded;
 
 /// How far a webhook is with a run, and what comes next.
 #[derive(Debug, Clone, Default)]

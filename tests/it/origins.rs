@@ -1,7 +1,10 @@
 //! Hosts: every URL that the service hands out has the origin that was asked, over HTTP/1.1 and HTTP/2 alike, and a host that
 //! is not on the allow-list gets no token.
 
-use std::net::SocketAddr;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use reqwest::{Client, Method, Version};
 use serde_json::{Value, json};
@@ -85,6 +88,7 @@ async fn world() -> (World, String) {
 async fn every_url_has_the_origin_that_was_asked() {
     let (world, port) = world().await;
     let clients = clients(&world);
+    let mut cluster = 0;
     for (host, scheme) in
         [("127.0.0.1", "http"), ("localhost", "http"), ("fleet.internal", "http"), ("fleet.example", "https")]
     {
@@ -116,14 +120,20 @@ async fn every_url_has_the_origin_that_was_asked() {
             assert_eq!(delete.status, 202, "{}", delete.body);
             header(&delete, "azure-asyncoperation");
             header(&delete, "location");
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while world.get(&fleet).await.status != 404 {
+                assert!(Instant::now() < deadline, "{fleet} is still there");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             let group_end = asked.send("DELETE", &format!("{group}?{GROUPS}"), None).await;
             assert_eq!(group_end.status, 202, "{}", group_end.body);
             header(&group_end, "location");
 
             // What is passed through.
-            let upgrade = format!("{}?api-version=2026-06-01", World::cluster(1));
-            let cluster = asked.send("GET", &upgrade, None).await;
-            let mut body = cluster.body.clone();
+            cluster += 1;
+            let upgrade = format!("{}?api-version=2026-06-01", World::cluster(cluster));
+            let shown = asked.send("GET", &upgrade, None).await;
+            let mut body = shown.body.clone();
             body["tags"] = json!({"asked": format!("{host}-{http}")});
             let passed = asked.send("PUT", &upgrade, Some(body)).await;
             assert!(passed.status < 300, "{}", passed.body);

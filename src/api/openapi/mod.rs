@@ -18,8 +18,8 @@ use utoipa::{
     },
 };
 
-use super::runs::SkipProperties;
 use crate::{
+    api::resources::runs::SkipProperties,
     arm::{ErrorResponse, operation::OperationStatus},
     model::versions,
 };

@@ -1,0 +1,111 @@
+//! Who sends a request, and what it may do.
+
+use std::sync::Arc;
+
+use http::request::Parts;
+use jiff::Timestamp;
+
+use crate::{
+    api::{
+        App,
+        http::{audit::Trail, context::Ids, error::ApiResult, host::origin_of},
+    },
+    arm::{ArmError, ResourceId},
+    identity::{self, Access, Authorized, Caller, Reach, authorize},
+};
+
+/// The sender of a request.
+#[derive(Debug, Clone)]
+pub(crate) struct Principal {
+    /// As its token names it.
+    pub(crate) caller: Arc<Caller>,
+    /// What its roles grant.
+    pub(crate) access: Access,
+    /// The IDs of the request.
+    pub(crate) ids: Ids,
+    trail: Trail,
+}
+
+impl Principal {
+    /// The sender of a request.
+    ///
+    /// # Errors
+    /// 401; 503 while nobody can tell.
+    pub(crate) async fn of(parts: &Parts, app: &App, now: Timestamp) -> ApiResult<Self> {
+        let header = parts.headers.get(http::header::AUTHORIZATION);
+        let text = header.map(|value| value.to_str().unwrap_or_default());
+        let caller = app.verifier.authenticate(text, now, &origin_of(parts, app)).await?;
+        tracing::Span::current().record("caller", tracing::field::display(&caller.object_id));
+        let access = app.access.of(&caller, &app.pool).await?;
+        let trail = parts.extensions.get::<Trail>().cloned().unwrap_or_default();
+        Ok(Self { caller: Arc::new(caller), access, ids: ids_of(parts), trail })
+    }
+
+    /// Proof that the caller may perform `action` on `scope`.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed`.
+    pub(crate) async fn authorize(&self, app: &App, action: &str, scope: &ResourceId) -> ApiResult<Authorized> {
+        let decided = identity::authorize(&self.caller, &self.access, action, scope);
+        self.record(app, action, &scope.to_string(), decided.is_ok()).await?;
+        Ok(decided?)
+    }
+
+    /// That the caller may perform `action` on a scope that is any ID, or `/`.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed`.
+    pub(crate) async fn demand(&self, app: &App, action: &str, scope: &str) -> ApiResult<()> {
+        let allowed = self.access.allows_key(action, &scope.trim_end_matches('/').to_lowercase());
+        self.record(app, action, scope, allowed).await?;
+        if allowed { Ok(()) } else { Err(self.denied(action, scope)) }
+    }
+
+    /// In which part of a scope the caller may perform `action`: for lists, which show no more.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed` where that is nowhere.
+    pub(crate) async fn reach(&self, app: &App, action: &str, scope: &ResourceId) -> ApiResult<Reach> {
+        self.reach_any(app, &[action], scope).await
+    }
+
+    /// [`Principal::reach`] of one of several actions; the first is the one that a refusal names.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed` where that is nowhere.
+    pub(crate) async fn reach_any(&self, app: &App, actions: &[&str], scope: &ResourceId) -> ApiResult<Reach> {
+        let action = actions.first().copied().unwrap_or_default();
+        let reach = actions.iter().filter_map(|action| self.access.reach(action, scope)).reduce(Reach::or);
+        self.record(app, action, &scope.to_string(), reach.is_some()).await?;
+        reach.ok_or_else(|| self.denied(action, &scope.to_string()))
+    }
+
+    /// That the caller has any role on the scope or on anything in it.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed`.
+    pub(crate) async fn enter(&self, app: &App, action: &str, scope: &ResourceId) -> ApiResult<()> {
+        let allowed = self.access.enters(scope.key());
+        self.record(app, action, &scope.to_string(), allowed).await?;
+        if allowed { Ok(()) } else { Err(self.denied(action, &scope.to_string())) }
+    }
+
+    /// Writes a decision to the audit trail.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn record(&self, app: &App, action: &str, scope: &str, allowed: bool) -> ApiResult<()> {
+        Ok(self.trail.record(app, &self.caller, action, scope, allowed, &self.ids.correlation).await?)
+    }
+
+    fn denied(&self, action: &str, scope: &str) -> crate::api::http::error::ApiError {
+        let error: ArmError = authorize::denied(&self.caller, action, scope);
+        error.into()
+    }
+}
+
+/// The IDs that the outermost layer gave to a request.
+pub(crate) fn ids_of(parts: &Parts) -> Ids {
+    let known = parts.extensions.get::<Ids>().cloned();
+    known.unwrap_or_else(|| Ids { correlation: uuid::Uuid::new_v4().to_string() })
+}

@@ -1,0 +1,241 @@
+//! Wiring of pool, clock, clients and limits; the order of start and stop.
+//!
+//! Start: database, migrations, keys, listener, workers, HTTP. Stop: no new requests and jobs, those in progress to their
+//! end within the grace period, then the database.
+
+use std::{str::FromStr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use axum::Router;
+use futures_util::future::BoxFuture;
+use secrecy::ExposeSecret;
+use sqlx::{
+    ConnectOptions, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub mod dead_letters;
+mod http;
+mod upstream;
+mod working;
+
+use self::{http::Tls, working::Working};
+use crate::{
+    api,
+    arm::{Origins, origin::OtherHosts, page::TokenSealer},
+    config::{Auth, Settings},
+    identity::{Issuer, Verifier},
+    local::{
+        keys::{self, LOCAL_USER, LocalKey},
+        postgres::{PostgresSettings, PrivatePostgres},
+        token_service::{SERVICE_PRINCIPAL, TokenService},
+    },
+    store,
+};
+
+/// What a process that serves does beside serving.
+#[derive(Debug, Clone, Copy)]
+pub struct ServeOptions {
+    /// Work on jobs, too.
+    pub worker: bool,
+}
+
+/// Serves the API until told to stop.
+///
+/// # Errors
+/// When something that it needs cannot be had.
+pub async fn serve(settings: Settings, options: ServeOptions, stop: CancellationToken) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(settings.listen)
+        .await
+        .with_context(|| format!("cannot listen on {} (FLEET_LISTEN)", settings.listen))?;
+    let database = Database::open(&settings).await?;
+    let outcome = serve_on(listener, &database.pool, &settings, options, stop).await;
+    database.close().await?;
+    outcome
+}
+
+/// Works on jobs until told to stop.
+///
+/// # Errors
+/// When something that it needs cannot be had.
+pub async fn work(settings: Settings, stop: CancellationToken) -> anyhow::Result<()> {
+    let database = Database::open(&settings).await?;
+    let outcome = match Working::new(&database.pool, &settings).await {
+        Ok(working) => {
+            tracing::info!("working on jobs");
+            working.run(stop).await;
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    database.close().await?;
+    outcome
+}
+
+/// Applies migrations.
+///
+/// # Errors
+/// When the database cannot be reached, or a migration fails.
+pub async fn migrate(settings: Settings) -> anyhow::Result<()> {
+    Database::open(&settings).await?.close().await
+}
+
+async fn serve_on(
+    listener: TcpListener,
+    pool: &PgPool,
+    settings: &Settings,
+    options: ServeOptions,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let tls =
+        settings.tls_cert.clone().zip(settings.tls_key.clone()).map(|(certificate, key)| Tls { certificate, key });
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings)?;
+    let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
+    let access = Arc::new(api::AccessCache::new(owners(settings)));
+    let state = api::AppState {
+        pool: pool.clone(),
+        verifier: Arc::new(verifier),
+        access: Arc::clone(&access),
+        sealer: TokenSealer::new(secret),
+        origins: Origins::new(scheme, listener.local_addr()?, settings.public_url.clone(), other_hosts(settings)),
+        pass_through: upstream::pass_through(settings)?,
+        login_endpoint,
+        tenant: settings.tenant_id,
+        subscriptions: settings.subscriptions.clone().into(),
+        upstream_decides: settings.auth != Auth::Local,
+        max_body_bytes: usize::try_from(settings.max_body_bytes)?,
+    };
+    let working = match options.worker {
+        true => Some(tokio::spawn(Working::new(pool, settings).await?.run(stop.clone()))),
+        false => None,
+    };
+    tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
+    let serving =
+        http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), stop.clone());
+    tokio::select! {
+        served = serving => served?,
+        () = fresh => {}
+        () = access.listen(pool) => {}
+    }
+    // The listener may have ended by itself.
+    stop.cancel();
+    if let Some(working) = working {
+        working.await.context("the workers ended abnormally")?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Who owns everything, whatever the role assignments say.
+fn owners(settings: &Settings) -> Vec<Uuid> {
+    match (&settings.auth, settings.owners.as_slice()) {
+        (Auth::Local, []) => vec![LOCAL_USER, SERVICE_PRINCIPAL],
+        (Auth::Issuer(_), []) => {
+            tracing::warn!("FLEET_OWNERS is empty: only those who have a role assignment already may do anything");
+            Vec::new()
+        }
+        (_, owners) => owners.to_vec(),
+    }
+}
+
+/// Who callers are, and where they get their tokens.
+struct Identity {
+    verifier: Verifier,
+    /// Absent: here.
+    login_endpoint: Option<String>,
+    /// Public routes of a local world's token service.
+    tokens: Router,
+    /// Keeps the issuer's keys fresh; never ends.
+    fresh: BoxFuture<'static, ()>,
+}
+
+/// What to do with requests for hosts that nobody listed: a service that issues tokens itself refuses them.
+fn other_hosts(settings: &Settings) -> OtherHosts {
+    match settings.auth {
+        Auth::Issuer(_) => OtherHosts::Answer,
+        Auth::Local if settings.insecure_local_auth => OtherHosts::Refuse,
+        Auth::Local => OtherHosts::RefuseProxiesToo,
+    }
+}
+
+fn identify(settings: &Settings) -> anyhow::Result<Identity> {
+    let (tenant, audiences) = (settings.tenant_id, settings.audiences());
+    match &settings.auth {
+        Auth::Local => {
+            if settings.insecure_local_auth {
+                tracing::warn!(
+                    "FLEET_INSECURE_LOCAL_AUTH: whoever reaches this service gets a token that owns everything, for a password that everybody knows. Use an OpenID Connect issuer (FLEET_AUTH)"
+                );
+            }
+            let key = LocalKey::load_or_create(&settings.data_dir)?;
+            let keys = vec![key.verification_key()];
+            Ok(Identity {
+                verifier: Verifier::new(keys, keys::issuer(tenant), audiences.clone(), tenant, "/adfs"),
+                login_endpoint: None,
+                tokens: TokenService::new(key, tenant, audiences, !settings.insecure_local_auth).router(),
+                fresh: Box::pin(std::future::pending()),
+            })
+        }
+        Auth::Issuer(url) => {
+            let issuer = Arc::new(Issuer::new(url)?);
+            let authority = url.trim_end_matches('/').trim_end_matches("/v2.0").to_owned();
+            let host = authority.splitn(4, '/').take(3).collect::<Vec<_>>().join("/");
+            let keeper = Arc::clone(&issuer);
+            Ok(Identity {
+                verifier: Verifier::of(issuer, audiences, tenant, authority),
+                login_endpoint: Some(host),
+                tokens: Router::new(),
+                fresh: Box::pin(async move { keeper.keep_fresh().await }),
+            })
+        }
+    }
+}
+
+/// The database of a process: the one that is configured, or a private one that lives as long as the process.
+struct Database {
+    pool: PgPool,
+    private: Option<PrivatePostgres>,
+}
+
+impl Database {
+    async fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let (options, private) = match &settings.database_url {
+            Some(url) => (PgConnectOptions::from_str(url.expose_secret()).context("DATABASE_URL")?, None),
+            None => {
+                let wish = PostgresSettings { binaries: settings.pg_bin.clone(), ..PostgresSettings::default() };
+                let private = PrivatePostgres::start_with(&settings.data_dir, &wish).await?;
+                (private.options(), Some(private))
+            }
+        };
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.database_connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .connect_lazy_with(
+                options.application_name("fleet-manager").log_slow_statements(log::LevelFilter::Warn, SLOW),
+            );
+        let database = Self { pool, private };
+        match store::schema::migrate(&database.pool).await {
+            Ok(()) => Ok(database),
+            Err(error) => {
+                let error = anyhow::Error::from(error).context("cannot apply migrations to the database");
+                database.close().await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn close(self) -> anyhow::Result<()> {
+        self.pool.close().await;
+        if let Some(private) = self.private {
+            private.stop().await?;
+        }
+        Ok(())
+    }
+}
+
+/// Statements slower than this are logged.
+const SLOW: Duration = Duration::from_secs(1);

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ClusterFacts;
 use crate::model::{
     auto_upgrade_profile::MinorVersion,
     managed_cluster::{NodeImage, OfferedVersion},
@@ -162,15 +161,6 @@ pub struct FleetOffers {
 }
 
 impl FleetOffers {
-    /// Adds a member's cluster: its images are among those that concern the fleet.
-    pub fn add_families(&mut self, cluster: &ClusterFacts) {
-        for pool in &cluster.pools {
-            if let Some(image) = &pool.image {
-                self.families.insert(image.family().to_owned(), pool.linux);
-            }
-        }
-    }
-
     /// Whether nothing is known yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {

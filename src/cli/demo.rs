@@ -8,7 +8,6 @@ use clap::Args;
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use sqlx::{ConnectOptions, Connection, Executor};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,7 +20,7 @@ use crate::{
     app::{self, ServeOptions},
     config::{ArmCredential, Auth, Settings},
     local::{
-        ca,
+        ca, database,
         keys::{LocalKey, TokenClaims},
         postgres::{PostgresSettings, PrivatePostgres},
         sample::{API_VERSION, SampleFleet, next_run, run_body},
@@ -92,7 +91,7 @@ impl Demo {
             &PostgresSettings { binaries: settings.pg_bin.take(), ..PostgresSettings::default() },
         )
         .await?;
-        settings.database_url = Some(database(&postgres, self.keep).await?);
+        settings.database_url = Some(database::demo(&postgres.options(), self.keep).await?);
 
         let tenant = settings.tenant_id;
         let claims = TokenClaims::local_user(settings.tenant_id, TOKEN_LIFETIME);
@@ -140,21 +139,6 @@ impl Demo {
         let postgres_ended = postgres.stop().await.context("PostgreSQL did not stop");
         outcome.and(ended).and(emulator_ended).and(postgres_ended)
     }
-}
-
-/// The URL of the demo's database: an empty one, unless told to keep what is there.
-async fn database(postgres: &PrivatePostgres, keep: bool) -> anyhow::Result<SecretString> {
-    let emptying = "cannot make the demo's database";
-    let mut connection = postgres.options().connect().await.context(emptying)?;
-    if !keep {
-        connection.execute("DROP DATABASE IF EXISTS demo WITH (FORCE)").await.context(emptying)?;
-    }
-    let there = connection.fetch_optional("SELECT FROM pg_database WHERE datname = 'demo'").await.context(emptying)?;
-    if there.is_none() {
-        connection.execute("CREATE DATABASE demo").await.context(emptying)?;
-    }
-    connection.close().await.context(emptying)?;
-    Ok(postgres.options().database("demo").to_url_lossy().to_string().into())
 }
 
 async fn join(task: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {

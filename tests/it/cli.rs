@@ -176,6 +176,33 @@ fn no_settings_hand_tokens_to_strangers() {
     assert!(complaint(&run(&["serve"], &[("FLEET_PUBLIC_URL", "fleet.example")]), 2).contains("--public-url"));
 }
 
+/// Docker is not needed to see that its settings are those of the program, and that a start without an issuer is refused.
+#[test]
+fn containers_pass_on_who_may_use_the_service() {
+    let read = |file: &str| std::fs::read_to_string(format!("{}/docker/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (compose, dockerfile) = (read("compose.yaml"), read("Dockerfile"));
+    let help = String::from_utf8(run(&["serve", "--help"], &[]).stdout).unwrap();
+    let settings: Vec<&str> = compose
+        .lines()
+        .filter_map(|line| line.strip_prefix("      ")?.split_once(':'))
+        .map(|(name, _)| name)
+        .filter(|name| ["FLEET_", "AZURE_", "DATABASE_"].iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    for name in &settings {
+        assert!(help.contains(&format!("[env: {name}")), "compose.yaml sets {name}, which is no setting");
+    }
+    for name in ["FLEET_OWNERS", "FLEET_TLS_CERT", "FLEET_TLS_KEY", "FLEET_PUBLIC_URL", "FLEET_INSECURE_LOCAL_AUTH"] {
+        assert!(settings.contains(&name), "compose.yaml does not pass on {name}");
+    }
+    assert!(compose.contains("FLEET_AUTH: ${FLEET_AUTH:?"), "compose.yaml starts without FLEET_AUTH");
+    assert!(!compose.contains("INSECURE_LOCAL_AUTH: "), "compose.yaml allows local tokens by itself");
+    assert!(compose.contains("/readyz") && !compose.contains("/dev/tcp"), "a health check asks for readiness");
+    // What the image listens on is refused with local tokens.
+    let listen = dockerfile.split_once("FLEET_LISTEN=").unwrap().1.split_whitespace().next().unwrap();
+    let line = complaint(&run(&["serve"], &[("FLEET_LISTEN", listen)]), 2);
+    assert!(line.contains("FLEET_INSECURE_LOCAL_AUTH"), "{line}");
+}
+
 #[test]
 fn a_credential_that_is_not_complete_stops_the_start_with_one_line() {
     let full = [

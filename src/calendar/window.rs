@@ -1,0 +1,158 @@
+//! A maintenance window: the times at which it is open.
+
+use jiff::{
+    Timestamp,
+    civil::{Date, Time},
+    tz::Offset,
+};
+
+use super::{
+    InvalidWindow, Schedule,
+    schedule::{date_of, day_of},
+};
+
+const HOUR: i64 = 3600;
+const DAY: i64 = 24 * HOUR;
+
+/// A maintenance window, as AKS's planned maintenance has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    schedule: Schedule,
+    start_date: Option<Date>,
+    start_time: Time,
+    duration_hours: u8,
+    utc_offset: Offset,
+    /// Days that are not allowed, from the first to the one after the last, in order and apart from each other.
+    closed: Vec<(i64, i64)>,
+}
+
+/// What a window is at some time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is open.
+    Open {
+        /// `None`: it never closes.
+        until: Option<Timestamp>,
+    },
+    /// It is closed.
+    Closed {
+        /// `None`: it never opens again.
+        opens: Option<Timestamp>,
+    },
+}
+
+impl Window {
+    /// A window that opens on the days of `schedule` from `start_date` on (`None`: always has), at `start_time` in
+    /// `utc_offset`, for `duration_hours`. On the days `not_allowed`, from the first of a span to its last in that offset,
+    /// it is closed.
+    ///
+    /// # Errors
+    /// [`InvalidWindow`].
+    pub fn new(
+        schedule: Schedule,
+        start_date: Option<Date>,
+        start_time: Time,
+        duration_hours: u8,
+        utc_offset: Offset,
+        not_allowed: &[(Date, Date)],
+    ) -> Result<Self, InvalidWindow> {
+        schedule.check()?;
+        if !(1..=24).contains(&duration_hours) {
+            return Err(InvalidWindow::Duration);
+        }
+        if let Some((start, end)) = not_allowed.iter().copied().find(|(start, end)| end < start) {
+            return Err(InvalidWindow::Span { start, end });
+        }
+        let mut spans: Vec<(i64, i64)> =
+            not_allowed.iter().map(|(start, end)| (day_of(*start), day_of(*end) + 1)).collect();
+        spans.sort_unstable();
+        let mut closed: Vec<(i64, i64)> = Vec::with_capacity(spans.len());
+        for (start, end) in spans {
+            match closed.last_mut().filter(|last| start <= last.1) {
+                Some(last) => last.1 = last.1.max(end),
+                None => closed.push((start, end)),
+            }
+        }
+        Ok(Self { schedule, start_date, start_time, duration_hours, utc_offset, closed })
+    }
+
+    /// What the window is at `t`.
+    #[must_use]
+    pub fn at(&self, t: Timestamp) -> State {
+        let local = self.local(t);
+        match self.open_from(local) {
+            Some(open) if open <= local => State::Open { until: self.end(local).and_then(|end| self.timestamp(end)) },
+            opens => State::Closed { opens: opens.and_then(|open| self.timestamp(open)) },
+        }
+    }
+
+    /// When the window opens next after `t`: while it is open, that is after it has closed. `None`: never again.
+    #[must_use]
+    pub fn next_opening(&self, t: Timestamp) -> Option<Timestamp> {
+        match self.at(t) {
+            State::Closed { opens } => opens,
+            State::Open { .. } => self.timestamp(self.open_from(self.end(self.local(t))?)?),
+        }
+    }
+
+    /// The first time at or after `from` at which the window is open.
+    fn open_from(&self, from: i64) -> Option<i64> {
+        let mut from = from;
+        loop {
+            let (start, end) = self.occurrence(from)?;
+            let open = start.max(from);
+            match self.closed_around(open) {
+                None => return Some(open),
+                Some(reopens) if reopens < end => return Some(reopens),
+                // The whole rest of it: one span less each time.
+                Some(reopens) => from = reopens,
+            }
+        }
+    }
+
+    /// When the window, which is open at this time, closes. `None`: never.
+    fn end(&self, open: i64) -> Option<i64> {
+        let next_closed = self.closed.get(self.closed.partition_point(|(start, _)| start * DAY <= open));
+        let cut = next_closed.map(|(start, _)| start * DAY);
+        // Nothing else follows upon itself without a gap.
+        if self.duration_hours == 24 && self.schedule == (Schedule::Daily { interval_days: 1 }) {
+            return cut;
+        }
+        let (_, end) = self.occurrence(open)?;
+        Some(cut.map_or(end, |cut| cut.min(end)))
+    }
+
+    /// The first occurrence that ends after this time, whatever is not allowed.
+    fn occurrence(&self, after: i64) -> Option<(i64, i64)> {
+        let at = i64::from(self.start_time.hour()) * HOUR + i64::from(self.start_time.minute()) * 60;
+        let length = i64::from(self.duration_hours) * HOUR;
+        let mut day = after.div_euclid(DAY) - 1;
+        loop {
+            day = self.schedule.day_from(day, self.start_date)?;
+            let start = day * DAY + at;
+            if start + length > after {
+                return Some((start, start + length));
+            }
+            day += 1;
+        }
+    }
+
+    /// When the days that are not allowed, if this time is in any, are over.
+    fn closed_around(&self, time: i64) -> Option<i64> {
+        let next = self.closed.partition_point(|(start, _)| start * DAY <= time);
+        let (_, end) = self.closed.get(next.checked_sub(1)?)?;
+        (time < end * DAY).then_some(end * DAY)
+    }
+
+    /// Seconds on the clock of the window's offset. What changes does so at full minutes.
+    fn local(&self, t: Timestamp) -> i64 {
+        let whole = if t.subsec_nanosecond() < 0 { t.as_second() - 1 } else { t.as_second() };
+        whole + i64::from(self.utc_offset.seconds())
+    }
+
+    fn timestamp(&self, local: i64) -> Option<Timestamp> {
+        // What is beyond the calendar's end never comes.
+        date_of(local.div_euclid(DAY))?;
+        Timestamp::from_second(local - i64::from(self.utc_offset.seconds())).ok()
+    }
+}

@@ -1,0 +1,207 @@
+//! Which room may use which, that no modules use each other in a circle, and what rooms may not touch. Read from the sources,
+//! so that a wrong `use` fails here.
+
+mod sources;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use self::sources::{Crate, Module};
+
+/// Room → rooms that it may use, from the bottom to the top: a room uses rooms above it in this list only.
+const MAY_USE: &[(&str, &[&str])] = &[
+    // Pure.
+    ("arm", &[]),
+    ("calendar", &[]),
+    ("model", &["calendar", "arm"]),
+    ("rollout", &["model", "calendar", "arm"]),
+    ("autoupgrade", &["model", "arm"]),
+    // State, and the world outside.
+    ("work", &[]),
+    ("identity", &["arm"]),
+    ("upstreams", &["model", "arm"]),
+    ("webhooks", &["rollout", "model", "arm"]),
+    ("store", &["rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
+    // Settings; no behaviour.
+    ("config", &["identity", "model", "arm", "webhooks"]),
+    ("telemetry", &["config"]),
+    // Doing.
+    ("jobs", &["store", "work", "rollout", "autoupgrade", "upstreams", "webhooks", "model", "arm", "config"]),
+    // Edges.
+    ("api", &["jobs", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
+    ("local", &["identity", "model", "arm", "config"]),
+    (
+        "app",
+        &["api", "jobs", "store", "work", "upstreams", "webhooks", "identity", "config", "local", "arm", "telemetry"],
+    ),
+    ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
+];
+
+/// Modules that use each other in a circle now. Nothing is added here; who removes a circle removes its modules.
+const IN_A_CIRCLE: &[&str] = &[
+    "api::front_door::authorization",
+    "api::front_door::authorization::assignments",
+    "api::front_door::authorization::definitions",
+    "api::front_door::resource_groups",
+    "api::resources::fleets",
+    "identity::issuer",
+    "identity::verifier",
+    "jobs",
+    "jobs::auto_upgrade",
+    "jobs::auto_upgrade::trigger",
+    "jobs::auto_upgrade::watch",
+    "jobs::fleets",
+    "jobs::gates",
+    "jobs::members",
+    "jobs::reports",
+    "jobs::resource_groups",
+    "jobs::rollout",
+    "jobs::runs",
+    "jobs::turns",
+    "jobs::upgrade",
+    "jobs::upgrade::windows",
+    "local::postgres",
+    "local::postgres::binaries",
+    "local::postgres::home",
+    "local::postgres::user",
+    "rollout::advance",
+    "rollout::plan",
+    "rollout::select",
+    "rollout::skip",
+    "rollout::upgrade::images",
+    "rollout::upgrade::plan",
+    "work::attempt",
+    "work::settle",
+];
+
+/// Rooms without async, database, network, clock, environment and randomness: the same input gives the same output.
+const PURE: &[&str] = &["arm", "calendar", "model", "rollout", "autoupgrade"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "sqlx",
+    "reqwest",
+    "axum",
+    "std::fs",
+    "std::net",
+    "std::env",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "Uuid::new_v4",
+    "Uuid::now_v7",
+    "rand::",
+    "async",
+];
+
+/// Rooms and modules that may have SQL: the store, the job engine, and what creates a database on a private server.
+const SQL: &[&str] = &["store", "work", "local::database"];
+
+fn source() -> Crate {
+    Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+/// The first name of a module's path.
+fn room(path: &str) -> &str {
+    path.split("::").next().unwrap()
+}
+
+/// The modules of a room, each with its path.
+fn modules_of<'a>(source: &'a Crate, wanted: &'a str) -> impl Iterator<Item = (&'a str, &'a Module)> {
+    source.modules().filter(move |(path, _)| room(path) == wanted)
+}
+
+#[test]
+fn each_room_uses_only_rooms_below_it() {
+    let source = source();
+    for (path, module) in source.modules().filter(|(path, _)| !path.is_empty()) {
+        let found = MAY_USE.iter().find(|(name, _)| *name == room(path));
+        let (_, allowed) =
+            found.unwrap_or_else(|| panic!("the room of {path} is not in MAY_USE: where does it belong?"));
+        for used in source.used_by(path) {
+            let may = room(&used) == room(path) || allowed.contains(&room(&used));
+            assert!(may, "{} is in `{}`, which may not use `{used}`", module.file.display(), room(path));
+        }
+    }
+}
+
+#[test]
+fn the_list_of_rooms_has_no_circle_and_no_room_that_is_gone() {
+    let source = source();
+    for (at, (name, allowed)) in MAY_USE.iter().enumerate() {
+        assert!(modules_of(&source, name).next().is_some(), "there is no room `{name}`");
+        for used in *allowed {
+            assert!(MAY_USE[..at].iter().any(|(below, _)| below == used), "`{used}` is not below `{name}`");
+        }
+    }
+}
+
+#[test]
+fn no_modules_use_each_other_in_a_circle() {
+    let source = source();
+    let circles = source.circles();
+    let known: BTreeSet<&str> = IN_A_CIRCLE.iter().copied().collect();
+    for circle in &circles {
+        let new: Vec<&String> = circle.iter().filter(|path| !known.contains(path.as_str())).collect();
+        assert!(new.is_empty(), "{new:?} are in a circle: {}", edges(&source, circle));
+    }
+    let left: BTreeSet<&str> = circles.iter().flatten().map(String::as_str).collect();
+    let gone: Vec<&&str> = known.difference(&left).collect();
+    assert!(gone.is_empty(), "no longer in a circle, to be removed from IN_A_CIRCLE: {gone:?}");
+}
+
+/// Who uses whom in a circle, a line each.
+fn edges(source: &Crate, circle: &[String]) -> String {
+    let line = |path: &String| {
+        let used: Vec<String> = source.used_by(path).into_iter().filter(|used| circle.contains(used)).collect();
+        format!("\n{path} uses {}", used.join(", "))
+    };
+    circle.iter().map(line).collect()
+}
+
+#[test]
+fn pure_rooms_touch_nothing_outside() {
+    let source = source();
+    for name in PURE {
+        for (path, module) in modules_of(&source, name) {
+            for word in IMPURE {
+                assert!(!module.names(word), "{path} is in the pure room `{name}`, but has `{word}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn sql_is_in_the_store_and_the_job_engine_only() {
+    let source = source();
+    for (path, module) in source.modules().filter(|(path, _)| !SQL.contains(path) && !SQL.contains(&room(path))) {
+        for word in ["query", "query_as", "query_scalar", "QueryBuilder", "raw_sql"] {
+            assert!(!module.names(&format!("sqlx::{word}")), "{path} has `sqlx::{word}`");
+        }
+        for literal in &module.strings {
+            let sql = ["SELECT ", "INSERT INTO ", "DELETE FROM ", "UPDATE ", " DATABASE "]
+                .iter()
+                .find(|word| literal.contains(**word));
+            assert!(sql.is_none(), "{path} has SQL: {literal}");
+        }
+    }
+}
+
+#[test]
+fn generic_rooms_do_not_name_the_domain() {
+    let source = source();
+    for (name, words) in
+        [("work", &["fleet", "cluster", " member"][..]), ("arm", &["fleets/", "updateRun", "managedCluster"])]
+    {
+        for (path, module) in modules_of(&source, name) {
+            let text = module.text.to_lowercase();
+            for word in words {
+                assert!(!text.contains(&word.to_lowercase()), "{path} says `{word}`");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_emulator_shares_nothing_with_the_service() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("emulator/Cargo.toml");
+    assert!(!fs::read_to_string(manifest).unwrap().contains("fleet-manager"));
+}

@@ -23,7 +23,7 @@ use fleet_manager::{
 };
 use harness::{Database, Verdict};
 use jiff::Timestamp;
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgPoolOptions};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -106,7 +106,8 @@ async fn run() -> anyhow::Result<ExitCode> {
     ensure!(status == 200, "the fleet was not read: {status}");
 
     let length = bytes.len();
-    let floor_state = Floor { pool: pool.clone(), key: FLEET.to_lowercase(), bytes: bytes.into() };
+    let bare_pool = PgPoolOptions::new().max_connections(20).connect_with(pool.connect_options()).await?;
+    let floor_state = Floor { pool: bare_pool, key: FLEET.to_lowercase(), bytes: bytes.into() };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let floor = listener.local_addr()?;
     let router = Router::new().route(FLEET, get(bare)).with_state(floor_state);

@@ -10,10 +10,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use fleet_manager::database::Pool;
 use fleet_manager::work::{self, Attempt, Handler, NewJob, Outcome, Workers};
 use futures_util::future::{BoxFuture, try_join_all};
 use harness::{Database, Verdict, percentile, within};
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -67,15 +67,15 @@ async fn run() -> anyhow::Result<ExitCode> {
     Ok(verdict.end())
 }
 
-async fn fill(pool: &PgPool) -> anyhow::Result<()> {
+async fn fill(pool: &Pool) -> anyhow::Result<()> {
     let jobs: Vec<NewJob> = (0..JOBS).map(|n| NewJob::new("bench", n.to_string())).collect();
-    work::enqueue_all(&mut *pool.acquire().await?, &jobs).await?;
+    work::enqueue_all(&mut pool.acquire().await?, &jobs).await?;
     sqlx::query("VACUUM ANALYZE jobs").execute(pool).await?;
     Ok(())
 }
 
 /// Jobs a second without an engine.
-async fn floor(pool: &PgPool) -> anyhow::Result<f64> {
+async fn floor(pool: &Pool) -> anyhow::Result<f64> {
     fill(pool).await?;
     let began = Instant::now();
     try_join_all((0..CONNECTIONS).map(|_| async {
@@ -97,7 +97,7 @@ async fn floor(pool: &PgPool) -> anyhow::Result<f64> {
 }
 
 /// Runs an engine during something.
-async fn with_engine<T>(pool: &PgPool, during: impl AsyncFnOnce(&Nothing) -> anyhow::Result<T>) -> anyhow::Result<T> {
+async fn with_engine<T>(pool: &Pool, during: impl AsyncFnOnce(&Nothing) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let handler = Arc::new(Nothing { done: AtomicUsize::new(0), changed: Notify::new() });
     let handlers: Vec<Arc<dyn Handler>> = vec![Arc::<Nothing>::clone(&handler)];
     let workers = Workers::new(pool.clone(), work::Settings::new("bench"), handlers)?;
@@ -110,7 +110,7 @@ async fn with_engine<T>(pool: &PgPool, during: impl AsyncFnOnce(&Nothing) -> any
 }
 
 /// Jobs a second with the engine, its start included.
-async fn engine(pool: &PgPool) -> anyhow::Result<f64> {
+async fn engine(pool: &Pool) -> anyhow::Result<f64> {
     fill(pool).await?;
     with_engine(pool, async |_| {
         let began = Instant::now();
@@ -127,11 +127,11 @@ async fn engine(pool: &PgPool) -> anyhow::Result<f64> {
 }
 
 /// Milliseconds from a commit to the handler when the engine is idle.
-async fn wake_ups(pool: &PgPool) -> anyhow::Result<Vec<f64>> {
+async fn wake_ups(pool: &Pool) -> anyhow::Result<Vec<f64>> {
     with_engine(pool, async |handler| {
         let mut waits = Vec::new();
         for n in 0..=WAKE_UPS {
-            work::enqueue(&mut *pool.acquire().await?, NewJob::new("bench", format!("wake-up/{n}"))).await?;
+            work::enqueue(&mut pool.acquire().await?, NewJob::new("bench", format!("wake-up/{n}"))).await?;
             let committed = Instant::now();
             while handler.done.load(Relaxed) <= n {
                 handler.changed.notified().await;

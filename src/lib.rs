@@ -13,6 +13,7 @@
 //! - [`upstreams`]: the services that are called: ARM and AKS.
 //! - [`webhooks`]: what changed, as CloudEvents, and how they are sent to receivers.
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
+//! - [`database`]: connections to PostgreSQL whose statements all end within a deadline.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
 //! - [`autoupgrade`]: auto-upgrade profiles: what releases lead to which runs (pure).
 //! - [`model`]: the resource types: typed bodies, defaults, validation, API versions (pure).
@@ -27,6 +28,7 @@ pub mod autoupgrade;
 pub mod calendar;
 pub mod cli;
 pub mod config;
+pub mod database;
 pub mod identity;
 pub mod jobs;
 pub mod local;

@@ -5,11 +5,9 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use fleet_manager::database::{Limits, Pool};
 use fleet_manager::local::postgres::{PostgresSettings, PrivatePostgres};
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, postgres::PgConnectOptions};
 
 /// A private PostgreSQL that counts statements; commits are durable, as in production.
 pub(crate) struct Database {
@@ -38,14 +36,10 @@ impl Database {
     }
 
     /// An empty database with the service's tables.
-    pub(crate) async fn migrated(&mut self, name: &str, connections: u32) -> anyhow::Result<PgPool> {
+    pub(crate) async fn migrated(&mut self, name: &str, connections: u32) -> anyhow::Result<Pool> {
         let options = self.create(name).await?.disable_statement_logging();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .min_connections(connections)
-            .connect_with(options)
-            .await?;
-        fleet_manager::store::schema::migrate(&pool).await?;
+        fleet_manager::store::schema::migrate(&options).await?;
+        let pool = Pool::new(options, connections, Limits::default());
         Ok(pool)
     }
 

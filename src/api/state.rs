@@ -2,13 +2,12 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use sqlx::PgPool;
-
 use uuid::Uuid;
 
 use crate::{
     api::{AccessCache, PassThrough},
     arm::{Origins, page::TokenSealer},
+    database::Pool,
     identity::Verifier,
     model::subscription::Subscription,
 };
@@ -34,7 +33,7 @@ impl Deref for App {
 /// What every request handler shares.
 pub struct AppState {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// Judges bearer tokens.
     pub verifier: Arc<Verifier>,
     /// What callers may do.

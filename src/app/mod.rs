@@ -3,16 +3,13 @@
 //! Start: database, migrations, keys, listener, workers, HTTP. Stop: no new requests and jobs, those in progress to their
 //! end within the grace period, then the database.
 
-use std::{str::FromStr, sync::Arc, time::Duration};
+use std::{str::FromStr, sync::Arc};
 
 use anyhow::Context;
 use axum::Router;
 use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
-use sqlx::{
-    ConnectOptions, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::postgres::PgConnectOptions;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,6 +24,7 @@ use crate::{
     api,
     arm::{Origins, origin::OtherHosts, page::TokenSealer},
     config::{Auth, Settings},
+    database::{Limits, Pool},
     identity::{Issuer, Verifier},
     local::{
         keys::{self, LOCAL_USER, LocalKey},
@@ -85,7 +83,7 @@ pub async fn migrate(settings: Settings) -> anyhow::Result<()> {
 
 async fn serve_on(
     listener: TcpListener,
-    pool: &PgPool,
+    pool: &Pool,
     settings: &Settings,
     options: ServeOptions,
     stop: CancellationToken,
@@ -94,7 +92,7 @@ async fn serve_on(
         settings.tls_cert.clone().zip(settings.tls_key.clone()).map(|(certificate, key)| Tls { certificate, key });
     let scheme = if tls.is_some() { "https" } else { "http" };
     let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings)?;
-    let secret = store::keys::shared_secret(&mut *pool.acquire().await?, "page-tokens", rand::random()).await?;
+    let secret = store::keys::shared_secret(&mut pool.acquire().await?, "page-tokens", rand::random()).await?;
     let access = Arc::new(api::AccessCache::new(owners(settings)));
     let state = api::AppState {
         pool: pool.clone(),
@@ -197,7 +195,7 @@ fn identify(settings: &Settings) -> anyhow::Result<Identity> {
 
 /// The database of a process: the one that is configured, or a private one that lives as long as the process.
 struct Database {
-    pool: PgPool,
+    pool: Pool,
     private: Option<PrivatePostgres>,
 }
 
@@ -211,14 +209,11 @@ impl Database {
                 (private.options(), Some(private))
             }
         };
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.database_connections)
-            .acquire_timeout(Duration::from_secs(10))
-            .connect_lazy_with(
-                options.application_name("fleet-manager").log_slow_statements(log::LevelFilter::Warn, SLOW),
-            );
+        let options = options.application_name("fleet-manager");
+        let limits = Limits { answer: settings.database_timeout() };
+        let pool = Pool::new(options.clone(), settings.database_connections, limits);
         let database = Self { pool, private };
-        match store::schema::migrate(&database.pool).await {
+        match store::schema::migrate(&options).await {
             Ok(()) => Ok(database),
             Err(error) => {
                 let error = anyhow::Error::from(error).context("cannot apply migrations to the database");
@@ -236,6 +231,3 @@ impl Database {
         Ok(())
     }
 }
-
-/// Statements slower than this are logged.
-const SLOW: Duration = Duration::from_secs(1);

@@ -4,12 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use super::upstream;
 use crate::{
     config::{ArmCredential, Settings},
+    database::Pool,
     jobs::{self, housekeeping::Retention},
     upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
     webhooks::{Sender, SenderSettings, Webhooks},
@@ -18,7 +18,7 @@ use crate::{
 
 /// The pools of this process.
 pub(super) struct Working {
-    pool: PgPool,
+    pool: Pool,
     webhooks: Webhooks,
     jobs: Workers,
     deliveries: Option<Workers>,
@@ -26,7 +26,7 @@ pub(super) struct Working {
 
 impl Working {
     /// Sets them up, and tells the database who wants events.
-    pub(super) async fn new(pool: &PgPool, settings: &Settings) -> anyhow::Result<Self> {
+    pub(super) async fn new(pool: &Pool, settings: &Settings) -> anyhow::Result<Self> {
         let webhooks = settings.webhooks.webhooks()?;
         for webhook in &webhooks.0 {
             webhook
@@ -51,7 +51,7 @@ impl Working {
     }
 }
 
-fn jobs(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
+fn jobs(pool: &Pool, settings: &Settings) -> anyhow::Result<Workers> {
     let emulated = settings.arm.credential == ArmCredential::Emulator;
     let client = Arc::new(upstream::client(&settings.arm)?);
     let upstream = jobs::Upstream {
@@ -80,7 +80,7 @@ fn jobs(pool: &PgPool, settings: &Settings) -> anyhow::Result<Workers> {
     Ok(Workers::new(pool.clone(), engine(settings, settings.worker_concurrency)?, handlers)?)
 }
 
-fn deliveries(pool: &PgPool, settings: &Settings, webhooks: &Webhooks) -> anyhow::Result<Option<Workers>> {
+fn deliveries(pool: &Pool, settings: &Settings, webhooks: &Webhooks) -> anyhow::Result<Option<Workers>> {
     if webhooks.0.is_empty() {
         return Ok(None);
     }

@@ -41,6 +41,10 @@ pub struct Settings {
     #[arg(long, env = "FLEET_DATABASE_CONNECTIONS", default_value_t = 20, value_parser = between(2, 1000))]
     pub database_connections: u32,
 
+    /// Seconds that PostgreSQL may take to answer a statement, and that a transaction may be idle before PostgreSQL ends it
+    #[arg(long, env = "FLEET_DATABASE_TIMEOUT_SECONDS", default_value_t = 10, value_parser = between(1, 300))]
+    pub database_timeout_seconds: u32,
+
     /// Directory of PostgreSQL's own binaries (initdb, postgres), for a private PostgreSQL. Absent: the newest under
     /// /usr/lib/postgresql, then PATH
     #[arg(long, env = "FLEET_PG_BIN", value_name = "DIR")]
@@ -274,6 +278,12 @@ impl Settings {
         let listen = ["http", "https"].into_iter().map(|scheme| format!("{scheme}://{}", self.listen));
         let own = listen.chain(self.public_url.iter().map(Origin::to_string));
         ARM_AUDIENCES.into_iter().map(String::from).chain(own.flat_map(|url| [format!("{url}/"), url])).collect()
+    }
+
+    /// How long PostgreSQL may take to answer a statement.
+    #[must_use]
+    pub fn database_timeout(&self) -> Duration {
+        Duration::from_secs(self.database_timeout_seconds.into())
     }
 
     /// Time between two looks at what a region offers.

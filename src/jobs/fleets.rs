@@ -3,7 +3,6 @@
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::{
     arm::ErrorDetail,
+    database::Pool,
     store::{operations, resources},
     work::{Attempt, Handler, NewJob, Outcome},
 };
@@ -40,7 +40,7 @@ pub fn delete(fleet: Uuid, operation: Uuid, correlation: &str) -> NewJob {
 #[derive(Debug)]
 pub struct Provision {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Provision {
@@ -77,7 +77,7 @@ impl Provision {
 #[derive(Debug)]
 pub struct Delete {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Delete {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     arm::ResourceId,
+    database::{Connection, Pool},
     rollout::{Event, Gate, Run},
     store::{
         StoreError, gates,
@@ -30,7 +30,7 @@ const DUE: &str = "run.gate";
 
 /// Makes the resource of a gate that a run has reached.
 pub(super) async fn open(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     owner: &Resource,
     run: &Run,
     gate: Uuid,
@@ -42,7 +42,7 @@ pub(super) async fn open(
 
 /// Completes the resource of a gate: by a person, or (`None`) because its time has come.
 pub(super) async fn complete(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     owner: &Resource,
     gate: Uuid,
     author: Option<Author<'_>>,
@@ -53,12 +53,7 @@ pub(super) async fn complete(
 }
 
 /// Skips the resource of a gate with its stage or group.
-pub(super) async fn skip(
-    tx: &mut PgConnection,
-    owner: &Resource,
-    gate: Uuid,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+pub(super) async fn skip(tx: &mut Connection, owner: &Resource, gate: Uuid, now: Timestamp) -> Result<(), StoreError> {
     let Some(id) = gate_id(owner, gate) else { return Ok(()) };
     gates::skip(tx, &id, now).await
 }
@@ -69,7 +64,7 @@ pub(super) async fn skip(
 /// # Errors
 /// When the database fails.
 pub async fn delete_under(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     row: Uuid,
     now: Timestamp,
     trace: Option<&str>,
@@ -98,7 +93,7 @@ pub(super) fn timer(run: Uuid, gate: Uuid, at: Timestamp, trace: Option<&str>) -
 }
 
 /// Takes back the timers of a run that is deleted.
-pub(super) async fn cancel(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error> {
+pub(super) async fn cancel(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
     work::cancel_prefix(tx, DUE, &format!("{run}/")).await?;
     Ok(())
 }
@@ -152,7 +147,7 @@ fn find(run: &Run, id: Uuid) -> Option<(&Gate, &str, Option<&str>, &'static str)
 
 /// Opens a gate whose time has come.
 struct GateDue {
-    pool: PgPool,
+    pool: Pool,
 }
 
 impl Handler for GateDue {
@@ -181,6 +176,6 @@ impl GateDue {
 }
 
 /// The handlers of this file.
-pub(super) fn handlers(pool: &PgPool) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers(pool: &Pool) -> Vec<Arc<dyn Handler>> {
     vec![Arc::new(GateDue { pool: pool.clone() })]
 }

@@ -4,13 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use sqlx::PgPool;
 
 use super::{
     outcome::{JobError, outcome},
     webhook_deliveries,
 };
 use crate::{
+    database::Pool,
     store::housekeeping::{self, BATCH, Grows},
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
@@ -50,20 +50,20 @@ impl Retention {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn begin(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn begin(pool: &Pool) -> Result<(), sqlx::Error> {
     let mut conn = pool.acquire().await?;
     work::enqueue(&mut conn, NewJob::new(KIND, "all")).await
 }
 
 /// Removes what is old.
 struct Housekeeping {
-    pool: PgPool,
+    pool: Pool,
     retention: Retention,
 }
 
 /// The handler.
 #[must_use]
-pub fn handler(pool: &PgPool, retention: Retention) -> Arc<dyn Handler> {
+pub fn handler(pool: &Pool, retention: Retention) -> Arc<dyn Handler> {
     Arc::new(Housekeeping { pool: pool.clone(), retention })
 }
 
@@ -80,7 +80,7 @@ impl Handler for Housekeeping {
 impl Housekeeping {
     async fn run(&self) -> Result<Outcome, JobError> {
         let mut delay = INTERVAL;
-        webhook_deliveries::catch_up(&mut *self.pool.acquire().await?).await?;
+        webhook_deliveries::catch_up(&mut self.pool.acquire().await?).await?;
         for what in Grows::ALL {
             let mut removed = 0;
             for batch in 1..=MOST_BATCHES {

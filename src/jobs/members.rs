@@ -6,7 +6,6 @@ use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
 };
 use crate::{
     arm::ErrorDetail,
+    database::Pool,
     model::member::MemberProperties,
     rollout::Event,
     store::{
@@ -60,7 +60,7 @@ pub fn leave(member: Uuid, operation: Uuid, correlation: &str) -> NewJob {
 /// Checks a member's cluster at AKS: that it exists, can be read, is of the right tenant and not being deleted.
 pub struct Join<C> {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// AKS.
     pub clusters: Arc<C>,
 }
@@ -160,7 +160,7 @@ fn unreached(error: &UpstreamError) -> Seen {
 /// Makes a member leave: runs in progress go on without it, the cluster is left alone.
 pub struct Leave {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Leave {

@@ -2,9 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
-
 use crate::{
+    database::Pool,
     upstreams::azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
     work::Handler,
 };
@@ -50,7 +49,7 @@ impl<C> Clone for Upstream<C> {
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
 pub fn handlers<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     policy: upgrade::Policy,
     catalogue_watch: Duration,

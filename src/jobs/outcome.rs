@@ -1,6 +1,6 @@
 //! Errors of a job, and what the job engine makes of them.
 
-use crate::{store::StoreError, work};
+use crate::{database::CommitError, store::StoreError, work};
 
 /// Why an attempt could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,9 @@ pub enum JobError {
     /// The database, outside the store.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
+    /// The database, at the end of a transaction.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// A stored document does not read: a fault of ours.
     #[error("a stored document does not read")]
     Document(#[from] serde_json::Error),

@@ -11,13 +11,13 @@ use std::{
 
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::PgPool;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::{outcome::JobError, rollout::drive_all};
 use crate::{
     arm::ResourceId,
+    database::Pool,
     rollout::{Event, Member, Outcome},
     store::runs,
     work::{self, Ticket},
@@ -50,7 +50,7 @@ pub(super) enum Reported {
 
 /// Takes reports. One for the whole process.
 pub(super) struct Reports {
-    pool: PgPool,
+    pool: Pool,
     /// By run. An entry is there as long as somebody works it off.
     waiting: Mutex<HashMap<Uuid, Vec<Waiting>>>,
 }
@@ -58,7 +58,7 @@ pub(super) struct Reports {
 type Waiting = (Report, oneshot::Sender<Reported>);
 
 impl Reports {
-    pub(super) fn new(pool: PgPool) -> Arc<Self> {
+    pub(super) fn new(pool: Pool) -> Arc<Self> {
         Arc::new(Self { pool, waiting: Mutex::default() })
     }
 

@@ -3,7 +3,6 @@
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
     outcome::{JobError, outcome},
 };
 use crate::{
+    database::Pool,
     store::{operations, resources},
     work::{Attempt, Handler, NewJob, Outcome},
 };
@@ -33,7 +33,7 @@ pub fn delete(group: Uuid, operation: Uuid, correlation: &str) -> NewJob {
 #[derive(Debug)]
 pub struct Delete {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for Delete {

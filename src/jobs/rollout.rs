@@ -2,11 +2,11 @@
 //! caller's transaction, so that an event and its consequences are one.
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{gates, outcome::JobError, runs as run_jobs, upgrade, webhook_deliveries};
 use crate::{
+    database::{Connection, Pool, Transaction},
     rollout::{Change, Effect, Event, Refused, Run},
     store::{
         StoreError, outbox,
@@ -46,11 +46,7 @@ impl From<DriveError> for JobError {
 ///
 /// # Errors
 /// When the lease is lost, or the database fails.
-pub(super) async fn begin(
-    attempt: &Attempt,
-    pool: &PgPool,
-    run_id: Uuid,
-) -> Result<Transaction<'static, Postgres>, JobError> {
+pub(super) async fn begin(attempt: &Attempt, pool: &Pool, run_id: Uuid) -> Result<Transaction, JobError> {
     let mut tx = pool.begin().await?;
     runs::lock(&mut tx, run_id).await?;
     attempt.fence(&mut tx).await?;
@@ -62,7 +58,7 @@ pub(super) async fn begin(
 /// # Errors
 /// [`DriveError`]; the caller then rolls back.
 pub async fn drive(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     event: Event,
     now: Timestamp,
@@ -76,7 +72,7 @@ pub async fn drive(
 /// # Errors
 /// [`DriveError`]; the caller then rolls back.
 pub async fn drive_all(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     events: Vec<Event>,
     now: Timestamp,
@@ -90,7 +86,7 @@ pub async fn drive_all(
 /// # Errors
 /// [`DriveError`]; the caller then rolls back.
 pub async fn drive_by(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     event: Event,
     author: Author<'_>,
@@ -101,7 +97,7 @@ pub async fn drive_by(
 }
 
 async fn carry_out(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     events: Vec<Event>,
     author: Option<Author<'_>>,
@@ -115,7 +111,7 @@ async fn carry_out(
 }
 
 async fn set_in_motion(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     advanced: &Advanced,
     author: Option<Author<'_>>,
@@ -153,7 +149,7 @@ async fn set_in_motion(
 
 /// Records events of what has changed, and answers the jobs that deliver them. One statement, and one more for gates.
 async fn tell(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     advanced: &Advanced,
     resource: &mut Option<Resource>,
@@ -178,7 +174,7 @@ async fn tell(
 
 /// The run's resource, read at most once a step.
 async fn owner<'a>(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     run_id: Uuid,
     known: &'a mut Option<Resource>,
 ) -> Result<Option<&'a Resource>, StoreError> {

@@ -8,7 +8,6 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{
@@ -22,6 +21,7 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
+    database::{Connection, Pool},
     model::{
         managed_cluster::{ManagedCluster, NodeImage},
         update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
@@ -50,7 +50,7 @@ pub fn start(run: Uuid, trace: Option<&str>) -> NewJob {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn is_starting(conn: &mut PgConnection, run: Uuid) -> Result<bool, sqlx::Error> {
+pub async fn is_starting(conn: &mut Connection, run: Uuid) -> Result<bool, sqlx::Error> {
     work::is_queued(conn, START, &run.to_string()).await
 }
 
@@ -77,7 +77,7 @@ pub fn wait(run: Uuid, stage: u32, at: Timestamp, trace: Option<&str>) -> NewJob
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cancel(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error> {
+pub async fn cancel(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
     work::cancel(tx, START, &run.to_string()).await?;
     work::cancel(tx, IMAGES, &run.to_string()).await?;
     work::cancel_prefix(tx, WAIT, &format!("{run}/")).await?;
@@ -102,7 +102,7 @@ pub(super) fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
 /// for good.
 pub struct Start<C> {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// AKS.
     pub upstream: Upstream<C>,
 }
@@ -169,7 +169,7 @@ impl<C: ManagedClusters> Start<C> {
 /// Chooses the node images of a `Consistent` run that was not started, for people to read.
 pub struct Images<C> {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
     /// AKS.
     pub upstream: Upstream<C>,
 }
@@ -208,7 +208,7 @@ impl<C: ManagedClusters> Images<C> {
 /// Ends the wait after a stage.
 pub struct WaitElapsed {
     /// The database.
-    pub pool: PgPool,
+    pub pool: Pool,
 }
 
 impl Handler for WaitElapsed {
@@ -244,7 +244,7 @@ pub(super) fn plan(properties: &UpdateRunProperties, members: &[FleetMember]) ->
     rollout::plan(properties.strategy.as_ref(), members).map_err(|error| JobError::Unexpected(error.to_string()))
 }
 
-async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
+async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
     let mut conn = pool.acquire().await?;
     let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
     let properties = serde_json::from_value(run.properties.clone())?;
@@ -254,7 +254,7 @@ async fn load(pool: &PgPool, id: Uuid) -> Result<Option<(Resource, UpdateRunProp
 /// The images of a `Consistent` run over the fleet's members as they are now: the newest of each family that every region
 /// concerned offers. `None` for other selections.
 async fn chosen_images<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,
@@ -310,7 +310,7 @@ async fn consistent<C: ManagedClusters>(
 }
 
 /// Tries again later, and says so on the run: no member shows yet what is wrong.
-async fn put_off(attempt: &Attempt, pool: &PgPool, id: Uuid, error: &UpstreamError) -> Result<Outcome, JobError> {
+async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError) -> Result<Outcome, JobError> {
     let (after, cause) = match error.verdict() {
         Verdict::Retry { after, detail } => (after, Some(detail)),
         Verdict::Wait(detail) | Verdict::Fail(detail) => (Some(PUT_OFF), Some(detail)),
@@ -332,7 +332,7 @@ async fn put_off(attempt: &Attempt, pool: &PgPool, id: Uuid, error: &UpstreamErr
 const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// The handlers of this file.
-pub(super) fn handlers<C: ManagedClusters>(pool: &PgPool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers<C: ManagedClusters>(pool: &Pool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {
     vec![
         Arc::new(Start { pool: pool.clone(), upstream: upstream.clone() }),
         Arc::new(Images { pool: pool.clone(), upstream: upstream.clone() }),

@@ -4,12 +4,12 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{Upstream, outcome::JobError};
 use crate::{
     arm::ResourceId,
+    database::Pool,
     model::update_run::UpdateRunProperties,
     rollout::{self, upgrade::Turn},
     store::memberships,
@@ -23,7 +23,7 @@ const LONGEST_ORDERING: Duration = Duration::from_secs(5);
 /// When each member is tried, by its cluster as the member spells it. Of members that are not in it nothing is known: an
 /// order is worth neither AKS's limits, which are for those who begin, nor a late start.
 pub(super) async fn turns<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,

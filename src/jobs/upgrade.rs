@@ -10,7 +10,6 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use windows::{May, until_next_look};
@@ -24,12 +23,14 @@ use super::{
 use crate::{
     arm::{ErrorDetail, ResourceId},
     config::StoppedClusters,
+    database::{Connection, Pool},
     model::update_run::UpdateState,
     rollout::{
         self, Event,
         upgrade::{self, Begin, Goal, Next, StepState, Upgrade, WaitsFor, Watch},
     },
     store::{
+        memberships::{self, Membership},
         resources,
         runs::{self, Holder, RunMember},
     },
@@ -59,7 +60,7 @@ pub fn job(run: Uuid, member: u32, trace: Option<&str>) -> NewJob {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cancel_all(tx: &mut PgConnection, run: Uuid) -> Result<(), sqlx::Error> {
+pub async fn cancel_all(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
     crate::work::cancel_prefix(tx, KIND, &format!("{run}/")).await.map(drop)
 }
 
@@ -76,7 +77,7 @@ pub struct Policy {
 
 /// Upgrades members.
 pub struct UpgradeMember<C> {
-    pool: PgPool,
+    pool: Pool,
     upstream: Upstream<C>,
     policy: Policy,
     reports: Arc<Reports>,
@@ -96,6 +97,7 @@ impl<C: ManagedClusters> Handler for UpgradeMember<C> {
 struct Task<'a> {
     attempt: &'a Attempt,
     run: Uuid,
+    run_state: UpdateState,
     row: RunMember,
     cluster: ResourceId,
     goal: Goal,
@@ -126,13 +128,16 @@ enum Then {
 impl<C: ManagedClusters> UpgradeMember<C> {
     /// Upgrades them by this policy.
     #[must_use]
-    pub fn new(pool: &PgPool, upstream: &Upstream<C>, policy: Policy) -> Self {
+    pub fn new(pool: &Pool, upstream: &Upstream<C>, policy: Policy) -> Self {
         Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()) }
     }
 
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let Some(mut task) = self.load(attempt).await? else { return Ok(Outcome::Done) };
         match task.row.member.state {
+            UpdateState::Running if task.run_state == UpdateState::Stopping && task.has_begun_nothing() => {
+                self.refused(&task, Refusal::RunStops).await
+            }
             UpdateState::Running => {
                 if let Some(outcome) = self.take_cluster(&task).await? {
                     return Ok(outcome);
@@ -178,15 +183,19 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
         let goal = if loaded.auto_upgrade { goal.of_auto_upgrade() } else { goal };
         let upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
-        Ok(Some(Task { attempt, run, row, cluster, goal, upgrade }))
+        Ok(Some(Task { attempt, run, run_state: loaded.run_state, row, cluster, goal, upgrade }))
     }
 
-    /// Makes sure that no other run upgrades the same cluster.
+    /// Makes sure that the member belongs to the fleet, and that no other run upgrades its cluster.
     async fn take_cluster(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
         if !task.upgrade.steps.is_empty() {
             return Ok(None);
         }
         let mut tx = task.attempt.begin(&self.pool).await?;
+        if let Some(refusal) = membership(&mut tx, task).await? {
+            tx.rollback().await?;
+            return self.refused(task, refusal).await.map(Some);
+        }
         let holder = runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), Timestamp::now()).await?;
         let Some(other) = holder else {
             tx.commit().await?;
@@ -195,6 +204,23 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         let reason = other_run(&mut tx, other).await?;
         tx.commit().await?;
         self.blocked(task, reason, WaitsFor::Cluster).await.map(Some)
+    }
+
+    /// Ends a member that may not begin, or leaves it to the next start of the run.
+    async fn refused(&self, task: &Task<'_>, refusal: Refusal) -> Result<Outcome, JobError> {
+        match refusal {
+            Refusal::NotMember(message) => self.ended(task, upgrade::Outcome::Skipped { message }).await,
+            Refusal::RunStops => {
+                let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
+                let error = ErrorDetail::new(
+                    "UpdateRunStopping",
+                    "The update run stopped before the upgrade of this member began. Start the run again to upgrade the member.",
+                );
+                let message = Some(error.message.clone());
+                let again = Outcome::AgainAfter { delay: BUSY_AGAIN };
+                self.report(task, Event::MemberBlocked { member, attempt, error, message }, again).await
+            }
+        }
     }
 
     /// Asks about the operations that are recorded as under way.
@@ -276,8 +302,15 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         seen: &crate::upstreams::azure::Seen,
         begin: &Begin,
     ) -> Result<Then, JobError> {
+        let mut tx = self.pool.begin().await?;
+        if begin.first
+            && let Some(refusal) = refusal(&mut tx, task).await?
+        {
+            tx.rollback().await?;
+            return self.refused(task, refusal).await.map(Then::Return);
+        }
+        task.attempt.fence(&mut tx).await?;
         let steps = task.upgrade.intend(begin, &seen.cluster, Timestamp::now());
-        let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
         tx.commit().await?;
 
@@ -518,7 +551,37 @@ const SOONEST_ROW: Duration = Duration::from_millis(100);
 /// How soon a busy cluster is looked at again.
 const BUSY_AGAIN: Duration = Duration::from_secs(5);
 
-async fn other_run(conn: &mut PgConnection, holder: Holder) -> Result<ErrorDetail, JobError> {
+/// Why a member may not begin.
+enum Refusal {
+    /// The run was stopped, or too many members failed.
+    RunStops,
+    /// The cluster is not the run's to upgrade, for this reason.
+    NotMember(String),
+}
+
+/// Why the member may not begin, if so. Neither the run's state nor the membership can change before the transaction ends. The
+/// run is locked before the job, as whoever cancels the job does.
+async fn refusal(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
+    match runs::hold(tx, task.run).await? {
+        Some(UpdateState::Stopping) => Ok(Some(Refusal::RunStops)),
+        // Without a run there is no job either, which its lease shows.
+        Some(_) | None => membership(tx, task).await,
+    }
+}
+
+async fn membership(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
+    let name = &task.row.member.name;
+    let message = match memberships::of_run_member(tx, task.run, name, &task.cluster).await? {
+        Membership::Joined => return Ok(None),
+        Membership::Left => "skipped: the member left the fleet.".to_owned(),
+        Membership::NotJoined { provisioning_state } => format!(
+            "skipped: the member has not joined the fleet, as its provisioningState is {provisioning_state}. Join its cluster again, then create another update run."
+        ),
+    };
+    Ok(Some(Refusal::NotMember(message)))
+}
+
+async fn other_run(conn: &mut Connection, holder: Holder) -> Result<ErrorDetail, JobError> {
     let run = resources::get_by_row(conn, holder.run_id).await?.map(|run| run.arm_id).unwrap_or_default();
     Ok(ErrorDetail::new(
         "ClusterOperationInProgress",
@@ -530,7 +593,7 @@ fn span(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-async fn record(tx: &mut PgConnection, task: &Task<'_>) -> Result<(), JobError> {
+async fn record(tx: &mut Connection, task: &Task<'_>) -> Result<(), JobError> {
     let upgrade = serde_json::to_value(&task.upgrade)?;
     runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, task.upgrade.operation_id()).await?;
     Ok(())

@@ -8,12 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outcome::{JobError, outcome};
 use crate::{
+    database::{Connection, Pool},
     model::update_run::UpdateState,
     store::{
         StoreError,
@@ -68,7 +68,7 @@ fn delivery(webhook: &str, run: Uuid) -> NewJob {
 /// # Errors
 /// When the database fails.
 pub(super) async fn gates_deleted(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     gates: &[Resource],
     now: Timestamp,
     trace: Option<&str>,
@@ -95,7 +95,7 @@ pub(super) async fn gates_deleted(
 
 /// Sees to it that all that is still to be delivered has a job: a webhook may want types now that it did not want when they were
 /// recorded, in runs that are over.
-pub(super) async fn catch_up(tx: &mut PgConnection) -> Result<(), StoreError> {
+pub(super) async fn catch_up(tx: &mut Connection) -> Result<(), StoreError> {
     let behind = deliveries::backlogs(tx).await?;
     let jobs: Vec<NewJob> = behind.iter().map(|(webhook, run)| delivery(webhook, *run)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
@@ -105,7 +105,7 @@ pub(super) async fn catch_up(tx: &mut PgConnection) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn replay(tx: &mut PgConnection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
+pub async fn replay(tx: &mut Connection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
     let asked = deliveries::replay(tx, which).await?;
     let jobs: Vec<NewJob> = asked.iter().map(|(webhook, run)| delivery(webhook, *run)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))?;
@@ -114,7 +114,7 @@ pub async fn replay(tx: &mut PgConnection, which: &DeadLetters<'_>) -> Result<us
 
 /// Delivers.
 pub struct Deliver {
-    pool: PgPool,
+    pool: Pool,
     webhooks: Webhooks,
     sender: Sender,
     /// How old an event gets before it is given up.
@@ -134,7 +134,7 @@ impl Handler for Deliver {
 
 /// The handler.
 #[must_use]
-pub fn handler(pool: &PgPool, webhooks: Webhooks, sender: Sender, patience: Duration) -> Arc<dyn Handler> {
+pub fn handler(pool: &Pool, webhooks: Webhooks, sender: Sender, patience: Duration) -> Arc<dyn Handler> {
     let limits = Limits::new(LimitSettings { concurrency: AT_ONCE, burst: 1000, per_second: 1000.0 });
     Arc::new(Deliver { pool: pool.clone(), webhooks, sender, patience, limits })
 }
@@ -218,7 +218,7 @@ impl Deliver {
 
     async fn keep_failure(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut Connection,
         turn: &Turn<'_>,
         head: &Queued,
         failures: u32,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{outcome::JobError, webhook_deliveries::KIND};
+use crate::database::Pool;
 use crate::{store::outbox, webhooks::Webhooks, work};
 
 /// How often a process says what it knows.
@@ -18,7 +18,7 @@ const UNSEEN: Duration = Duration::from_secs(600);
 ///
 /// # Errors
 /// When the database fails.
-pub async fn register(pool: &PgPool, webhooks: &Webhooks) -> Result<(), JobError> {
+pub async fn register(pool: &Pool, webhooks: &Webhooks) -> Result<(), JobError> {
     let mut conn = pool.acquire().await?;
     Ok(outbox::register(&mut conn, &webhooks.0).await?)
 }
@@ -27,7 +27,7 @@ pub async fn register(pool: &PgPool, webhooks: &Webhooks) -> Result<(), JobError
 ///
 /// # Errors
 /// When the database fails.
-pub async fn refresh(pool: &PgPool, webhooks: &Webhooks) -> Result<(), JobError> {
+pub async fn refresh(pool: &Pool, webhooks: &Webhooks) -> Result<(), JobError> {
     let mut conn = pool.acquire().await?;
     Ok(outbox::seen(&mut conn, &webhooks.0).await?)
 }
@@ -36,7 +36,7 @@ pub async fn refresh(pool: &PgPool, webhooks: &Webhooks) -> Result<(), JobError>
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget(pool: &PgPool) -> Result<(), JobError> {
+pub async fn forget(pool: &Pool) -> Result<(), JobError> {
     let mut tx = pool.begin().await?;
     for gone in outbox::forget(&mut tx, UNSEEN).await? {
         tracing::warn!(webhook = gone, "in no process's FLEET_WEBHOOKS: it gets no more events");
@@ -47,7 +47,7 @@ pub async fn forget(pool: &PgPool) -> Result<(), JobError> {
 }
 
 /// Refreshes the webhooks of this process, and forgets those of none, for ever.
-pub async fn watch(pool: &PgPool, webhooks: &Webhooks) {
+pub async fn watch(pool: &Pool, webhooks: &Webhooks) {
     // When nothing has run, or the database was away, others have as long to say what they know.
     let mut well_since = Instant::now();
     let mut ticks = interval(REFRESH);
@@ -61,7 +61,7 @@ pub async fn watch(pool: &PgPool, webhooks: &Webhooks) {
     }
 }
 
-async fn round(pool: &PgPool, webhooks: &Webhooks, forgets: bool) -> Result<(), JobError> {
+async fn round(pool: &Pool, webhooks: &Webhooks, forgets: bool) -> Result<(), JobError> {
     refresh(pool, webhooks).await?;
     match forgets {
         true => forget(pool).await,

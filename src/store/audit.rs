@@ -1,8 +1,8 @@
 //! Who did, or tried to do, what to which resource.
 
+use crate::database::Pool;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -36,7 +36,7 @@ pub struct AuditEvent<'a> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn begin(pool: &PgPool, event: &AuditEvent<'_>) -> Result<(), StoreError> {
+pub async fn begin(pool: &Pool, event: &AuditEvent<'_>) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO audit_events (id, at, object_id, caller, caller_type, app_id, action, resource, allowed, correlation_id)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
@@ -61,7 +61,7 @@ pub async fn begin(pool: &PgPool, event: &AuditEvent<'_>) -> Result<(), StoreErr
 ///
 /// # Errors
 /// When the database fails.
-pub async fn conclude(pool: &PgPool, events: &[Uuid], status: u16) -> Result<(), StoreError> {
+pub async fn conclude(pool: &Pool, events: &[Uuid], status: u16) -> Result<(), StoreError> {
     sqlx::query("UPDATE audit_events SET status = $2 WHERE id = ANY($1)")
         .bind(events)
         .bind(i32::from(status))

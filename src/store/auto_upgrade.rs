@@ -4,13 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{FromRow, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
     arm::ErrorDetail,
     autoupgrade::{Past, Target},
+    database::Connection,
     model::auto_upgrade_profile::{
         AutoUpgradeLastTriggerStatus, AutoUpgradeProfileProperties, AutoUpgradeProfileStatus,
     },
@@ -63,7 +64,7 @@ pub struct Trigger<'a> {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn create(conn: &mut PgConnection, profile: Uuid, fleet: Uuid) -> Result<(), StoreError> {
+pub async fn create(conn: &mut Connection, profile: Uuid, fleet: Uuid) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO auto_upgrade_profiles (profile_id, fleet_id, armed_at) VALUES ($1, $2, now())")
         .bind(profile)
         .bind(fleet)
@@ -77,7 +78,7 @@ pub async fn create(conn: &mut PgConnection, profile: Uuid, fleet: Uuid) -> Resu
 ///
 /// # Errors
 /// When the database fails.
-pub async fn arm(conn: &mut PgConnection, profile: Uuid, afresh: bool) -> Result<(), StoreError> {
+pub async fn arm(conn: &mut Connection, profile: Uuid, afresh: bool) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE auto_upgrade_profiles SET armed_at = now(), target = CASE WHEN $2 THEN NULL ELSE target END
          WHERE profile_id = $1",
@@ -94,7 +95,7 @@ pub async fn arm(conn: &mut PgConnection, profile: Uuid, afresh: bool) -> Result
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_for_update(conn: &mut PgConnection, profile: Uuid) -> Result<Option<Candidate>, StoreError> {
+pub async fn get_for_update(conn: &mut Connection, profile: Uuid) -> Result<Option<Candidate>, StoreError> {
     sqlx::query_as(
         "SELECT p.*, r.properties FROM auto_upgrade_profiles p JOIN resources r ON r.id = p.profile_id
          WHERE p.profile_id = $1 FOR NO KEY UPDATE OF p",
@@ -109,7 +110,7 @@ pub async fn get_for_update(conn: &mut PgConnection, profile: Uuid) -> Result<Op
 ///
 /// # Errors
 /// When the database fails.
-pub async fn candidates(conn: &mut PgConnection, subscription: &str) -> Result<Vec<Candidate>, StoreError> {
+pub async fn candidates(conn: &mut Connection, subscription: &str) -> Result<Vec<Candidate>, StoreError> {
     sqlx::query_as(
         "SELECT p.*, r.properties FROM auto_upgrade_profiles p JOIN resources r ON r.id = p.profile_id
          WHERE r.properties -> 'disabled' IS DISTINCT FROM 'true' AND p.fleet_id IN
@@ -126,7 +127,7 @@ pub async fn candidates(conn: &mut PgConnection, subscription: &str) -> Result<V
 /// # Errors
 /// When the database fails.
 pub async fn triggered(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profile: Uuid,
     trigger: &Trigger<'_>,
     now: Timestamp,
@@ -154,7 +155,7 @@ pub async fn triggered(
 /// # Errors
 /// When the database fails.
 pub async fn record_run(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profile: Uuid,
     run_name: &str,
     run: Uuid,
@@ -180,7 +181,7 @@ pub async fn record_run(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn has_started(conn: &mut PgConnection, profile: Uuid, run_name: &str) -> Result<bool, StoreError> {
+pub async fn has_started(conn: &mut Connection, profile: Uuid, run_name: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM auto_upgrade_triggers WHERE profile_id = $1 AND run_name = $2)")
         .bind(profile)
         .bind(run_name)
@@ -195,7 +196,7 @@ pub async fn has_started(conn: &mut PgConnection, profile: Uuid, run_name: &str)
 /// # Errors
 /// When the database fails.
 pub async fn members_under_way(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profile: Uuid,
     target: &Target,
 ) -> Result<BTreeSet<String>, StoreError> {
@@ -217,7 +218,7 @@ pub async fn members_under_way(
 /// # Errors
 /// When the database fails.
 pub async fn statuses(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     profiles: &[Uuid],
 ) -> Result<HashMap<Uuid, AutoUpgradeProfileStatus>, StoreError> {
     let failed = "reading the status of auto-upgrade profiles";

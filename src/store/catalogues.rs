@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use serde_json::{Value, json};
-use sqlx::{PgConnection, Row, types::Json};
+use sqlx::{Row, types::Json};
 use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
     arm::ErrorDetail,
     autoupgrade::{ClusterFacts, FleetOffers, RegionOffers},
+    database::Connection,
     model::managed_cluster::NodeImage,
 };
 
@@ -63,7 +64,7 @@ pub struct SeenMember {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn watched(conn: &mut PgConnection, subscription: &str) -> Result<Watched, StoreError> {
+pub async fn watched(conn: &mut Connection, subscription: &str) -> Result<Watched, StoreError> {
     let failed = "reading whose catalogues are watched";
     let (now, looked_at): (SqlTimestamp, Option<SqlTimestamp>) =
         sqlx::query_as("SELECT now(), (SELECT looked_at FROM catalogue_watches WHERE subscription = $1)")
@@ -86,7 +87,7 @@ pub async fn watched(conn: &mut PgConnection, subscription: &str) -> Result<Watc
 ///
 /// # Errors
 /// When the database fails.
-pub async fn unwatched(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
+pub async fn unwatched(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar(
         "SELECT DISTINCT split_part(cluster_key, '/', 3) FROM memberships
          WHERE fleet_id = $1 AND EXISTS (SELECT FROM auto_upgrade_profiles WHERE fleet_id = $1)
@@ -102,7 +103,7 @@ pub async fn unwatched(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<Strin
 ///
 /// # Errors
 /// When the database fails.
-pub async fn subscriptions(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
+pub async fn subscriptions(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("SELECT DISTINCT split_part(cluster_key, '/', 3) FROM memberships WHERE fleet_id = $1")
         .bind(fleet)
         .fetch_all(conn)
@@ -114,7 +115,7 @@ pub async fn subscriptions(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<S
 ///
 /// # Errors
 /// When the database fails.
-pub async fn known(conn: &mut PgConnection, subscription: &str) -> Result<BTreeMap<String, RegionOffers>, StoreError> {
+pub async fn known(conn: &mut Connection, subscription: &str) -> Result<BTreeMap<String, RegionOffers>, StoreError> {
     let rows: Vec<(String, Json<RegionOffers>)> =
         sqlx::query_as("SELECT location, offers FROM catalogues WHERE subscription = $1")
             .bind(subscription)
@@ -129,7 +130,7 @@ pub async fn known(conn: &mut PgConnection, subscription: &str) -> Result<BTreeM
 /// # Errors
 /// When the database fails.
 pub async fn keep(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     subscription: &str,
     findings: &Findings,
     now: Timestamp,
@@ -173,7 +174,7 @@ pub async fn keep(
 /// # Errors
 /// When the database fails.
 pub async fn keep_outcome(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     subscription: &str,
     error: Option<&ErrorDetail>,
     now: Timestamp,
@@ -204,7 +205,7 @@ pub async fn keep_outcome(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget(conn: &mut PgConnection, subscription: &str) -> Result<(), StoreError> {
+pub async fn forget(conn: &mut Connection, subscription: &str) -> Result<(), StoreError> {
     for statement in
         ["DELETE FROM catalogues WHERE subscription = $1", "DELETE FROM catalogue_watches WHERE subscription = $1"]
     {
@@ -221,7 +222,7 @@ pub async fn forget(conn: &mut PgConnection, subscription: &str) -> Result<(), S
 ///
 /// # Errors
 /// When the database fails.
-pub async fn of_fleets(conn: &mut PgConnection, fleets: &[Uuid]) -> Result<HashMap<Uuid, FleetOffers>, StoreError> {
+pub async fn of_fleets(conn: &mut Connection, fleets: &[Uuid]) -> Result<HashMap<Uuid, FleetOffers>, StoreError> {
     let failed = "reading what the regions of a fleet offer";
     let places: Vec<(Uuid, String, String)> = sqlx::query_as(
         "SELECT DISTINCT fleet_id, split_part(cluster_key, '/', 3), seen ->> 'location' FROM memberships
@@ -270,7 +271,7 @@ pub async fn of_fleets(conn: &mut PgConnection, fleets: &[Uuid]) -> Result<HashM
 ///
 /// # Errors
 /// When the database fails.
-pub async fn of_fleet(conn: &mut PgConnection, fleet: Uuid) -> Result<FleetOffers, StoreError> {
+pub async fn of_fleet(conn: &mut Connection, fleet: Uuid) -> Result<FleetOffers, StoreError> {
     Ok(of_fleets(conn, &[fleet]).await?.remove(&fleet).unwrap_or_default())
 }
 
@@ -278,7 +279,7 @@ pub async fn of_fleet(conn: &mut PgConnection, fleet: Uuid) -> Result<FleetOffer
 ///
 /// # Errors
 /// When the database fails.
-pub async fn seen_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<SeenMember>, StoreError> {
+pub async fn seen_members(conn: &mut Connection, fleet: Uuid) -> Result<Vec<SeenMember>, StoreError> {
     let failed = "reading what was seen of a fleet's clusters";
     let rows = sqlx::query(
         "SELECT r.name, split_part(m.cluster_key, '/', 3) AS subscription, m.seen
@@ -305,7 +306,7 @@ pub async fn seen_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<Se
 ///
 /// # Errors
 /// When the database fails.
-pub async fn outages(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<Outage>, StoreError> {
+pub async fn outages(conn: &mut Connection, fleet: Uuid) -> Result<Vec<Outage>, StoreError> {
     let rows: Vec<(String, SqlTimestamp, Json<ErrorDetail>)> = sqlx::query_as(
         "SELECT subscription, failing_since, error FROM catalogue_watches WHERE failing_since IS NOT NULL
              AND subscription IN (SELECT split_part(cluster_key, '/', 3) FROM memberships WHERE fleet_id = $1)

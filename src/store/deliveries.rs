@@ -5,10 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff_sqlx::Timestamp as SqlTimestamp;
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
+use sqlx::{FromRow, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::database::Connection;
 use crate::webhooks::Recorded;
 
 /// How far a webhook is with a run, and what comes next.
@@ -58,7 +59,7 @@ impl FromRow<'_, PgRow> for Recorded {
 /// # Errors
 /// When the database fails.
 pub async fn backlog(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     webhook: &str,
     run_id: Uuid,
     most: usize,
@@ -109,7 +110,7 @@ pub async fn backlog(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn backlogs(conn: &mut PgConnection) -> Result<Vec<(String, Uuid)>, StoreError> {
+pub async fn backlogs(conn: &mut Connection) -> Result<Vec<(String, Uuid)>, StoreError> {
     sqlx::query_as(
         "SELECT w.name, s.run_id FROM webhooks w CROSS JOIN event_streams s
              LEFT JOIN event_deliveries d ON d.webhook = w.name AND d.run_id = s.run_id
@@ -128,7 +129,7 @@ pub async fn backlogs(conn: &mut PgConnection) -> Result<Vec<(String, Uuid)>, St
 /// # Errors
 /// When the database fails.
 pub async fn delivered(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     webhook: &str,
     run_id: Uuid,
     events: &[Queued],
@@ -164,7 +165,7 @@ pub async fn delivered(
 /// # Errors
 /// When the database fails.
 pub async fn failed(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     webhook: &str,
     run_id: Uuid,
     failures: u32,
@@ -203,7 +204,7 @@ pub enum GivenUp {
 /// # Errors
 /// When the database fails.
 pub async fn give_up(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     webhook: &str,
     run_id: Uuid,
     which: GivenUp,
@@ -251,7 +252,7 @@ pub async fn give_up(
 /// # Errors
 /// When the database fails.
 pub async fn give_up_replays(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     webhook: &str,
     run_id: Uuid,
     one: Option<i64>,
@@ -320,7 +321,7 @@ pub struct DeadLetters<'a> {
 /// # Errors
 /// When the database fails.
 pub async fn dead_letters(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     which: &DeadLetters<'_>,
     most: u32,
 ) -> Result<Vec<DeadLetter>, StoreError> {
@@ -342,7 +343,7 @@ pub async fn dead_letters(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn replay(conn: &mut PgConnection, which: &DeadLetters<'_>) -> Result<Vec<(String, Uuid)>, StoreError> {
+pub async fn replay(conn: &mut Connection, which: &DeadLetters<'_>) -> Result<Vec<(String, Uuid)>, StoreError> {
     sqlx::query_as(
         "WITH asked AS (
              UPDATE event_dead_letters l SET replay_at = now() FROM events e, webhooks w

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde_json::Value;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -12,6 +11,7 @@ use super::{
 };
 use crate::{
     arm::{ResourceId, page::Page},
+    database::Connection,
     model::types,
 };
 
@@ -20,7 +20,7 @@ use crate::{
 /// # Errors
 /// When the database fails.
 pub async fn open(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: &ResourceId,
     run: Uuid,
     properties: &Value,
@@ -54,7 +54,7 @@ pub async fn open(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn skip(conn: &mut PgConnection, id: &ResourceId, now: Timestamp) -> Result<(), StoreError> {
+pub async fn skip(conn: &mut Connection, id: &ResourceId, now: Timestamp) -> Result<(), StoreError> {
     close(conn, id, "Skipped", None, now).await
 }
 
@@ -63,7 +63,7 @@ pub async fn skip(conn: &mut PgConnection, id: &ResourceId, now: Timestamp) -> R
 /// # Errors
 /// When the database fails.
 pub async fn complete(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: &ResourceId,
     author: Option<Author<'_>>,
     now: Timestamp,
@@ -72,7 +72,7 @@ pub async fn complete(
 }
 
 async fn close(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: &ResourceId,
     state: &str,
     author: Option<Author<'_>>,
@@ -102,7 +102,7 @@ async fn close(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete_under(conn: &mut PgConnection, row: Uuid) -> Result<Vec<Resource>, StoreError> {
+pub async fn delete_under(conn: &mut Connection, row: Uuid) -> Result<Vec<Resource>, StoreError> {
     sqlx::query_as(
         "WITH RECURSIVE under (id) AS (
              SELECT $1
@@ -123,7 +123,7 @@ pub async fn delete_under(conn: &mut PgConnection, row: Uuid) -> Result<Vec<Reso
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     fleet: &ResourceId,
     state: Option<&str>,
     gate_type: Option<&str>,

@@ -1,8 +1,7 @@
 //! Removing what nobody needs any more: in bounded batches, each on an index.
 
-use sqlx::PgConnection;
-
 use super::StoreError;
+use crate::database::Connection;
 
 /// Most rows that one statement removes.
 pub const BATCH: u64 = 1000;
@@ -72,7 +71,7 @@ impl Grows {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn remove(conn: &mut PgConnection, what: Grows, days: u32) -> Result<u64, StoreError> {
+pub async fn remove(conn: &mut Connection, what: Grows, days: u32) -> Result<u64, StoreError> {
     let removed = sqlx::query(what.statement())
         .bind(i32::try_from(days).unwrap_or(i32::MAX))
         .bind(i64::try_from(BATCH).unwrap_or(i64::MAX))

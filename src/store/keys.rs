@@ -1,14 +1,13 @@
 //! Secrets that all replicas share, kept in the database.
 
-use sqlx::PgConnection;
-
 use super::StoreError;
+use crate::database::Connection;
 
 /// The secret of 32 bytes for a purpose; `fresh` becomes it when there is none yet.
 ///
 /// # Errors
 /// When the database fails, or holds a secret of another length.
-pub async fn shared_secret(conn: &mut PgConnection, purpose: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
+pub async fn shared_secret(conn: &mut Connection, purpose: &str, fresh: [u8; 32]) -> Result<[u8; 32], StoreError> {
     let failed = StoreError::while_("reading a shared secret");
     let secret: Vec<u8> = sqlx::query_scalar(
         "INSERT INTO service_keys (purpose, secret) VALUES ($1, $2)

@@ -1,11 +1,12 @@
 //! Which cluster belongs to which fleet: at most one, once.
 
-use sqlx::{PgConnection, Row, types::Json};
+use sqlx::{Row, types::Json};
 use uuid::Uuid;
 
 use super::StoreError;
 use crate::{
     arm::ResourceId,
+    database::Connection,
     model::{member::MemberProperties, types},
     rollout::FleetMember,
 };
@@ -19,49 +20,92 @@ pub struct Holder {
     pub member_arm_id: String,
 }
 
-/// Takes a cluster for a member. `Some` names the other member that has it, and then nothing changed.
-///
-/// # Errors
-/// When the database fails.
-pub async fn take(
+/// Whether a member of a run may be upgraded by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// The cluster belongs to the run's fleet under the member's name.
+    Joined,
+    /// The member exists, but its cluster was never accepted, or was released when it joined again and that failed.
+    NotJoined {
+        /// The member's.
+        provisioning_state: String,
+    },
+    /// The member is leaving the fleet, has left it, or stands for another cluster now.
+    Left,
+}
+
+/// The membership of a run's member. It cannot change before the transaction ends.
+pub async fn of_run_member(
     conn: &mut PgConnection,
+    run: Uuid,
+    name: &str,
+    cluster: &ResourceId,
+) -> Result<Membership, StoreError> {
+    // Of rows that changed while the lock was waited for, only the member's own is read again: hence the states.
+    let row: Option<(String, bool, bool)> = sqlx::query_as(
+        "SELECT r.provisioning_state, m.member_id IS NOT NULL AND jsonb_exists(r.observed, 'location'),
+             lower(r.properties ->> 'clusterResourceId') = $3
+         FROM update_runs u JOIN resources f ON f.id = u.fleet_id
+             JOIN resources r ON r.key = f.key || '/members/' || lower($2)
+             LEFT JOIN memberships m ON m.member_id = r.id AND m.cluster_key = $3
+         WHERE u.run_id = $1 FOR SHARE OF r",
+    )
+    .bind(run)
+    .bind(name)
+    .bind(cluster.key())
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("checking the membership of a run's member"))?;
+    Ok(match row {
+        Some((state, true, true)) if matches!(state.as_str(), "Succeeded" | "Updating") => Membership::Joined,
+        Some((state, _, true)) if state != "Leaving" => Membership::NotJoined { provisioning_state: state },
+        Some(_) | None => Membership::Left,
+    })
+}
+
+/// Makes a cluster a member's. `Some` names the other member that has it, and then nothing changed.
+pub async fn take(
+    conn: &mut Connection,
     cluster: &ResourceId,
     fleet: Uuid,
     member: Uuid,
 ) -> Result<Option<Holder>, StoreError> {
     let failed = "taking a cluster for a member";
-    let taken = sqlx::query(
-        "INSERT INTO memberships (cluster_key, fleet_id, member_id) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-    )
-    .bind(cluster.key())
-    .bind(fleet)
-    .bind(member)
-    .execute(&mut *conn)
-    .await
-    .map_err(StoreError::while_(failed))?;
-    if taken.rows_affected() == 1 {
-        return Ok(None);
+    // The holder's deletion may commit between the INSERT, which sees its row, and the SELECT, which does not.
+    loop {
+        let inserted = sqlx::query(
+            "INSERT INTO memberships (cluster_key, fleet_id, member_id) VALUES ($1, $2, $3)
+             ON CONFLICT (cluster_key) DO NOTHING",
+        )
+        .bind(cluster.key())
+        .bind(fleet)
+        .bind(member)
+        .execute(&mut *conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+        if inserted.rows_affected() == 1 {
+            return Ok(None);
+        }
+        // A statement of its own, so that its snapshot sees the row that the INSERT found.
+        let holder: Option<(Uuid, Uuid, String)> = sqlx::query_as(
+            "SELECT m.member_id, m.fleet_id, r.arm_id FROM memberships m JOIN resources r ON r.id = m.member_id
+             WHERE m.cluster_key = $1",
+        )
+        .bind(cluster.key())
+        .fetch_optional(&mut *conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+        if let Some((holder, fleet, member_arm_id)) = holder {
+            return Ok((holder != member).then_some(Holder { fleet, member_arm_id }));
+        }
     }
-    // A statement of its own: its snapshot sees the row that was in the way.
-    let row = sqlx::query(
-        "SELECT m.fleet_id, r.arm_id FROM memberships m JOIN resources r ON r.id = m.member_id
-         WHERE m.cluster_key = $1 AND m.member_id <> $2",
-    )
-    .bind(cluster.key())
-    .bind(member)
-    .fetch_optional(conn)
-    .await
-    .map_err(StoreError::while_(failed))?;
-    row.map(|row| Ok(Holder { fleet: row.try_get("fleet_id")?, member_arm_id: row.try_get("arm_id")? }))
-        .transpose()
-        .map_err(StoreError::while_(failed))
 }
 
 /// Gives a member's cluster free, for a join that failed.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreError> {
+pub async fn release(conn: &mut Connection, member: Uuid) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM memberships WHERE member_id = $1")
         .bind(member)
         .execute(conn)
@@ -74,7 +118,7 @@ pub async fn release(conn: &mut PgConnection, member: Uuid) -> Result<(), StoreE
 ///
 /// # Errors
 /// When the database fails.
-pub async fn fleet_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
+pub async fn fleet_members(conn: &mut Connection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, None).await
 }
 
@@ -82,11 +126,11 @@ pub async fn fleet_members(conn: &mut PgConnection, fleet: Uuid) -> Result<Vec<F
 ///
 /// # Errors
 /// When the database fails.
-pub async fn members_of_run(conn: &mut PgConnection, fleet: Uuid, run: Uuid) -> Result<Vec<FleetMember>, StoreError> {
+pub async fn members_of_run(conn: &mut Connection, fleet: Uuid, run: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, Some(run)).await
 }
 
-async fn read_members(conn: &mut PgConnection, fleet: Uuid, run: Option<Uuid>) -> Result<Vec<FleetMember>, StoreError> {
+async fn read_members(conn: &mut Connection, fleet: Uuid, run: Option<Uuid>) -> Result<Vec<FleetMember>, StoreError> {
     let failed = "reading the members of a fleet";
     let rows = sqlx::query(
         "SELECT name, properties, observed ->> 'location' AS location

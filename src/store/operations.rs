@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
 use super::StoreError;
@@ -10,6 +10,7 @@ use crate::arm::{
     ErrorDetail, ResourceId,
     operation::{OperationState, OperationStatus},
 };
+use crate::database::Connection;
 
 /// An operation as stored.
 #[derive(Debug, Clone)]
@@ -29,7 +30,7 @@ pub struct Operation {
 /// # Errors
 /// When the database fails.
 pub async fn begin(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: Uuid,
     resource: &ResourceId,
     location: &str,
@@ -59,7 +60,7 @@ pub async fn begin(
 /// # Errors
 /// When the database fails.
 pub async fn end(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: Uuid,
     error: Option<&ErrorDetail>,
     now: Timestamp,
@@ -79,7 +80,7 @@ pub async fn end(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get(conn: &mut PgConnection, subscription: &str, id: Uuid) -> Result<Option<Operation>, StoreError> {
+pub async fn get(conn: &mut Connection, subscription: &str, id: Uuid) -> Result<Option<Operation>, StoreError> {
     let failed = "reading an operation";
     let row = sqlx::query("SELECT * FROM operations WHERE id = $1 AND subscription = lower($2)")
         .bind(id)

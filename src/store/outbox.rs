@@ -4,17 +4,18 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{StoreError, runs::Listener};
+use crate::database::Connection;
 use crate::webhooks::{NewEvent, Webhook};
 
 /// Records events, in this order, in the caller's transaction, which holds the locks of their runs. One statement.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn record(conn: &mut PgConnection, events: &[(Uuid, NewEvent)], now: Timestamp) -> Result<(), StoreError> {
+pub async fn record(conn: &mut Connection, events: &[(Uuid, NewEvent)], now: Timestamp) -> Result<(), StoreError> {
     if events.is_empty() {
         return Ok(());
     }
@@ -49,7 +50,7 @@ pub async fn record(conn: &mut PgConnection, events: &[(Uuid, NewEvent)], now: T
 ///
 /// # Errors
 /// When the database fails.
-pub async fn register(conn: &mut PgConnection, webhooks: &[Webhook]) -> Result<(), StoreError> {
+pub async fn register(conn: &mut Connection, webhooks: &[Webhook]) -> Result<(), StoreError> {
     for webhook in webhooks {
         sqlx::query(
             "INSERT INTO webhooks (name, types) VALUES ($1, $2)
@@ -68,7 +69,7 @@ pub async fn register(conn: &mut PgConnection, webhooks: &[Webhook]) -> Result<(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn seen(conn: &mut PgConnection, webhooks: &[Webhook]) -> Result<(), StoreError> {
+pub async fn seen(conn: &mut Connection, webhooks: &[Webhook]) -> Result<(), StoreError> {
     for webhook in webhooks {
         sqlx::query(
             "INSERT INTO webhooks (name, types) VALUES ($1, $2)
@@ -87,7 +88,7 @@ pub async fn seen(conn: &mut PgConnection, webhooks: &[Webhook]) -> Result<(), S
 ///
 /// # Errors
 /// When the database fails.
-pub async fn forget(conn: &mut PgConnection, unseen: Duration) -> Result<Vec<String>, StoreError> {
+pub async fn forget(conn: &mut Connection, unseen: Duration) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("DELETE FROM webhooks WHERE seen_at < now() - make_interval(secs => $1) RETURNING name")
         .bind(unseen.as_secs_f64())
         .fetch_all(conn)
@@ -99,7 +100,7 @@ pub async fn forget(conn: &mut PgConnection, unseen: Duration) -> Result<Vec<Str
 ///
 /// # Errors
 /// When the database fails.
-pub async fn listeners(conn: &mut PgConnection) -> Result<Vec<Listener>, StoreError> {
+pub async fn listeners(conn: &mut Connection) -> Result<Vec<Listener>, StoreError> {
     let failed = "reading webhooks";
     let rows =
         sqlx::query("SELECT name, types FROM webhooks").fetch_all(conn).await.map_err(StoreError::while_(failed))?;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
+use sqlx::{FromRow, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -12,6 +12,7 @@ use crate::arm::{
     envelope::{SystemData, Tags},
     page::Page,
 };
+use crate::database::Connection;
 
 /// A resource as stored.
 #[derive(Debug, Clone)]
@@ -140,7 +141,7 @@ pub enum Written {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+pub async fn get(conn: &mut Connection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1")
         .bind(id.key())
         .fetch_optional(conn)
@@ -152,7 +153,7 @@ pub async fn get(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Reso
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_by_row(conn: &mut PgConnection, id: Uuid) -> Result<Option<Resource>, StoreError> {
+pub async fn get_by_row(conn: &mut Connection, id: Uuid) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE id = $1")
         .bind(id)
         .fetch_optional(conn)
@@ -165,7 +166,7 @@ pub async fn get_by_row(conn: &mut PgConnection, id: Uuid) -> Result<Option<Reso
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_for_update(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+pub async fn get_for_update(conn: &mut Connection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR NO KEY UPDATE")
         .bind(id.key())
         .fetch_optional(conn)
@@ -177,7 +178,7 @@ pub async fn get_for_update(conn: &mut PgConnection, id: &ResourceId) -> Result<
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_for_share(conn: &mut PgConnection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+pub async fn get_for_share(conn: &mut Connection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR SHARE")
         .bind(id.key())
         .fetch_optional(conn)
@@ -190,7 +191,7 @@ pub async fn get_for_share(conn: &mut PgConnection, id: &ResourceId) -> Result<O
 /// # Errors
 /// When the database fails.
 pub async fn insert(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: &ResourceId,
     resource_type: &str,
     parent: Option<Uuid>,
@@ -234,7 +235,7 @@ pub async fn insert(
 /// # Errors
 /// When the database fails.
 pub async fn update(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: &ResourceId,
     precondition: Precondition,
     draft: &Draft,
@@ -278,7 +279,7 @@ pub async fn update(
 /// # Errors
 /// When the database fails.
 pub async fn set_tags(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: &ResourceId,
     tags: &Tags,
     author: Author<'_>,
@@ -304,7 +305,7 @@ pub async fn set_tags(
 /// # Errors
 /// When the database fails.
 pub async fn begin_operation(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: Uuid,
     state: &'static str,
     operation: Uuid,
@@ -327,7 +328,7 @@ pub async fn begin_operation(
 /// # Errors
 /// When the database fails.
 pub async fn settle(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     id: Uuid,
     operation: Uuid,
     error: Option<&ErrorDetail>,
@@ -354,7 +355,7 @@ pub async fn settle(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete(conn: &mut PgConnection, id: Uuid) -> Result<bool, StoreError> {
+pub async fn delete(conn: &mut Connection, id: Uuid) -> Result<bool, StoreError> {
     let done = sqlx::query("DELETE FROM resources WHERE id = $1")
         .bind(id)
         .execute(conn)
@@ -368,7 +369,7 @@ pub async fn delete(conn: &mut PgConnection, id: Uuid) -> Result<bool, StoreErro
 /// # Errors
 /// When the database fails.
 pub async fn list_children(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     parent: Uuid,
     resource_type: &str,
     page: &Page,
@@ -391,7 +392,7 @@ pub async fn list_children(
 /// # Errors
 /// When the database fails.
 pub async fn list_in_scope(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     subscription: &str,
     group: Option<&str>,
     resource_type: &str,
@@ -425,7 +426,7 @@ pub async fn list_in_scope(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn count_children(conn: &mut PgConnection, parent: Uuid, resource_type: &str) -> Result<i64, StoreError> {
+pub async fn count_children(conn: &mut Connection, parent: Uuid, resource_type: &str) -> Result<i64, StoreError> {
     sqlx::query_scalar("SELECT count(*) FROM resources WHERE parent_id = $1 AND type = $2")
         .bind(parent)
         .bind(resource_type)

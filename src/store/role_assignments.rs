@@ -1,10 +1,11 @@
 //! Role assignments: who may do what, where.
 
+use crate::database::{Connection, Pool};
 use std::collections::HashMap;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{FromRow, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::StoreError;
@@ -79,10 +80,7 @@ pub fn scope_key(scope: &str) -> String {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn of_principals(
-    pool: &PgPool,
-    principals: &[Uuid],
-) -> Result<HashMap<Uuid, Vec<(String, Uuid)>>, StoreError> {
+pub async fn of_principals(pool: &Pool, principals: &[Uuid]) -> Result<HashMap<Uuid, Vec<(String, Uuid)>>, StoreError> {
     let rows: Vec<(Uuid, String, Uuid)> =
         sqlx::query_as("SELECT principal_id, scope, role_id FROM role_assignments WHERE principal_id = ANY($1)")
             .bind(principals)
@@ -100,7 +98,7 @@ pub async fn of_principals(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_for_update(conn: &mut PgConnection, arm_id: &str) -> Result<Option<RoleAssignment>, StoreError> {
+pub async fn get_for_update(conn: &mut Connection, arm_id: &str) -> Result<Option<RoleAssignment>, StoreError> {
     sqlx::query_as("SELECT * FROM role_assignments WHERE key = lower($1) FOR UPDATE")
         .bind(arm_id)
         .fetch_optional(conn)
@@ -112,7 +110,7 @@ pub async fn get_for_update(conn: &mut PgConnection, arm_id: &str) -> Result<Opt
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get(conn: &mut PgConnection, arm_id: &str) -> Result<Option<RoleAssignment>, StoreError> {
+pub async fn get(conn: &mut Connection, arm_id: &str) -> Result<Option<RoleAssignment>, StoreError> {
     sqlx::query_as("SELECT * FROM role_assignments WHERE key = lower($1)")
         .bind(arm_id)
         .fetch_optional(conn)
@@ -125,7 +123,7 @@ pub async fn get(conn: &mut PgConnection, arm_id: &str) -> Result<Option<RoleAss
 ///
 /// # Errors
 /// When the database fails.
-pub async fn insert(conn: &mut PgConnection, new: &RoleAssignment) -> Result<Option<RoleAssignment>, StoreError> {
+pub async fn insert(conn: &mut Connection, new: &RoleAssignment) -> Result<Option<RoleAssignment>, StoreError> {
     let failed = "making a role assignment";
     let made = sqlx::query(
         "INSERT INTO role_assignments (key, arm_id, name, scope, scope_arm_id, principal_id, principal_type, role_id,
@@ -167,7 +165,7 @@ pub async fn insert(conn: &mut PgConnection, new: &RoleAssignment) -> Result<Opt
 ///
 /// # Errors
 /// When the database fails.
-pub async fn describe(conn: &mut PgConnection, changed: &RoleAssignment) -> Result<(), StoreError> {
+pub async fn describe(conn: &mut Connection, changed: &RoleAssignment) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE role_assignments SET description = $2, principal_type = $3, updated_at = $4, updated_by = $5
          WHERE key = lower($1)",
@@ -187,7 +185,7 @@ pub async fn describe(conn: &mut PgConnection, changed: &RoleAssignment) -> Resu
 ///
 /// # Errors
 /// When the database fails.
-pub async fn delete(conn: &mut PgConnection, arm_id: &str) -> Result<(), StoreError> {
+pub async fn delete(conn: &mut Connection, arm_id: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM role_assignments WHERE key = lower($1)")
         .bind(arm_id)
         .execute(conn)
@@ -200,7 +198,7 @@ pub async fn delete(conn: &mut PgConnection, arm_id: &str) -> Result<(), StoreEr
 ///
 /// # Errors
 /// When the database fails.
-pub async fn count_within(conn: &mut PgConnection, scope: &str) -> Result<i64, StoreError> {
+pub async fn count_within(conn: &mut Connection, scope: &str) -> Result<i64, StoreError> {
     // '0' follows '/': the range is that of all longer paths.
     sqlx::query_scalar(
         "SELECT count(*) FROM role_assignments WHERE scope = $1 OR (scope > $1 || '/' AND scope < $1 || '0')",
@@ -227,7 +225,7 @@ pub struct Wanted {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn list(conn: &mut PgConnection, scope: &str, wanted: &Wanted) -> Result<Vec<RoleAssignment>, StoreError> {
+pub async fn list(conn: &mut Connection, scope: &str, wanted: &Wanted) -> Result<Vec<RoleAssignment>, StoreError> {
     let scope = scope_key(scope);
     let mut above = vec![String::new()];
     above.extend(scope.match_indices('/').skip(1).filter_map(|(at, _)| scope.get(..at).map(str::to_owned)));

@@ -1,13 +1,12 @@
 //! Lists over resource types: tracked resources, and the resource groups that they are in.
 
-use sqlx::PgConnection;
-
 use super::{
     StoreError,
     resources::{Resource, cut},
 };
 use crate::{
     arm::{ResourceId, page::Page},
+    database::Connection,
     model::types,
 };
 
@@ -57,7 +56,7 @@ const GROUPS: &str = "SELECT * FROM resources
 /// # Errors
 /// When the database fails.
 pub async fn list(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     subscription: &str,
     wanted: &Wanted,
     parts: Option<&[String]>,
@@ -73,7 +72,7 @@ pub async fn list(
 /// # Errors
 /// When the database fails.
 pub async fn groups(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     subscription: &str,
     wanted: &Wanted,
     parts: Option<&[String]>,
@@ -83,7 +82,7 @@ pub async fn groups(
 }
 
 async fn select(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     statement: &'static str,
     subscription: &str,
     wanted: &Wanted,
@@ -111,7 +110,7 @@ async fn select(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn group_exists(conn: &mut PgConnection, group: &ResourceId) -> Result<bool, StoreError> {
+pub async fn group_exists(conn: &mut Connection, group: &ResourceId) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM resources WHERE key = $1)")
         .bind(group.key())
         .fetch_one(conn)
@@ -123,7 +122,7 @@ pub async fn group_exists(conn: &mut PgConnection, group: &ResourceId) -> Result
 ///
 /// # Errors
 /// When the database fails.
-pub async fn lock_fleets_of(conn: &mut PgConnection, group: &Resource) -> Result<Vec<Resource>, StoreError> {
+pub async fn lock_fleets_of(conn: &mut Connection, group: &Resource) -> Result<Vec<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE parent_id = $1 AND type = $2 ORDER BY key FOR NO KEY UPDATE")
         .bind(group.id)
         .bind(types::FLEETS)

@@ -2,8 +2,8 @@
 
 use super::Settings;
 use super::settle::{self, Outcome, Settlement, Ticket};
+use crate::database::{Connection, Pool, Transaction};
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -56,7 +56,7 @@ impl Attempt {
     ///
     /// # Errors
     /// [`FenceError::LeaseLost`] if the attempt may not write any more.
-    pub async fn begin(&self, pool: &PgPool) -> Result<Transaction<'static, Postgres>, FenceError> {
+    pub async fn begin(&self, pool: &Pool) -> Result<Transaction, FenceError> {
         let mut tx = pool.begin().await?;
         self.fence(&mut tx).await?;
         Ok(tx)
@@ -67,7 +67,7 @@ impl Attempt {
     ///
     /// # Errors
     /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
-    pub async fn fence(&self, tx: &mut PgConnection) -> Result<(), FenceError> {
+    pub async fn fence(&self, tx: &mut Connection) -> Result<(), FenceError> {
         // A key-share lock conflicts with exactly what would end the lease: claiming, removing and cancelling.
         let held = sqlx::query(
             "SELECT FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled FOR KEY SHARE",
@@ -87,7 +87,7 @@ impl Attempt {
     ///
     /// # Errors
     /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
-    pub async fn settle(&self, tx: &mut PgConnection, outcome: Outcome) -> Result<(), FenceError> {
+    pub async fn settle(&self, tx: &mut Connection, outcome: Outcome) -> Result<(), FenceError> {
         match settle::settle(tx, self, &outcome).await? {
             Settlement::Lost => Err(FenceError::LeaseLost),
             settlement => {

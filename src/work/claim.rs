@@ -3,8 +3,9 @@
 use super::Settings;
 use super::attempt::{Attempt, Lease, Pauses};
 use super::settle::seconds_from_now;
+use crate::database::Pool;
 use jiff_sqlx::Timestamp;
-use sqlx::{PgPool, Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -29,7 +30,7 @@ pub(crate) struct ClaimedAttempt {
 /// A lease that has ended is claimed like any job; that its holder vanished counts as a failure. A time that was asked for
 /// during the vanished attempt and is yet to come is kept.
 pub(crate) async fn claim(
-    pool: &PgPool,
+    pool: &Pool,
     settings: &Arc<Settings>,
     pauses: &Arc<Pauses>,
     owner: &str,
@@ -121,12 +122,7 @@ pub(crate) struct Renewed {
 
 /// Renews all leases of this owner on these jobs. A row that is being settled or cancelled right now is passed over rather
 /// than waited for: one slow transaction must not cost the others their leases.
-pub(crate) async fn renew(
-    pool: &PgPool,
-    owner: &str,
-    lease: Duration,
-    ids: &[i64],
-) -> Result<Vec<Renewed>, sqlx::Error> {
+pub(crate) async fn renew(pool: &Pool, owner: &str, lease: Duration, ids: &[i64]) -> Result<Vec<Renewed>, sqlx::Error> {
     let rows = sqlx::query(
         "WITH mine AS MATERIALIZED (
              SELECT id FROM jobs WHERE id = ANY ($1) AND lease_owner = $2 FOR NO KEY UPDATE SKIP LOCKED)
@@ -152,7 +148,7 @@ pub(crate) async fn renew(
 
 /// Gives back every lease this owner still holds: the jobs are due at once, and nobody has failed. Cancelled ones are
 /// removed unless enqueued again since. Tells the other workers. Returns how many there were.
-pub(crate) async fn give_back(pool: &PgPool, owner: &str) -> Result<u64, sqlx::Error> {
+pub(crate) async fn give_back(pool: &Pool, owner: &str) -> Result<u64, sqlx::Error> {
     let given_back = sqlx::query(
         "WITH mine AS MATERIALIZED (
              SELECT id, cancelled AND run_at IS NULL AS finished FROM jobs WHERE lease_owner = $1 FOR UPDATE),

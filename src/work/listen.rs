@@ -1,6 +1,6 @@
 //! Being told by `NOTIFY`.
 
-use sqlx::PgPool;
+use crate::database::Pool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub enum Heard {
 /// Listens to a channel on a connection of its own, for ever.
 ///
 /// Logs quietly when the database is away: whoever works with it says so.
-pub async fn listen(pool: &PgPool, channel: &str, mut heard: impl FnMut(Heard)) {
+pub async fn listen(pool: &Pool, channel: &str, mut heard: impl FnMut(Heard)) {
     loop {
         if let Err(error) = listen_once(pool, channel, &mut heard).await {
             tracing::debug!(%error, channel, "not listening");
@@ -38,8 +38,8 @@ pub async fn listen(pool: &PgPool, channel: &str, mut heard: impl FnMut(Heard)) 
     }
 }
 
-async fn listen_once(pool: &PgPool, channel: &str, heard: &mut impl FnMut(Heard)) -> Result<(), sqlx::Error> {
-    let options = pool.connect_options().as_ref().clone();
+async fn listen_once(pool: &Pool, channel: &str, heard: &mut impl FnMut(Heard)) -> Result<(), sqlx::Error> {
+    let options = pool.connect_options();
     let own = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(CONNECT_WITHIN)

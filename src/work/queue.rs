@@ -1,8 +1,8 @@
 //! Putting jobs in and taking them out, in the caller's transaction.
 
+use crate::database::Connection;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use sqlx::PgConnection;
 
 /// The `NOTIFY` channel that wakes workers. Its messages are empty: they say "look", not what for.
 pub const CHANNEL: &str = "jobs";
@@ -50,7 +50,7 @@ impl NewJob {
 ///
 /// # Errors
 /// As the database reports them: an empty name violates a constraint.
-pub async fn enqueue(conn: &mut PgConnection, job: NewJob) -> Result<(), sqlx::Error> {
+pub async fn enqueue(conn: &mut Connection, job: NewJob) -> Result<(), sqlx::Error> {
     enqueue_all(conn, std::slice::from_ref(&job)).await
 }
 
@@ -62,7 +62,7 @@ pub async fn enqueue(conn: &mut PgConnection, job: NewJob) -> Result<(), sqlx::E
 ///
 /// # Errors
 /// As the database reports them: an empty name violates a constraint.
-pub async fn enqueue_all(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<(), sqlx::Error> {
+pub async fn enqueue_all(conn: &mut Connection, jobs: &[NewJob]) -> Result<(), sqlx::Error> {
     if jobs.is_empty() {
         return Ok(());
     }
@@ -106,7 +106,7 @@ pub async fn enqueue_all(conn: &mut PgConnection, jobs: &[NewJob]) -> Result<(),
 ///
 /// # Errors
 /// As the database reports them.
-pub async fn is_queued(conn: &mut PgConnection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
+pub async fn is_queued(conn: &mut Connection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM jobs WHERE kind = $1 AND subject = $2 AND failed_at IS NULL)")
         .bind(kind)
         .bind(subject)
@@ -120,7 +120,7 @@ pub async fn is_queued(conn: &mut PgConnection, kind: &str, subject: &str) -> Re
 ///
 /// # Errors
 /// As the database reports them.
-pub async fn cancel(conn: &mut PgConnection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
+pub async fn cancel(conn: &mut Connection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
     let cancelled = sqlx::query(
         "WITH held AS MATERIALIZED (
              SELECT id, lease_until FROM jobs WHERE kind = $1 AND subject = $2 FOR UPDATE),
@@ -142,7 +142,7 @@ pub async fn cancel(conn: &mut PgConnection, kind: &str, subject: &str) -> Resul
 ///
 /// # Errors
 /// As the database reports them.
-pub async fn cancel_prefix(conn: &mut PgConnection, kind: &str, prefix: &str) -> Result<usize, sqlx::Error> {
+pub async fn cancel_prefix(conn: &mut Connection, kind: &str, prefix: &str) -> Result<usize, sqlx::Error> {
     let cancelled = sqlx::query(
         "WITH held AS MATERIALIZED (
              SELECT id, lease_until FROM jobs WHERE kind = $1 AND subject ^@ $2 ORDER BY subject FOR UPDATE),

@@ -1,9 +1,9 @@
 //! Ending an attempt: what a handler answers, and the one statement it becomes.
 
 use super::Attempt;
+use crate::database::Connection;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
-use sqlx::{Connection as _, PgConnection};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub struct Ticket {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn finish_all(conn: &mut PgConnection, attempts: &[Ticket]) -> Result<HashSet<Ticket>, sqlx::Error> {
+pub async fn finish_all(conn: &mut Connection, attempts: &[Ticket]) -> Result<HashSet<Ticket>, sqlx::Error> {
     let (ids, numbers): (Vec<i64>, Vec<i64>) = attempts.iter().map(|ticket| (ticket.id, ticket.attempt)).unzip();
     let rows: Vec<(i64, i64)> = sqlx::query_as(
         "DELETE FROM jobs USING unnest($1::bigint[], $2::bigint[]) AS ended (id, attempt)
@@ -85,7 +85,7 @@ pub(crate) enum Settlement {
 
 /// Settles an attempt with an outcome that is not [`Outcome::Settled`] (which changes nothing).
 pub(crate) async fn settle(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     attempt: &Attempt,
     outcome: &Outcome,
 ) -> Result<Settlement, sqlx::Error> {
@@ -111,7 +111,7 @@ enum When {
     After(Duration),
 }
 
-async fn finish(conn: &mut PgConnection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
+async fn finish(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
     let removed =
         sqlx::query("DELETE FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND run_at IS NULL")
             .bind(attempt.id)
@@ -122,7 +122,7 @@ async fn finish(conn: &mut PgConnection, attempt: &Attempt) -> Result<Settlement
 }
 
 async fn reschedule(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     attempt: &Attempt,
     when: When,
     failures: u32,
@@ -155,7 +155,7 @@ async fn reschedule(
 
 /// Terminal, unless somebody has enqueued the job again during the attempt: that is a new wish, with a fresh count.
 async fn give_up(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     attempt: &Attempt,
     failures: u32,
     error: &str,
@@ -182,40 +182,31 @@ async fn give_up(
 }
 
 /// The rare rest: the job was cancelled or enqueued again during the attempt, or the lease is lost.
-async fn drop_result(conn: &mut PgConnection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
-    let mut tx = conn.begin().await?;
-    let goes_again: Option<bool> = sqlx::query_scalar(
-        "SELECT run_at IS NOT NULL FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL FOR UPDATE",
+async fn drop_result(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
+    let held: Option<Option<f64>> = sqlx::query_scalar(
+        "WITH held AS MATERIALIZED (
+             SELECT id, run_at FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL FOR UPDATE),
+         removed AS (
+             DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE run_at IS NULL))),
+         returned AS (
+             UPDATE jobs
+                SET lease_owner = NULL, lease_until = NULL, cancelled = false, failures = 0, last_error = NULL
+              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE run_at IS NOT NULL)))
+         SELECT extract(epoch FROM run_at - clock_timestamp())::float8 FROM held",
     )
     .bind(attempt.id)
     .bind(attempt.attempt)
-    .fetch_optional(&mut *tx)
+    .fetch_optional(conn)
     .await?;
-    let settlement = match goes_again {
+    Ok(match held {
         None => Settlement::Lost,
-        Some(false) => {
-            sqlx::query("DELETE FROM jobs WHERE id = $1").bind(attempt.id).execute(&mut *tx).await?;
-            Settlement::Ended
-        }
-        Some(true) => {
-            let seconds: f64 = sqlx::query_scalar(
-                "UPDATE jobs
-                    SET lease_owner = NULL, lease_until = NULL, cancelled = false, failures = 0, last_error = NULL
-                  WHERE id = $1
-                 RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
-            )
-            .bind(attempt.id)
-            .fetch_one(&mut *tx)
-            .await?;
-            Settlement::Goes(seconds_from_now(seconds))
-        }
-    };
-    tx.commit().await?;
-    Ok(settlement)
+        Some(None) => Settlement::Ended,
+        Some(Some(seconds)) => Settlement::Goes(seconds_from_now(seconds)),
+    })
 }
 
 /// Ends the attempt if its job was cancelled; otherwise changes nothing.
-pub(crate) async fn drop_cancelled(conn: &mut PgConnection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
+pub(crate) async fn drop_cancelled(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
     let cancelled: Option<bool> =
         sqlx::query_scalar("SELECT cancelled FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL")
             .bind(attempt.id)

@@ -8,9 +8,9 @@ use super::{
     attempt::{Lease, Pauses},
     listen::{Heard, listen},
 };
+use crate::database::Pool;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use sqlx::PgPool;
 use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -48,7 +48,7 @@ pub struct Workers {
 }
 
 struct Shared {
-    pool: PgPool,
+    pool: Pool,
     settings: Arc<Settings>,
     pauses: Arc<Pauses>,
     owner: String,
@@ -62,7 +62,7 @@ impl Workers {
     ///
     /// # Errors
     /// If the settings make no sense, or two handlers want the same kind.
-    pub fn new(pool: PgPool, settings: Settings, handlers: Vec<Arc<dyn Handler>>) -> Result<Self, SettingsError> {
+    pub fn new(pool: Pool, settings: Settings, handlers: Vec<Arc<dyn Handler>>) -> Result<Self, SettingsError> {
         settings.check()?;
         let mut by_kind = HashMap::new();
         for handler in handlers {
@@ -282,7 +282,7 @@ impl Shared {
         }
         let settling = async {
             loop {
-                let settled = async { settle::settle(&mut *self.pool.acquire().await?, attempt, &outcome).await };
+                let settled = async { settle::settle(&mut self.pool.acquire().await?, attempt, &outcome).await };
                 match settled.await {
                     Ok(settlement) => return settlement,
                     Err(error) => self.unreachable(&error),
@@ -299,7 +299,7 @@ impl Shared {
 
     /// A job that was cancelled during the attempt is cleaned up now rather than when the lease ends.
     async fn settle_lost(&self, attempt: &Attempt) -> Settlement {
-        let cleaning = async { settle::drop_cancelled(&mut *self.pool.acquire().await?, attempt).await };
+        let cleaning = async { settle::drop_cancelled(&mut self.pool.acquire().await?, attempt).await };
         timeout(self.settings.lease, cleaning).await.unwrap_or(Ok(Settlement::Lost)).unwrap_or(Settlement::Lost)
     }
 

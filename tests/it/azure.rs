@@ -16,7 +16,7 @@ use fleet_manager::{
     rollout::upgrade::{Goal, ImageGoal, Next, Outcome, Upgrade, next},
     upstreams::azure::{
         ArmClient, CatalogueCache, Followed, MaintenanceCache, ManagedClusters, Observation, Observer, Progress,
-        Settings, StaticToken, UpstreamError, Verdict, Wish, pace::Class,
+        Settings, StaticToken, UpstreamError, Verdict, Wish, budget::Class,
     },
 };
 use futures_util::future::join_all;
@@ -31,10 +31,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A client that waits for answers longer than any busy machine takes.
 fn client(endpoint: &str) -> Arc<ArmClient> {
+    client_with(endpoint, Duration::from_secs(30))
+}
+
+fn client_with(endpoint: &str, timeout: Duration) -> Arc<ArmClient> {
     static TLS: Once = Once::new();
     TLS.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());
-    let settings = Settings { timeout: Duration::from_secs(2), ..Settings::new(endpoint) };
+    let settings = Settings { timeout, ..Settings::new(endpoint) };
     Arc::new(ArmClient::new(&settings, Arc::new(StaticToken::new("token".to_owned().into()))).unwrap())
 }
 
@@ -281,7 +286,7 @@ async fn every_fault_has_its_error() {
         (json!({"status": 500, "code": "InternalServerError"}), "transient"),
         (json!({"status": 503, "retryAfter": 9}), "transient 9s"),
         (json!({"status": 401}), "transient"),
-        (json!({"timeout": 5}), "transient"),
+        (json!({"timeout": 60}), "transient"),
         (json!({"cut": "before"}), "transient"),
         (json!({"cut": "after"}), "transient"),
         (json!({"garbage": true}), "garbage"),
@@ -294,7 +299,8 @@ async fn every_fault_has_its_error() {
     for (action, expected) in cases {
         world.fault(json!({"method": "GET", "cluster": "c"}), action.clone()).await;
         // One client a case: a 429 closes the client's own budget.
-        let error = client(&world.base).get(&id).await.expect_err(expected);
+        let timeout = Duration::from_secs(if action["timeout"].is_null() { 30 } else { 1 });
+        let error = client_with(&world.base, timeout).get(&id).await.expect_err(expected);
         let shown = match &error {
             UpstreamError::Transient { after: Some(after), .. } => format!("transient {}s", after.as_secs()),
             UpstreamError::Transient { after: None, .. } => "transient".to_owned(),
@@ -359,6 +365,50 @@ async fn hundreds_in_flight_in_one_subscription_stay_within_the_limits() {
     }
     assert_eq!(world.control("GET", "state", json!(null)).await["throttled"], 0);
     assert!(world.client.left(Class::List, SUBSCRIPTION) > 0.8, "lists are shared");
+}
+
+/// Passes connections on; what arrives first on each of the first connections arrives late.
+async fn late(upstream: &str, first: usize, delay: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let upstream = upstream.trim_start_matches("http://").to_owned();
+    tokio::spawn(async move {
+        let mut accepted = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            accepted += 1;
+            let (upstream, delay) = (upstream.clone(), if accepted <= first { delay } else { Duration::ZERO });
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                let mut server = tokio::net::TcpStream::connect(upstream).await.unwrap();
+                _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+            });
+        }
+    });
+    base
+}
+
+#[tokio::test]
+async fn calls_that_arrive_late_are_within_the_limits() {
+    let world = World::new(Config { clusters: 1, enforce_throttles: true, ..config(1.0) }).await;
+    let client = client(&late(&world.base, 60, Duration::from_millis(800)).await);
+    // As many as AKS accepts together, and some that have to wait.
+    let calls = join_all((0..62).map(|n| {
+        let client = &client;
+        async move {
+            loop {
+                match client.pool_upgrade_profile(&cluster("aks-1"), &format!("p{n}")).await {
+                    Err(error) if error.is_throttled() => {
+                        let Verdict::Retry { after: Some(after), .. } = error.verdict() else { panic!("{error}") };
+                        tokio::time::sleep(after).await;
+                    }
+                    other => return other,
+                }
+            }
+        }
+    }));
+    let refused = |answer: &Result<_, _>| !matches!(answer, Err(UpstreamError::NotFound(_)));
+    assert!(!calls.await.iter().any(refused), "there are no such pools");
+    assert_eq!(world.control("GET", "state", json!(null)).await["throttled"], 0);
 }
 
 /// Answers every request with these bytes, and counts the requests.

@@ -2,12 +2,13 @@
 
 use crate::harness::postgres::{TestDatabase, database};
 use fleet_manager::arm::{ErrorDetail, ResourceId};
+use fleet_manager::database::Connection;
 use fleet_manager::model::strategy::{GateConfiguration, GateType, UpdateGroup, UpdateRunStrategy, UpdateStage};
 use fleet_manager::model::update_run::{NodeImageVersion, UpdateRunStatus, UpdateState};
 use fleet_manager::rollout::{Effect, Event, FleetMember, Member, Outcome, Plan, Refused, SkipTarget, plan};
 use fleet_manager::store::runs::{self, Advanced, Holder};
 use jiff::{SignedDuration, Timestamp};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 fn now() -> Timestamp {
@@ -62,7 +63,7 @@ fn planned(sizes: [usize; 3]) -> Plan {
     plan(Some(&strategy), &members(&[("a", sizes[0]), ("b", sizes[1]), ("c", sizes[2])])).unwrap()
 }
 
-async fn resource(conn: &mut PgConnection, parent: Option<Uuid>) -> Uuid {
+async fn resource(conn: &mut Connection, parent: Option<Uuid>) -> Uuid {
     let id = Uuid::now_v7();
     sqlx::query(
         "INSERT INTO resources (id, key, arm_id, type, name, parent_id, subscription, resource_group, properties,
@@ -364,7 +365,7 @@ async fn events_together_lead_where_they_lead_one_by_one() {
 }
 
 /// Rows written and read on this connection so far.
-async fn touched(conn: &mut PgConnection) -> (i64, i64) {
+async fn touched(conn: &mut Connection) -> (i64, i64) {
     sqlx::query_as(
         "SELECT sum(n_tup_upd + n_tup_ins + n_tup_del)::bigint, sum(seq_tup_read + idx_tup_fetch)::bigint
          FROM pg_stat_xact_user_tables WHERE relname LIKE 'run\\_%' OR relname = 'update_runs'",
@@ -423,7 +424,7 @@ async fn every_statement_has_an_index() {
     assert_eq!(scanned(&mut tx).await, ["run_members"], "scans are counted");
 }
 
-async fn scanned(conn: &mut PgConnection) -> Vec<String> {
+async fn scanned(conn: &mut Connection) -> Vec<String> {
     sqlx::query_scalar(
         "SELECT relname::text FROM pg_stat_xact_user_tables WHERE seq_scan > 0
              AND (relname LIKE 'run\\_%' OR relname IN ('update_runs', 'cluster_locks'))",

@@ -7,7 +7,6 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -27,6 +26,7 @@ use crate::{
         filter,
         operation::{OPERATION_API_VERSION, RETRY_AFTER_SECONDS},
     },
+    database::Connection,
     jobs,
     model::{
         location::LOCATIONS,
@@ -161,7 +161,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
 ///
 /// # Errors
 /// 404 `ResourceGroupNotFound`, 409 while it is being deleted.
-pub(crate) async fn for_write(tx: &mut PgConnection, id: &ResourceId) -> ApiResult<Resource> {
+pub(crate) async fn for_write(tx: &mut Connection, id: &ResourceId) -> ApiResult<Resource> {
     let scope = scope_of(id);
     let group = resources::get_for_share(tx, &scope).await?.ok_or_else(|| not_found(&scope))?;
     refuse_deleting(&group)?;
@@ -238,7 +238,7 @@ fn draft(id: &ResourceId, body: &Value, existing: Option<&Resource>) -> ApiResul
     })
 }
 
-async fn change(tx: &mut PgConnection, request: &ArmRequest, draft: &Draft) -> ApiResult<Resource> {
+async fn change(tx: &mut Connection, request: &ArmRequest, draft: &Draft) -> ApiResult<Resource> {
     match resources::update(tx, &request.id, Precondition::None, draft, request.author(), request.now).await? {
         Written::Done(group) => Ok(*group),
         Written::Refused(_) => Err(not_found(&request.id)),

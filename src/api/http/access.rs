@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::{
+    database::Pool,
     identity::{
         Access, Caller, Grant,
         roles::{OWNER, Role},
@@ -67,7 +67,7 @@ impl AccessCache {
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn of(&self, caller: &Caller, pool: &PgPool) -> Result<Access, StoreError> {
+    pub async fn of(&self, caller: &Caller, pool: &Pool) -> Result<Access, StoreError> {
         let mut grants = Vec::with_capacity(1);
         let principals = || std::iter::once(caller.object_id).chain(caller.groups.iter().copied());
         if principals().any(|principal| self.owners.contains(&principal)) {
@@ -113,7 +113,7 @@ impl AccessCache {
     }
 
     /// Hears of changes by all replicas, for ever.
-    pub async fn listen(&self, pool: &PgPool) {
+    pub async fn listen(&self, pool: &Pool) {
         listen(pool, role_assignments::CHANNEL, |heard| {
             let mut state = self.state();
             match heard {

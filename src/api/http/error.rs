@@ -6,6 +6,7 @@ use axum::{
 };
 use http::{HeaderValue, header};
 
+use crate::database::CommitError;
 use crate::{
     arm::{ArmError, ErrorResponse},
     jobs::rollout::DriveError,
@@ -33,6 +34,12 @@ impl From<ArmError> for ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
+        Self::Internal(error.into())
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
         Self::Internal(error.into())
     }
 }

@@ -7,7 +7,6 @@ use axum::{
 };
 use http::StatusCode;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -26,6 +25,7 @@ use crate::{
         envelope::{Tags, check_tags, normalize_location},
         patch,
     },
+    database::Connection,
     jobs,
     model::{
         fleet::{FleetProperties, ManagedServiceIdentity},
@@ -196,7 +196,7 @@ pub(crate) async fn list_credentials(State(app): State<App>, request: ArmRequest
 /// # Errors
 /// 404 `ParentResourceNotFound`, 409 while it is being deleted.
 pub(crate) async fn parent_for_write(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     request: &ArmRequest,
     action: &str,
     resource_type: &str,
@@ -218,7 +218,7 @@ pub(crate) async fn parent_for_write(
 ///
 /// # Errors
 /// 404 `ParentResourceNotFound`.
-pub(crate) async fn parent(conn: &mut PgConnection, request: &ArmRequest) -> ApiResult<Resource> {
+pub(crate) async fn parent(conn: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
     let id = request.fleet();
     Ok(resources::get(conn, &id).await?.ok_or_else(|| {
         ArmError::not_found("ParentResourceNotFound", format!("The parent resource '{id}' could not be found."))
@@ -270,7 +270,7 @@ pub(crate) fn settled(resource: &Resource) -> ApiResult<()> {
 ///
 /// # Errors
 /// 412 when the resource has changed.
-pub(crate) async fn update(tx: &mut PgConnection, request: &ArmRequest, draft: &Draft) -> ApiResult<Resource> {
+pub(crate) async fn update(tx: &mut Connection, request: &ArmRequest, draft: &Draft) -> ApiResult<Resource> {
     match resources::update(tx, &request.id, request.precondition, draft, request.author(), request.now).await? {
         Written::Done(resource) => Ok(*resource),
         Written::Refused(current) => {

@@ -7,7 +7,6 @@ use axum::{
 };
 use http::StatusCode;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -23,6 +22,7 @@ use crate::{
         resources::fleets::{concurrent, not_found, parent, parent_for_write, settled, update},
     },
     arm::{ArmError, Problems, patch},
+    database::Connection,
     jobs,
     model::{
         member::{MAX_MEMBERS, MemberProperties},
@@ -202,7 +202,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     Ok(render::accepted(&request, StatusCode::ACCEPTED, shown, Some(operation), &location, Pointers::Both))
 }
 
-async fn fleet_location(tx: &mut PgConnection, member: &Resource) -> ApiResult<String> {
+async fn fleet_location(tx: &mut Connection, member: &Resource) -> ApiResult<String> {
     let Some(fleet) = member.parent_id else { return Ok(String::new()) };
     Ok(resources::get_by_row(tx, fleet).await?.and_then(|fleet| fleet.location).unwrap_or_default())
 }

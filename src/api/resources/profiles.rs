@@ -10,7 +10,6 @@ use axum::{
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::{PgConnection, Postgres, Transaction};
 
 use crate::{
     api::{
@@ -25,6 +24,7 @@ use crate::{
     },
     arm::{ArmError, Problems, ResourceId},
     autoupgrade::{self, FleetOffers, NoTarget},
+    database::{Connection, Transaction},
     jobs::{
         auto_upgrade::{self as jobs, Made, Wish},
         outcome::JobError,
@@ -170,7 +170,7 @@ pub(crate) async fn generate(State(app): State<App>, request: ArmRequest) -> Api
 }
 
 /// A transaction in which it is known what AKS offers to the fleet. The first look may be on its way: it is waited for.
-async fn known_offers(app: &App, request: &ArmRequest) -> ApiResult<Transaction<'static, Postgres>> {
+async fn known_offers(app: &App, request: &ArmRequest) -> ApiResult<Transaction> {
     let deadline = tokio::time::Instant::now() + LONGEST_WAIT;
     let mut asked = false;
     loop {
@@ -230,7 +230,7 @@ fn check(
 }
 
 /// A profile that was made keeps its strategy's ID whatever becomes of the strategy: it can still be disabled.
-async fn check_strategy_exists(tx: &mut PgConnection, new: &AutoUpgradeProfileProperties) -> ApiResult<()> {
+async fn check_strategy_exists(tx: &mut Connection, new: &AutoUpgradeProfileProperties) -> ApiResult<()> {
     let Some(text) = &new.update_strategy_id else { return Ok(()) };
     let found = match text.parse::<ResourceId>() {
         Ok(id) => resources::get_for_share(tx, &id).await?,
@@ -243,7 +243,7 @@ async fn check_strategy_exists(tx: &mut PgConnection, new: &AutoUpgradeProfilePr
     Err(ArmError::bad_request("UpdateStrategyNotFound", message).at("properties.updateStrategyId").into())
 }
 
-async fn show(conn: &mut PgConnection, request: &ArmRequest, profile: &Resource) -> ApiResult<Value> {
+async fn show(conn: &mut Connection, request: &ArmRequest, profile: &Resource) -> ApiResult<Value> {
     let status = auto_upgrade::statuses(conn, &[profile.id]).await?.remove(&profile.id);
     let outages = match profile.parent_id {
         Some(fleet) => catalogues::outages(conn, fleet).await?,

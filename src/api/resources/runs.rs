@@ -8,7 +8,6 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::PgConnection;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -24,6 +23,7 @@ use crate::{
         resources::fleets::{concurrent, not_found, parent, parent_for_write, update},
     },
     arm::{ArmError, Problems, ResourceId, page::Page},
+    database::{Connection, Transaction},
     jobs,
     model::{
         name,
@@ -263,12 +263,7 @@ async fn act(app: &App, request: &ArmRequest, event: Event) -> ApiResult<Json<Va
     finish(tx, request, &run, event).await
 }
 
-async fn finish(
-    mut tx: sqlx::Transaction<'_, sqlx::Postgres>,
-    request: &ArmRequest,
-    run: &Resource,
-    event: Event,
-) -> ApiResult<Json<Value>> {
+async fn finish(mut tx: Transaction, request: &ArmRequest, run: &Resource, event: Event) -> ApiResult<Json<Value>> {
     let trace = Some(request.correlation());
     jobs::rollout::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
     let shown = show(&mut tx, request, run).await?;
@@ -277,7 +272,7 @@ async fn finish(
 }
 
 /// The run that an action is about, under the action's condition.
-async fn locked(tx: &mut PgConnection, request: &ArmRequest) -> ApiResult<Resource> {
+async fn locked(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
     let run = resources::get_for_update(tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(run.etag))?;
     Ok(run)
@@ -302,7 +297,7 @@ fn is_copy(given: &UpdateRunProperties, stored: &UpdateRunProperties) -> bool {
 
 /// Copies the strategy that a body names; the copy of a run that names the same as before stays as it is.
 async fn with_strategy(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     mut given: UpdateRunProperties,
     stored: Option<&UpdateRunProperties>,
 ) -> ApiResult<UpdateRunProperties> {
@@ -331,7 +326,7 @@ async fn with_strategy(
     Ok(given)
 }
 
-async fn plan(tx: &mut PgConnection, fleet: Uuid, run: Uuid, wish: &UpdateRunProperties) -> ApiResult<rollout::Plan> {
+async fn plan(tx: &mut Connection, fleet: Uuid, run: Uuid, wish: &UpdateRunProperties) -> ApiResult<rollout::Plan> {
     let members = memberships::members_of_run(tx, fleet, run).await?;
     // Selectors are checked before: those of a strategy that is copied, when it was written.
     rollout::plan(wish.strategy.as_ref(), &members).map_err(|error| {
@@ -341,7 +336,7 @@ async fn plan(tx: &mut PgConnection, fleet: Uuid, run: Uuid, wish: &UpdateRunPro
     })
 }
 
-async fn show(conn: &mut PgConnection, request: &ArmRequest, run: &Resource) -> ApiResult<Value> {
+async fn show(conn: &mut Connection, request: &ArmRequest, run: &Resource) -> ApiResult<Value> {
     let status = runs::status(conn, run.id, &request.fleet()).await?;
     render_run(request, run, status)
 }

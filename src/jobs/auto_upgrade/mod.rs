@@ -7,13 +7,13 @@ mod watch;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{Upstream, outcome::JobError, runs as run_jobs};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, Target},
+    database::{Connection, Pool},
     model::{
         auto_upgrade_profile::AutoUpgradeProfileProperties,
         strategy::{FleetUpdateStrategyProperties, UpdateRunStrategy},
@@ -32,7 +32,7 @@ use crate::{
 
 /// The handlers of this room.
 pub(super) fn handlers<C: ManagedClusters>(
-    pool: &PgPool,
+    pool: &Pool,
     upstream: &Upstream<C>,
     interval: Duration,
 ) -> Vec<Arc<dyn Handler>> {
@@ -46,7 +46,7 @@ pub(super) fn handlers<C: ManagedClusters>(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn watch(conn: &mut PgConnection, fleet: Uuid) -> Result<(), JobError> {
+pub async fn watch(conn: &mut Connection, fleet: Uuid) -> Result<(), JobError> {
     let unwatched = catalogues::unwatched(conn, fleet).await?;
     let jobs: Vec<_> = unwatched.iter().map(|subscription| watch::job(subscription)).collect();
     Ok(work::enqueue_all(conn, &jobs).await?)
@@ -56,7 +56,7 @@ pub async fn watch(conn: &mut PgConnection, fleet: Uuid) -> Result<(), JobError>
 ///
 /// # Errors
 /// When the database fails.
-pub async fn watch_now(conn: &mut PgConnection, fleet: Uuid) -> Result<(), JobError> {
+pub async fn watch_now(conn: &mut Connection, fleet: Uuid) -> Result<(), JobError> {
     let subscriptions = catalogues::subscriptions(conn, fleet).await?;
     let jobs: Vec<_> = subscriptions.iter().map(|subscription| watch::job(subscription)).collect();
     Ok(work::enqueue_all(conn, &jobs).await?)
@@ -96,7 +96,7 @@ pub enum Made {
 /// # Errors
 /// When the database fails.
 pub async fn make_run(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     wish: Wish<'_>,
     author: Author<'_>,
     now: Timestamp,
@@ -155,7 +155,7 @@ pub async fn make_run(
 
 /// The copy of the profile's strategy.
 async fn strategy(
-    tx: &mut PgConnection,
+    tx: &mut Connection,
     profile: &AutoUpgradeProfileProperties,
 ) -> Result<Result<Option<UpdateRunStrategy>, ErrorDetail>, JobError> {
     let Some(text) = &profile.update_strategy_id else { return Ok(Ok(None)) };

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{Made, Wish, make_run};
 use crate::{
     arm::ErrorDetail,
     autoupgrade::{self, Decision, FleetOffers, Target},
+    database::{Connection, Pool},
     jobs::{
         fleets::subject,
         outcome::{JobError, outcome},
@@ -39,7 +39,7 @@ pub(super) fn job(profile: Uuid) -> NewJob {
 
 /// Triggers profiles.
 pub(super) struct Trigger {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
 }
 
 impl Handler for Trigger {
@@ -74,7 +74,7 @@ struct Task {
 }
 
 impl Task {
-    async fn load(tx: &mut PgConnection, id: Uuid) -> Result<Option<Self>, JobError> {
+    async fn load(tx: &mut Connection, id: Uuid) -> Result<Option<Self>, JobError> {
         // The fleet comes first, as in requests: two locks in one order.
         let Some(profile) = resources::get_by_row(tx, id).await? else { return Ok(None) };
         let profile_id = profile.resource_id()?;
@@ -88,7 +88,7 @@ impl Task {
         Ok(Some(Self { fleet, profile, candidate, offers, now: Timestamp::now() }))
     }
 
-    async fn carry_out(&mut self, tx: &mut PgConnection) -> Result<(), JobError> {
+    async fn carry_out(&mut self, tx: &mut Connection) -> Result<(), JobError> {
         match autoupgrade::decide(&self.candidate.properties, &self.offers, &self.candidate.past) {
             Decision::Nothing => Ok(()),
             Decision::Tell(error) => self.failed(tx, None, &error).await,
@@ -102,7 +102,7 @@ impl Task {
     }
 
     /// Members behind the target that no run of the profile is on its way with.
-    async fn laggards(&self, tx: &mut PgConnection, target: &Target) -> Result<BTreeSet<String>, JobError> {
+    async fn laggards(&self, tx: &mut Connection, target: &Target) -> Result<BTreeSet<String>, JobError> {
         let under_way = auto_upgrade::members_under_way(tx, self.profile.id, target).await?;
         let lags = |member: &catalogues::SeenMember| {
             let place = (member.subscription.clone(), member.facts.location.clone());
@@ -115,7 +115,7 @@ impl Task {
 
     async fn start_run(
         &self,
-        tx: &mut PgConnection,
+        tx: &mut Connection,
         target: &Target,
         only: Option<&BTreeSet<String>>,
     ) -> Result<(), JobError> {
@@ -154,19 +154,14 @@ impl Task {
         self.succeeded(tx, target, &message).await
     }
 
-    async fn succeeded(&self, tx: &mut PgConnection, target: &Target, message: &str) -> Result<(), JobError> {
+    async fn succeeded(&self, tx: &mut Connection, target: &Target, message: &str) -> Result<(), JobError> {
         tracing::info!(profile = %self.profile.arm_id, target = ?target.versions(), "triggered: {message}");
         let kept = Kept { target: Some(target), settled: true, error: None, message: Some(message) };
         Ok(auto_upgrade::triggered(tx, self.profile.id, &kept, self.now).await?)
     }
 
     /// The same failure is told once. A profile that picks up what was left behind tries it again at each look.
-    async fn failed(
-        &self,
-        tx: &mut PgConnection,
-        target: Option<&Target>,
-        error: &ErrorDetail,
-    ) -> Result<(), JobError> {
+    async fn failed(&self, tx: &mut Connection, target: Option<&Target>, error: &ErrorDetail) -> Result<(), JobError> {
         let settled = !self.candidate.properties.is_continuous();
         if self.candidate.error.as_ref() == Some(error) && (target.is_none() || !settled) {
             return Ok(());

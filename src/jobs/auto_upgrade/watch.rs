@@ -10,13 +10,13 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::trigger;
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, ClusterFacts, Decision, RegionOffers},
+    database::{Connection, Pool},
     jobs::outcome::{JobError, outcome},
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion},
     store::{
@@ -48,7 +48,7 @@ const POOLS_ASKED: usize = 3;
 
 /// Looks.
 pub(super) struct Watch<C> {
-    pool: PgPool,
+    pool: Pool,
     catalogue: Arc<CatalogueCache<C>>,
     interval: Duration,
 }
@@ -81,7 +81,7 @@ struct SeenRegion {
 }
 
 impl<C: ManagedClusters> Watch<C> {
-    pub(super) fn new(pool: PgPool, catalogue: Arc<CatalogueCache<C>>, interval: Duration) -> Self {
+    pub(super) fn new(pool: Pool, catalogue: Arc<CatalogueCache<C>>, interval: Duration) -> Self {
         Self { pool, catalogue, interval }
     }
 
@@ -213,7 +213,7 @@ fn places(clusters: &[(ResourceId, ManagedCluster)]) -> BTreeMap<&str, PoolsByFa
     places
 }
 
-async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Timestamp) -> Result<(), JobError> {
+async fn keep(tx: &mut Connection, subscription: &str, seen: &Seen, now: Timestamp) -> Result<(), JobError> {
     if seen.clusters.is_empty() {
         // Nothing was seen, or none of the members' clusters exists any more: what is known stays.
         return Ok(());
@@ -244,7 +244,7 @@ async fn keep(tx: &mut PgConnection, subscription: &str, seen: &Seen, now: Times
 }
 
 /// Profiles for which there is something to do.
-async fn profiles_to_tell(tx: &mut PgConnection, subscription: &str) -> Result<Vec<Uuid>, JobError> {
+async fn profiles_to_tell(tx: &mut Connection, subscription: &str) -> Result<Vec<Uuid>, JobError> {
     let candidates = auto_upgrade::candidates(tx, subscription).await?;
     let fleets: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.fleet).collect();
     let offers = catalogues::of_fleets(tx, &fleets.into_iter().collect::<Vec<_>>()).await?;

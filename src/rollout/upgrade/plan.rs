@@ -55,15 +55,34 @@ pub(super) fn target(
         None => Err(Stop::Failed(ErrorDetail::new("InvalidParameter", "The run names no Kubernetes version."))),
         Some(VersionWish::Exact(version)) => Ok(Some(version)),
         Some(VersionWish::NewestPatch { major, minor }) => {
-            let newest = catalogue.newest_patch(major, minor, cluster.long_term_support);
-            // A cluster that is at or past the minor version needs no offer of it to be done.
-            let present = cluster.version().filter(|current| (current.major, current.minor) >= (major, minor));
-            match (newest.max(present), catalogue.newest_patch(major, minor, true)) {
-                (Some(version), _) => Ok(Some(version)),
-                (None, Some(long_term)) => Err(long_term_support_needed(long_term)),
-                (None, None) => Err(not_offered(&format!("{major}.{minor}"), cluster)),
-            }
+            newest_patch((major, minor), cluster, goal, catalogue).map(Some)
         }
+    }
+}
+
+/// The newest patch of a minor version: of those that the region offers, and of the control plane's own when it has that minor
+/// version. A cluster all of which is at or past the minor version needs no offer of it.
+fn newest_patch(
+    (major, minor): (u32, u32),
+    cluster: &ManagedCluster,
+    goal: &Goal,
+    catalogue: &Catalogue,
+) -> Result<KubernetesVersion, Stop> {
+    let own = cluster.version();
+    let present = own.filter(|own| (own.major, own.minor) == (major, minor));
+    let offered = catalogue.newest_patch(major, minor, cluster.long_term_support);
+    if let Some(newest) = offered.max(present) {
+        return Ok(newest);
+    }
+    let first = KubernetesVersion { major, minor, patch: 0 };
+    let pool_lags = |pool: &AgentPool| !pool.stopped && pool.version().is_some_and(|version| version < first);
+    let pools_lag = goal.moves_pools() && cluster.pools.iter().any(pool_lags);
+    if own.is_some_and(|own| own > first) && !pools_lag {
+        return Ok(first);
+    }
+    match catalogue.newest_patch(major, minor, true) {
+        Some(long_term) => Err(long_term_support_needed(long_term)),
+        None => Err(not_offered(&format!("{major}.{minor}"), cluster)),
     }
 }
 

@@ -90,6 +90,23 @@ fn a_minor_version_is_frozen_at_the_start() {
 }
 
 #[test]
+fn pools_behind_a_newer_control_plane_are_raised_to_the_minor_version_asked_for() {
+    let seen = cluster("1.34.1", vec![pool("a", "1.32.7", OLD), pool("b", "1.33.2", NEW), pool("c", "1.34.1", NEW)]);
+    let Next::Begin(begin) = first(&seen, &full("1.33")) else { panic!() };
+    assert_eq!(begin.kubernetes_version.as_deref(), Some("1.33.5"));
+    says(Next::Begin(begin), &["Begin agent pool 'a' to Kubernetes 1.33.5, Begin agent pool 'b' to Kubernetes 1.33.5"]);
+    // A patch that the region no longer offers is kept, as nothing is moved back.
+    let seen = cluster("1.33.7", vec![pool("a", "1.32.7", OLD)]);
+    says(first(&seen, &full("1.33")), &["Begin agent pool 'a' to Kubernetes 1.33.7"]);
+    // The region offers no patch of the minor version any more.
+    let behind = cluster("1.34.1", vec![pool("a", "1.27.3", OLD)]);
+    says(first(&behind, &full("1.28")), &["Blocked KubernetesVersionNotAvailable", "1.28"]);
+    says(first(&behind, &goal(ControlPlaneOnly, Some("1.28"), ImageGoal::Latest)), &["Skipped", "1.34.1"]);
+    says(first(&behind, &full("1.29")), &["Failed LongTermSupportNotEnabled"]);
+    says(first(&cluster("1.34.1", vec![pool("a", "1.28.0", NEW)]), &full("1.28")), &["Skipped", "1.28.0"]);
+}
+
+#[test]
 fn versions_that_cannot_be_moved_to() {
     says(first(&cluster("1.31.4", vec![]), &full("1.33.2")), &["Failed KubernetesVersionSkipped", "1.31.4", "1.33.2"]);
     let automatic = full("1.33.2").of_auto_upgrade();

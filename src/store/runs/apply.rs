@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::{PgConnection, types::Json};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     status::StatusRow,
 };
 use crate::{
+    database::Connection,
     rollout::{self, Change, ChangedMember, Effect, Event, Gate, Member, MemberChange, Refused, Run, SkipTarget, Step},
     store::StoreError,
 };
@@ -42,7 +43,7 @@ pub struct Advanced {
 /// # Errors
 /// When the database fails. Inside: when the event was refused, and then nothing changed.
 pub async fn advance(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     event: Event,
     now: Timestamp,
@@ -55,7 +56,7 @@ pub async fn advance(
 /// # Errors
 /// As [`advance`]; when one of the events was refused, roll back.
 pub async fn advance_all(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     events: Vec<Event>,
     now: Timestamp,
@@ -133,7 +134,7 @@ impl Unwritten {
         step.effects
     }
 
-    async fn write(&mut self, conn: &mut PgConnection, run_id: Uuid, now: Timestamp) -> Result<(), StoreError> {
+    async fn write(&mut self, conn: &mut Connection, run_id: Uuid, now: Timestamp) -> Result<(), StoreError> {
         let members = apply(conn, run_id, &self.before, &self.after, &self.members, now, self.told.is_some()).await?;
         if let Some(told) = &mut self.told {
             told.extend(rollout::changes(&self.before, &self.after, members));
@@ -149,7 +150,7 @@ fn is_of_whole_group(change: &MemberChange) -> bool {
 }
 
 /// Replaces the members in events by what they are now.
-async fn refresh(conn: &mut PgConnection, run_id: Uuid, events: &mut [Event]) -> Result<(), StoreError> {
+async fn refresh(conn: &mut Connection, run_id: Uuid, events: &mut [Event]) -> Result<(), StoreError> {
     let indices: Vec<u32> = events.iter_mut().filter_map(|event| member_of(event).map(|member| member.index)).collect();
     let now_are = if indices.is_empty() { Vec::new() } else { members::by_index(conn, run_id, &indices).await? };
     for event in events {
@@ -193,7 +194,7 @@ fn member_name(target: &SkipTarget) -> Option<&str> {
 /// Writes what steps changed: at most one statement a table, and one more for changes of whole groups. Answers the members
 /// that changed, in order, where somebody wants to know.
 async fn apply(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     before: &Run,
     after: &Run,
@@ -282,7 +283,7 @@ fn changed_gates(before: &[Gate], after: &[Gate], changed: &mut Vec<Value>) {
 }
 
 async fn write(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     statement: &'static str,
     rows: &[Value],
@@ -300,7 +301,7 @@ async fn write(
 
 /// [`write`], answering the members that changed.
 async fn write_and_tell(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     statement: &'static str,
     rows: &[Value],

@@ -4,11 +4,12 @@ use std::collections::{BTreeSet, HashSet};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::{PgConnection, types::Json};
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{apply, load::load_for_update, status};
 use crate::{
+    database::Connection,
     model::{
         strategy::GateConfiguration,
         update_run::{UpdateRunStatus, UpdateState},
@@ -53,7 +54,7 @@ const INSERT_MEMBERS: &str = "INSERT INTO run_members
 /// # Errors
 /// When the database fails.
 pub async fn create(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     fleet_id: Uuid,
     plan: &Plan,
@@ -73,7 +74,7 @@ pub async fn create(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn limit_to(conn: &mut PgConnection, run_id: Uuid, members: &BTreeSet<String>) -> Result<(), StoreError> {
+pub async fn limit_to(conn: &mut Connection, run_id: Uuid, members: &BTreeSet<String>) -> Result<(), StoreError> {
     let names: Vec<&str> = members.iter().map(String::as_str).collect();
     sqlx::query("UPDATE update_runs SET only_members = $2 WHERE run_id = $1")
         .bind(run_id)
@@ -90,7 +91,7 @@ pub async fn limit_to(conn: &mut PgConnection, run_id: Uuid, members: &BTreeSet<
 /// # Errors
 /// When the database fails.
 pub async fn replace_plan(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     plan: &Plan,
     now: Timestamp,
@@ -116,7 +117,7 @@ pub async fn replace_plan(
 }
 
 /// Groups all of whose members are part of others are skipped with them.
-async fn settle_repeats(conn: &mut PgConnection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
+async fn settle_repeats(conn: &mut Connection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
     let mut groups = plan.stages.iter().flat_map(|stage| &stage.groups);
     if groups.any(|group| group.members.iter().any(|member| member.repeats.is_some())) {
         // Nothing that could be refused.
@@ -163,7 +164,7 @@ fn skips(status: &UpdateRunStatus, plan: &Plan) -> Vec<SkipTarget> {
     targets
 }
 
-async fn insert(conn: &mut PgConnection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
+async fn insert(conn: &mut Connection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
     let (mut stages, mut groups, mut gates, mut members) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (stage_index, stage) in plan.stages.iter().enumerate() {
         stages.push(json!({

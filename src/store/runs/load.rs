@@ -1,11 +1,15 @@
 //! Reading the snapshot that a step is decided on.
 
 use serde::Deserialize;
-use sqlx::{PgConnection, types::Json};
+use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates};
+use super::{
+    members,
+    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+};
 use crate::{
+    database::Connection,
     model::types,
     model::update_run::UpdateState,
     rollout::{Group, Member, Run, Stage},
@@ -99,9 +103,20 @@ pub(super) const SNAPSHOT: &str = concat!(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn lock(conn: &mut PgConnection, run_id: Uuid) -> Result<bool, StoreError> {
+pub async fn lock(conn: &mut Connection, run_id: Uuid) -> Result<bool, StoreError> {
     let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(conn).await;
     Ok(locked.map_err(StoreError::while_("locking an update run"))?.is_some())
+}
+
+/// The state of a run, which no step can change before the transaction ends. `None` when there is no such run.
+pub async fn hold(conn: &mut PgConnection, run_id: Uuid) -> Result<Option<UpdateState>, StoreError> {
+    let failed = "reading the state of an update run";
+    let state: Option<String> = sqlx::query_scalar("SELECT state FROM update_runs WHERE run_id = $1 FOR SHARE")
+        .bind(run_id)
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+    state.map(members::read_state).transpose().map_err(StoreError::while_(failed))
 }
 
 /// Locks all runs of what is about to be deleted: a run, a fleet or a resource group, by its row. Those of them that may have
@@ -109,7 +124,7 @@ pub async fn lock(conn: &mut PgConnection, run_id: Uuid) -> Result<bool, StoreEr
 ///
 /// # Errors
 /// When the database fails.
-pub async fn lock_under(conn: &mut PgConnection, row: Uuid) -> Result<Vec<Uuid>, StoreError> {
+pub async fn lock_under(conn: &mut Connection, row: Uuid) -> Result<Vec<Uuid>, StoreError> {
     let locked: Vec<(Uuid, bool)> = sqlx::query_as(LOCK_UNDER)
         .bind(row)
         .bind([types::FLEETS, types::UPDATE_RUNS])
@@ -123,13 +138,13 @@ pub async fn lock_under(conn: &mut PgConnection, row: Uuid) -> Result<Vec<Uuid>,
 ///
 /// # Errors
 /// When the database fails.
-pub async fn load_for_update(conn: &mut PgConnection, run_id: Uuid) -> Result<Option<Run>, StoreError> {
+pub async fn load_for_update(conn: &mut Connection, run_id: Uuid) -> Result<Option<Run>, StoreError> {
     Ok(load_for_events(conn, run_id, 1).await?.map(|(run, _)| run))
 }
 
 /// [`load_for_update`], for so many events, and who is to be told of what they change.
 pub(super) async fn load_for_events(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     events: usize,
 ) -> Result<Option<(Run, Option<Audience>)>, StoreError> {

@@ -2,9 +2,10 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 use uuid::Uuid;
 
+use crate::database::Connection;
 use crate::{arm::ResourceId, store::StoreError};
 
 /// Who holds a cluster.
@@ -22,7 +23,7 @@ pub struct Holder {
 /// # Errors
 /// When the database fails.
 pub async fn try_lock_cluster(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     cluster: &ResourceId,
     by: Holder,
     now: Timestamp,
@@ -52,7 +53,7 @@ pub async fn try_lock_cluster(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn unlock_cluster(conn: &mut PgConnection, cluster: &ResourceId, by: Holder) -> Result<(), StoreError> {
+pub async fn unlock_cluster(conn: &mut Connection, cluster: &ResourceId, by: Holder) -> Result<(), StoreError> {
     unlock_clusters(conn, by.run_id, &[(cluster, by.member)]).await
 }
 
@@ -61,7 +62,7 @@ pub async fn unlock_cluster(conn: &mut PgConnection, cluster: &ResourceId, by: H
 /// # Errors
 /// When the database fails.
 pub async fn unlock_clusters(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     held: &[(&ResourceId, u32)],
 ) -> Result<(), StoreError> {

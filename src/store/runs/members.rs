@@ -1,9 +1,10 @@
 //! Single members of runs.
 
 use serde_json::Value;
-use sqlx::{FromRow, PgConnection, Row, postgres::PgRow, types::Json};
+use sqlx::{FromRow, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
+use crate::database::Connection;
 use crate::{arm::ErrorDetail, model::update_run::UpdateState, rollout::Member, store::StoreError};
 
 /// A member of a run, as its job sees it.
@@ -48,7 +49,7 @@ const RUNS_OF_MEMBER: &str = "SELECT m.* FROM run_members m JOIN update_runs r U
 ///
 /// # Errors
 /// When the database fails.
-pub async fn member(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<Option<RunMember>, StoreError> {
+pub async fn member(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Option<RunMember>, StoreError> {
     sqlx::query_as(MEMBER)
         .bind(run_id)
         .bind(index(member))
@@ -58,11 +59,7 @@ pub async fn member(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Resul
 }
 
 /// Members by index, in any order.
-pub(super) async fn by_index(
-    conn: &mut PgConnection,
-    run_id: Uuid,
-    members: &[u32],
-) -> Result<Vec<Member>, StoreError> {
+pub(super) async fn by_index(conn: &mut Connection, run_id: Uuid, members: &[u32]) -> Result<Vec<Member>, StoreError> {
     let rows: Vec<RunMember> = sqlx::query_as(BY_INDEX)
         .bind(run_id)
         .bind(members.iter().copied().map(index).collect::<Vec<_>>())
@@ -73,7 +70,7 @@ pub(super) async fn by_index(
 }
 
 /// Members by name.
-pub(super) async fn named(conn: &mut PgConnection, run_id: Uuid, names: &[&str]) -> Result<Vec<Member>, StoreError> {
+pub(super) async fn named(conn: &mut Connection, run_id: Uuid, names: &[&str]) -> Result<Vec<Member>, StoreError> {
     let rows: Vec<RunMember> = sqlx::query_as(NAMED)
         .bind(run_id)
         .bind(names)
@@ -89,7 +86,7 @@ pub(super) async fn named(conn: &mut PgConnection, run_id: Uuid, names: &[&str])
 /// # Errors
 /// When the database fails.
 pub async fn save_upgrade(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     member: &Member,
     upgrade: &Value,
@@ -112,7 +109,7 @@ pub async fn save_upgrade(
 /// # Errors
 /// When the database fails.
 pub async fn save_upgrades(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     progress: &[(&Member, &Value, Option<&str>)],
 ) -> Result<(), StoreError> {
@@ -132,7 +129,7 @@ pub async fn save_upgrades(
 ///
 /// # Errors
 /// When the database fails.
-pub async fn running_count(conn: &mut PgConnection, run_id: Uuid) -> Result<u32, StoreError> {
+pub async fn running_count(conn: &mut Connection, run_id: Uuid) -> Result<u32, StoreError> {
     let count: i64 = sqlx::query_scalar(RUNNING)
         .bind(run_id)
         .fetch_one(conn)
@@ -145,7 +142,7 @@ pub async fn running_count(conn: &mut PgConnection, run_id: Uuid) -> Result<u32,
 ///
 /// # Errors
 /// When the database fails.
-pub async fn fleet_has_running_member(conn: &mut PgConnection, fleet_id: Uuid) -> Result<bool, StoreError> {
+pub async fn fleet_has_running_member(conn: &mut Connection, fleet_id: Uuid) -> Result<bool, StoreError> {
     sqlx::query_scalar(FLEET_RUNNING)
         .bind(fleet_id)
         .fetch_one(conn)
@@ -158,7 +155,7 @@ pub async fn fleet_has_running_member(conn: &mut PgConnection, fleet_id: Uuid) -
 /// # Errors
 /// When the database fails.
 pub async fn runs_of_member(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     fleet_id: Uuid,
     name: &str,
 ) -> Result<Vec<(Uuid, Member)>, StoreError> {
@@ -199,6 +196,6 @@ impl FromRow<'_, PgRow> for RunMember {
     }
 }
 
-fn read_state(text: String) -> Result<UpdateState, sqlx::Error> {
+pub(super) fn read_state(text: String) -> Result<UpdateState, sqlx::Error> {
     serde_json::from_value(Value::String(text)).map_err(|e| sqlx::Error::Decode(Box::new(e)))
 }

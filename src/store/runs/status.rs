@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use sqlx::{PgConnection, Row, types::Json};
+use sqlx::{Row, types::Json};
 use uuid::Uuid;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
+    database::Connection,
     model::update_run::{
         MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
         UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
@@ -68,7 +69,7 @@ pub(super) struct StatusRow {
 /// # Errors
 /// When the database fails.
 pub async fn status(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     fleet: &ResourceId,
 ) -> Result<Option<UpdateRunStatus>, StoreError> {
@@ -80,7 +81,7 @@ pub async fn status(
 /// # Errors
 /// When the database fails.
 pub async fn statuses(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_ids: &[Uuid],
     fleet: &ResourceId,
 ) -> Result<HashMap<Uuid, UpdateRunStatus>, StoreError> {
@@ -89,14 +90,11 @@ pub async fn statuses(
 }
 
 /// The status of a run without the IDs of its gates.
-pub(super) async fn without_gates(
-    conn: &mut PgConnection,
-    run_id: Uuid,
-) -> Result<Option<UpdateRunStatus>, StoreError> {
+pub(super) async fn without_gates(conn: &mut Connection, run_id: Uuid) -> Result<Option<UpdateRunStatus>, StoreError> {
     Ok(documents(conn, &[run_id]).await?.pop().map(|(_, document)| document.into_status(None)))
 }
 
-async fn documents(conn: &mut PgConnection, run_ids: &[Uuid]) -> Result<Vec<(Uuid, Document)>, StoreError> {
+async fn documents(conn: &mut Connection, run_ids: &[Uuid]) -> Result<Vec<(Uuid, Document)>, StoreError> {
     let failed = "reading the status of update runs";
     let rows = sqlx::query(STATUS).bind(run_ids).fetch_all(conn).await.map_err(StoreError::while_(failed))?;
     rows.into_iter()
@@ -109,7 +107,7 @@ async fn documents(conn: &mut PgConnection, run_ids: &[Uuid]) -> Result<Vec<(Uui
 ///
 /// # Errors
 /// When the database fails.
-pub async fn selected_images(conn: &mut PgConnection, run_id: Uuid) -> Result<Vec<NodeImageVersion>, StoreError> {
+pub async fn selected_images(conn: &mut Connection, run_id: Uuid) -> Result<Vec<NodeImageVersion>, StoreError> {
     let images: Option<Json<Vec<NodeImageVersion>>> = sqlx::query_scalar(SELECTED)
         .bind(run_id)
         .fetch_optional(conn)
@@ -123,7 +121,7 @@ pub async fn selected_images(conn: &mut PgConnection, run_id: Uuid) -> Result<Ve
 ///
 /// # Errors
 /// When the database fails.
-pub async fn explain_wait(conn: &mut PgConnection, run_id: Uuid, reason: &ErrorDetail) -> Result<(), StoreError> {
+pub async fn explain_wait(conn: &mut Connection, run_id: Uuid, reason: &ErrorDetail) -> Result<(), StoreError> {
     sqlx::query(EXPLAIN)
         .bind(run_id)
         .bind(Json(reason))
@@ -137,11 +135,7 @@ pub async fn explain_wait(conn: &mut PgConnection, run_id: Uuid, reason: &ErrorD
 ///
 /// # Errors
 /// When the database fails.
-pub async fn select_images(
-    conn: &mut PgConnection,
-    run_id: Uuid,
-    images: &[NodeImageVersion],
-) -> Result<(), StoreError> {
+pub async fn select_images(conn: &mut Connection, run_id: Uuid, images: &[NodeImageVersion]) -> Result<(), StoreError> {
     sqlx::query(SELECT)
         .bind(run_id)
         .bind(Json(images))

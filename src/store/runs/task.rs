@@ -1,15 +1,16 @@
 //! What the job of a member needs: the member, what its run wants, and what a person reads meanwhile.
 
-use sqlx::{FromRow, PgConnection, Row, types::Json};
+use sqlx::{FromRow, Row, types::Json};
 use uuid::Uuid;
 
 use super::{
     locks::Holder,
-    members::{RunMember, index},
+    members::{RunMember, index, read_state},
 };
 use crate::{
     arm::ResourceId,
-    model::update_run::{ManagedClusterUpdate, NodeImageVersion},
+    database::Connection,
+    model::update_run::{ManagedClusterUpdate, NodeImageVersion, UpdateState},
     rollout::Member,
     store::StoreError,
 };
@@ -19,6 +20,8 @@ use crate::{
 pub struct Task {
     /// The member.
     pub member: RunMember,
+    /// The run's state.
+    pub run_state: UpdateState,
     /// What the run wants.
     pub update: ManagedClusterUpdate,
     /// An auto-upgrade profile made the run.
@@ -31,10 +34,10 @@ pub struct Task {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn task(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<Option<Task>, StoreError> {
+pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Option<Task>, StoreError> {
     let failed = "reading what a member's upgrade needs";
     let row = sqlx::query(
-        "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images,
+        "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images, u.state AS run_state,
              jsonb_exists(r.properties, 'autoUpgradeProfileId') AS auto_upgrade
          FROM run_members m JOIN update_runs u USING (run_id) JOIN resources r ON r.id = m.run_id
          WHERE m.run_id = $1 AND m.member_index = $2",
@@ -47,6 +50,7 @@ pub async fn task(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<
     row.map(|row| {
         Ok(Task {
             member: RunMember::from_row(&row)?,
+            run_state: read_state(row.try_get("run_state")?)?,
             update: row.try_get::<Json<_>, _>("managed_cluster_update")?.0,
             auto_upgrade: row.try_get("auto_upgrade")?,
             selected_images: row.try_get::<Json<_>, _>("selected_images")?.0,
@@ -60,7 +64,7 @@ pub async fn task(conn: &mut PgConnection, run_id: Uuid, member: u32) -> Result<
 ///
 /// # Errors
 /// When the database fails.
-pub async fn cluster_holder(conn: &mut PgConnection, cluster: &ResourceId) -> Result<Option<Holder>, StoreError> {
+pub async fn cluster_holder(conn: &mut Connection, cluster: &ResourceId) -> Result<Option<Holder>, StoreError> {
     let failed = "looking who holds a cluster";
     let row = sqlx::query("SELECT run_id, member_index FROM cluster_locks WHERE cluster_key = $1")
         .bind(cluster.key())
@@ -80,7 +84,7 @@ pub async fn cluster_holder(conn: &mut PgConnection, cluster: &ResourceId) -> Re
 /// # Errors
 /// When the database fails.
 pub async fn set_message(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run_id: Uuid,
     member: &Member,
     message: &str,

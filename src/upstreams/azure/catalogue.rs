@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, pace::Class, shared::Shared};
+use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, budget::Class, shared::Shared};
 use crate::{
     arm::ResourceId,
     model::managed_cluster::{Catalogue, ManagedCluster, NodeImage, OfferedVersion},

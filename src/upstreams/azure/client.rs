@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{
     Accepted, ManagedClusters, PoolUpgradeProfile, Progress, Seen, TokenSource, UpstreamError,
-    pace::{Budgets, Class},
+    budget::{Budgets, Class, Grant},
     wire,
 };
 use crate::{
@@ -113,16 +113,11 @@ impl ArmClient {
         &self,
         method: Method,
         url: Url,
-        budget: (Class, &str),
+        (class, key): (Class, &str),
         change: impl FnOnce(RequestBuilder) -> RequestBuilder,
     ) -> Result<Response, UpstreamError> {
-        let (class, key) = budget;
-        if self.paced
-            && let Err(wait) = self.with_budgets(|budgets| budgets.take(class, key, Instant::now()))
-        {
-            let detail = ErrorDetail::new("TooManyRequests", "AKS's documented limit for such calls is used up.");
-            return Err(UpstreamError::Transient { after: Some(wait), throttled: true, detail });
-        }
+        let call = queues(class).then(|| format!("{method} {}", url.path()));
+        let mut spent = self.spend(class, key, call.as_deref())?;
         let token = self.tokens.token().await?;
         let request = self
             .http
@@ -137,13 +132,27 @@ impl ArmClient {
         if status == StatusCode::UNAUTHORIZED {
             self.tokens.refused(&token);
         }
-        let after = retry_after(&response);
+        let mut after = retry_after(&response);
         if status == StatusCode::TOO_MANY_REQUESTS {
-            let closed = after.unwrap_or(Duration::from_secs(1));
-            self.with_budgets(|budgets| budgets.exhausted(class, key, closed, Instant::now()));
+            after = Some(spent.refused(call.as_deref(), after.unwrap_or(Duration::from_secs(1))));
         }
+        drop(spent);
         let body = read(response, CONTENT_LIMIT).await.unwrap_or_default();
         Err(refusal(status, after, &body))
+    }
+
+    /// Consumes one call from a budget, until the answer is dropped.
+    fn spend<'a>(&'a self, class: Class, key: &'a str, call: Option<&str>) -> Result<Spent<'a>, UpstreamError> {
+        let grant = if self.paced {
+            let taken = self.with_budgets(|budgets| budgets.take(class, key, call, Instant::now()));
+            Some(taken.map_err(|wait| {
+                let detail = ErrorDetail::new("TooManyRequests", "AKS's documented limit for such calls is used up.");
+                UpstreamError::Transient { after: Some(wait), throttled: true, detail }
+            })?)
+        } else {
+            None
+        };
+        Ok(Spent { client: self, class, key, grant })
     }
 
     async fn get_json<T: DeserializeOwned>(
@@ -217,6 +226,37 @@ impl ArmClient {
             retry_after,
         })
     }
+}
+
+/// A call in flight, as its budget counts it.
+struct Spent<'a> {
+    client: &'a ArmClient,
+    class: Class,
+    key: &'a str,
+    grant: Option<Grant>,
+}
+
+impl Spent<'_> {
+    /// AKS answered 429. Returns how long to wait before calling again.
+    fn refused(&mut self, call: Option<&str>, retry_after: Duration) -> Duration {
+        let Some(grant) = self.grant.take() else { return retry_after };
+        let (class, key) = (self.class, self.key);
+        self.client.with_budgets(|budgets| budgets.exhausted(class, key, call, (grant, retry_after), Instant::now()))
+    }
+}
+
+impl Drop for Spent<'_> {
+    fn drop(&mut self) {
+        if let Some(grant) = self.grant {
+            self.client.with_budgets(|budgets| budgets.answered(self.class, self.key, grant, Instant::now()));
+        }
+    }
+}
+
+/// Whether calls of a class queue for their tokens. What an operation's status or a list tells, another call tells as well,
+/// so that nobody comes back for it.
+fn queues(class: Class) -> bool {
+    !matches!(class, Class::OperationStatus | Class::List)
 }
 
 impl ManagedClusters for ArmClient {

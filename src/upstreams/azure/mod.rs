@@ -5,6 +5,7 @@
 //! `Retry-After` is data. [`Observer`] follows many operations within AKS's limits, [`CatalogueCache`] knows what each
 //! region offers, [`MaintenanceCache`] when each cluster may be upgraded.
 
+pub mod budget;
 mod catalogue;
 mod client;
 mod credential;
@@ -130,6 +131,6 @@ pub trait ManagedClusters: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Vec<MaintenanceConfiguration>, UpstreamError>> + Send;
 
     /// What is left of AKS's limit for this kind of call, as a part of its burst: 0–1. `key` is a subscription, or a
-    /// lower-cased resource ID, as [`pace::Class`] says.
-    fn left(&self, class: pace::Class, key: &str) -> f64;
+    /// lower-cased resource ID, as [`budget::Class`] says.
+    fn left(&self, class: budget::Class, key: &str) -> f64;
 }

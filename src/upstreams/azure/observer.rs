@@ -13,7 +13,8 @@ use std::{
 
 use super::{
     ManagedClusters, Progress, UpstreamError,
-    pace::{Class, LONGEST, Lengths, next_poll, part},
+    budget::Class,
+    pace::{LONGEST, Lengths, next_poll, part},
     shared::Shared,
 };
 use crate::{

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{ManagedClusters, UpstreamError, pace::Class, shared::Shared};
+use super::{ManagedClusters, UpstreamError, budget::Class, shared::Shared};
 use crate::{arm::ResourceId, model::maintenance::MaintenanceConfiguration};
 
 /// Part of the budget that is left to those who are about to begin.

@@ -16,22 +16,39 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rollout", &["model", "calendar", "arm"]),
     ("autoupgrade", &["model", "arm"]),
     // State, and the world outside.
-    ("work", &[]),
+    ("database", &[]),
+    ("work", &["database"]),
     ("identity", &["arm"]),
     ("upstreams", &["model", "arm"]),
     ("webhooks", &["rollout", "model", "arm"]),
-    ("store", &["rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
+    ("store", &["database", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
     // Settings; no behaviour.
     ("config", &["identity", "model", "arm", "webhooks"]),
     ("telemetry", &["config"]),
     // Doing.
-    ("jobs", &["store", "work", "rollout", "autoupgrade", "upstreams", "webhooks", "model", "arm", "config"]),
+    (
+        "jobs",
+        &["database", "store", "work", "rollout", "autoupgrade", "upstreams", "webhooks", "model", "arm", "config"],
+    ),
     // Edges.
-    ("api", &["jobs", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
+    ("api", &["database", "jobs", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
     ("local", &["identity", "model", "arm", "config"]),
     (
         "app",
-        &["api", "jobs", "store", "work", "upstreams", "webhooks", "identity", "config", "local", "arm", "telemetry"],
+        &[
+            "api",
+            "jobs",
+            "store",
+            "work",
+            "database",
+            "upstreams",
+            "webhooks",
+            "identity",
+            "config",
+            "local",
+            "arm",
+            "telemetry",
+        ],
     ),
     ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
 ];

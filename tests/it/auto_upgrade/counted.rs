@@ -8,6 +8,7 @@ use std::sync::{
 use fleet_manager::{
     arm::ResourceId,
     config::StoppedClusters,
+    database::Pool,
     jobs::{self, Upstream, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
@@ -17,12 +18,11 @@ use fleet_manager::{
     },
     upstreams::azure::{
         Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
-        UpstreamError, pace::Class,
+        UpstreamError, budget::Class,
     },
     work::{Settings, Workers},
 };
 use jiff::Timestamp;
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -102,7 +102,7 @@ impl ManagedClusters for Counting {
     }
 }
 
-async fn resource(pool: &PgPool, id: &str, kind: &str, parent: Option<Uuid>, properties: Value) -> Uuid {
+async fn resource(pool: &Pool, id: &str, kind: &str, parent: Option<Uuid>, properties: Value) -> Uuid {
     let draft = Draft {
         location: None,
         tags: None,

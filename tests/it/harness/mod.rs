@@ -1,6 +1,7 @@
 //! What the tests share.
 
 pub mod postgres;
+pub mod proxy;
 pub mod raw;
 pub mod world;
 

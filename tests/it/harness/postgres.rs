@@ -4,13 +4,15 @@
 //! intended runner; under one that starts a process per test (nextest) everything works, at the price of a server each.
 //! The clusters are kept in the target directory, so that only the first run creates one.
 
+use fleet_manager::database::{Limits, Pool};
 use fleet_manager::local::postgres::{LocalPostgresError, PostgresSettings, PrivatePostgres};
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection};
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 static SERVER: OnceLock<Server> = OnceLock::new();
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
@@ -24,7 +26,7 @@ struct Server {
 
 /// An empty, migrated database that goes (best effort) with this value.
 pub struct TestDatabase {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub options: PgConnectOptions,
     pub name: String,
 }
@@ -36,7 +38,8 @@ pub async fn database() -> TestDatabase {
     execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE migrated")).await;
     admin.close().await.unwrap();
     let options = server.postgres.options().database(&name);
-    let pool = PgPoolOptions::new().max_connections(10).connect_with(options.clone()).await.unwrap();
+    // Tests hold locks longer than a service would.
+    let pool = Pool::new(options.clone(), 10, Limits { answer: Duration::from_secs(60) });
     TestDatabase { pool, options, name }
 }
 

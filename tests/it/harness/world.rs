@@ -208,7 +208,7 @@ impl World {
     }
 
     /// Connections to the service's database.
-    pub fn pool(&self) -> &sqlx::PgPool {
+    pub fn pool(&self) -> &fleet_manager::database::Pool {
         &self.database.pool
     }
 

@@ -27,7 +27,7 @@ async fn what_the_cursor_passes_is_a_dead_letter() {
     let minute = GivenUp::OlderThan(Duration::from_secs(60));
     assert_eq!(deliveries::give_up(&mut conn, "ops", RUN, minute, 3, "e").await.unwrap(), 2);
     let dead: Vec<i64> = sqlx::query_scalar("SELECT sequence FROM event_dead_letters ORDER BY sequence")
-        .fetch_all(&mut *conn)
+        .fetch_all(&mut conn)
         .await
         .unwrap();
     assert_eq!(dead, [2, 3]);

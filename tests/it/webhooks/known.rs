@@ -1,7 +1,7 @@
 //! Which webhooks there are while processes differ about it.
 
+use fleet_manager::database::Pool;
 use fleet_manager::{jobs::webhook_registry, webhooks::Webhooks};
-use sqlx::PgPool;
 
 use crate::harness::postgres::database;
 
@@ -11,7 +11,7 @@ fn known(names: &[&str]) -> Webhooks {
     Webhooks::parse(&format!("[{}]", entries.join(","))).unwrap()
 }
 
-async fn registered(pool: &PgPool) -> Vec<String> {
+async fn registered(pool: &Pool) -> Vec<String> {
     sqlx::query_scalar("SELECT name FROM webhooks ORDER BY name").fetch_all(pool).await.unwrap()
 }
 

@@ -3,11 +3,11 @@
 use super::support::*;
 use crate::harness::eventually;
 use crate::harness::postgres::{database, migrate};
+use fleet_manager::database::{Limits, Pool};
 use fleet_manager::local::postgres::{PostgresSettings, PrivatePostgres};
 use fleet_manager::work::{NewJob, Outcome, Settings, SettingsError, Workers, enqueue, enqueue_all};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::Executor as _;
-use sqlx::postgres::PgPoolOptions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -148,7 +148,7 @@ async fn a_restart_of_the_database_is_survived() {
     let fast = PostgresSettings { durable: false, ..Default::default() };
     let postgres = PrivatePostgres::start_with(dir.path(), &fast).await.unwrap();
     migrate(&postgres.options()).await;
-    let pool = PgPoolOptions::new().max_connections(5).connect_with(postgres.options()).await.unwrap();
+    let pool = Pool::new(postgres.options(), 5, Limits::default());
     let (seen, mut sees) = mpsc::unbounded_channel();
     let (slow_started, mut slow_starts) = mpsc::unbounded_channel();
     let workers = run(

@@ -1,8 +1,8 @@
 //! Pools of workers and handlers as a test wants them.
 
+use fleet_manager::database::Pool;
 use fleet_manager::work::{Attempt, Backoff, Handler, NewJob, Outcome, Settings, Workers, enqueue};
 use futures_util::future::BoxFuture;
-use sqlx::PgPool;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -51,7 +51,7 @@ pub struct Running {
     task: JoinHandle<()>,
 }
 
-pub fn run(pool: &PgPool, settings: Settings, handler: Arc<dyn Handler>) -> Running {
+pub fn run(pool: &Pool, settings: Settings, handler: Arc<dyn Handler>) -> Running {
     let workers = Workers::new(pool.clone(), settings, vec![handler]).unwrap();
     let stop = CancellationToken::new();
     Running { task: tokio::spawn(workers.run(stop.clone())), stop }
@@ -70,7 +70,7 @@ impl Running {
     }
 }
 
-pub async fn put(pool: &PgPool, subject: &str) {
+pub async fn put(pool: &Pool, subject: &str) {
     enqueue(&mut pool.acquire().await.unwrap(), NewJob::new(KIND, subject)).await.unwrap();
 }
 
@@ -87,7 +87,7 @@ pub struct Row {
     pub goes_in: Option<f64>,
 }
 
-pub async fn rows(pool: &PgPool) -> Vec<Row> {
+pub async fn rows(pool: &Pool) -> Vec<Row> {
     sqlx::query_as(
         "SELECT subject, attempt, failures, last_error, lease_until IS NOT NULL AS leased, failed_at IS NOT NULL AS failed,
                 cancelled, extract(epoch FROM run_at - clock_timestamp())::float8 AS goes_in
@@ -98,7 +98,7 @@ pub async fn rows(pool: &PgPool) -> Vec<Row> {
     .unwrap()
 }
 
-pub async fn row(pool: &PgPool) -> Row {
+pub async fn row(pool: &Pool) -> Row {
     let rows = rows(pool).await;
     assert_eq!(rows.len(), 1, "{rows:?}");
     rows[0].clone()

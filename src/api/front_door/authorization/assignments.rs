@@ -7,7 +7,6 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -21,6 +20,7 @@ use crate::{
         http::{body, error::ApiResult},
     },
     arm::{ArmError, ResourceId},
+    database::Connection,
     identity::roles::{OWNER, Role},
     model::types,
     store::{
@@ -145,7 +145,7 @@ pub(super) async fn put(asked: &Asked<'_>, name: &str, body: &Value) -> ApiResul
     Ok((status, Json(show(&assignment))).into_response())
 }
 
-async fn insert(asked: &Asked<'_>, tx: &mut PgConnection, new: &RoleAssignment) -> ApiResult<()> {
+async fn insert(asked: &Asked<'_>, tx: &mut Connection, new: &RoleAssignment) -> ApiResult<()> {
     if let Some(scope) = &asked.scope_id {
         exists(tx, scope).await?;
         let subscription = ResourceId::subscription_scope(scope.subscription()).to_string();
@@ -196,7 +196,7 @@ fn tell(asked: &Asked<'_>, what: &'static str, assignment: &RoleAssignment) {
 }
 
 /// Of what this service keeps, the scope must be there. Of others' resources it cannot know.
-async fn exists(conn: &mut PgConnection, scope: &ResourceId) -> ApiResult<()> {
+async fn exists(conn: &mut Connection, scope: &ResourceId) -> ApiResult<()> {
     let Some(group) = scope.resource_group() else { return Ok(()) };
     let group = ResourceId::resource_group_scope(scope.subscription(), group);
     // Held, so that it is not deleted in between.

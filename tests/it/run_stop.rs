@@ -1,0 +1,77 @@
+//! After a stop nothing begins that has not begun: it is left to the next start.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{
+    eventually,
+    world::{World, members, upgrade_to},
+};
+
+const LATE: Duration = Duration::from_secs(60);
+
+fn one_group(max: &str) -> Value {
+    let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": max}]}]});
+    json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})
+}
+
+fn state_of<'a>(status: &'a Value, name: &str) -> &'a Value {
+    &members(status).into_iter().find(|member| member["name"] == name).unwrap()["status"]["state"]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_has_not_begun_does_not_begin_after_a_stop() {
+    let world = World::start().await;
+    let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
+    world.fault(json!({"match": {"method": "GET", "cluster": "aks-1"}, "times": 100_000, "action": broken})).await;
+    let run = world.start_run(&fleet, "r", one_group("1")).await;
+    let says = |status: &Value| members(status)[0]["message"].as_str().is_some_and(|m| m.contains("bad day"));
+    world.until(&run, LATE, "m1 says that AKS cannot be read", says).await;
+    assert_eq!(world.post(&format!("{run}/stop"), None).await.status, 200);
+    let status = world.reaches(&run, "Stopped", LATE).await;
+    assert_eq!((state_of(&status, "m1"), state_of(&status, "m2")), (&json!("Stopped"), &json!("NotStarted")));
+    world.emulator("DELETE", "/emulator/faults", None).await;
+    assert!(world.applied().await.is_empty());
+    assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
+    world.reaches(&run, "Completed", LATE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_has_not_begun_does_not_begin_after_too_many_failures() {
+    let world = World::start().await;
+    let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
+    let failure = json!({"code": "NodesNotReady", "message": "no nodes"});
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
+    world.fault(json!({"match": {"method": "GET", "cluster": "aks-1"}, "times": 100_000, "action": broken})).await;
+    world.fault(json!({"match": {"method": "PUT", "cluster": "aks-2"}, "action": {"failOperation": failure}})).await;
+    let run = world.start_run(&fleet, "r", one_group("2")).await;
+    let status = world.reaches(&run, "Failed", LATE).await;
+    assert_eq!((state_of(&status, "m1"), state_of(&status, "m2")), (&json!("Stopped"), &json!("Failed")));
+    world.emulator("DELETE", "/emulator/faults", None).await;
+    let log = world.emulator_log().await;
+    assert!(log.iter().all(|entry| entry["cluster"] == "aks-2"), "{log:?}");
+}
+
+/// The intent to upgrade is recorded only while the run goes on, however late the stop comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_just_before_the_intent_is_recorded_counts() {
+    let world = World::start().await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    // The worker has the run's state, and waits to check the membership.
+    let mut tx = world.pool().begin().await.unwrap();
+    sqlx::query("SELECT FROM resources WHERE name = 'm1' FOR UPDATE").execute(&mut *tx).await.unwrap();
+    let run = world.start_run(&fleet, "r", one_group("1")).await;
+    eventually("the worker waits for the member", async || {
+        let waiting =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%memberships%'";
+        sqlx::query_scalar::<_, i64>(waiting).fetch_one(world.pool()).await.unwrap() == 1
+    })
+    .await;
+    assert_eq!(world.post(&format!("{run}/stop"), None).await.status, 200);
+    tx.rollback().await.unwrap();
+    let status = world.reaches(&run, "Stopped", LATE).await;
+    assert_eq!(state_of(&status, "m1"), "Stopped");
+    assert!(world.applied().await.is_empty());
+}

@@ -36,7 +36,7 @@ pub enum Membership {
 
 /// The membership of a run's member. It cannot change before the transaction ends.
 pub async fn of_run_member(
-    conn: &mut PgConnection,
+    conn: &mut Connection,
     run: Uuid,
     name: &str,
     cluster: &ResourceId,

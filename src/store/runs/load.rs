@@ -109,7 +109,7 @@ pub async fn lock(conn: &mut Connection, run_id: Uuid) -> Result<bool, StoreErro
 }
 
 /// The state of a run, which no step can change before the transaction ends. `None` when there is no such run.
-pub async fn hold(conn: &mut PgConnection, run_id: Uuid) -> Result<Option<UpdateState>, StoreError> {
+pub async fn hold(conn: &mut Connection, run_id: Uuid) -> Result<Option<UpdateState>, StoreError> {
     let failed = "reading the state of an update run";
     let state: Option<String> = sqlx::query_scalar("SELECT state FROM update_runs WHERE run_id = $1 FOR SHARE")
         .bind(run_id)

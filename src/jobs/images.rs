@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Upstream, outcome::JobError};
+use super::{outcome::JobError, upstream::Upstream};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     database::Pool,
+    engine,
     model::update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties},
     rollout::upgrade::{self, ConsistentPool, Goal, ImageChoice},
     store::{memberships, runs},
@@ -47,7 +48,7 @@ pub(super) async fn choose<C: ManagedClusters>(
         let mut conn = pool.acquire().await?;
         (memberships::members_of_run(&mut conn, fleet, run).await?, runs::skipped_members(&mut conn, run).await?)
     };
-    let clusters: BTreeSet<ResourceId> = super::runs::plan(properties, &members)?
+    let clusters: BTreeSet<ResourceId> = engine::plan(properties, &members)?
         .stages
         .iter()
         .flat_map(|stage| &stage.groups)

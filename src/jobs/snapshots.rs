@@ -11,8 +11,8 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::{
-    Upstream,
     outcome::{JobError, outcome},
+    upstream::Upstream,
 };
 use crate::{
     arm::ResourceId,

@@ -6,7 +6,10 @@
 
 mod windows;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -30,7 +33,7 @@ use crate::{
     model::update_run::UpdateState,
     rollout::{
         self, Event,
-        upgrade::{self, Begin, Goal, Next, StepState, Upgrade, WaitsFor, Watch},
+        upgrade::{self, Begin, Goal, Next, StepDurations, StepState, Upgrade, WaitsFor, Watch},
     },
     store::{
         memberships::{self, Membership},
@@ -64,6 +67,8 @@ pub struct UpgradeMember<C> {
     upstream: Upstream<C>,
     policy: Policy,
     reports: Arc<Reports>,
+    /// How long steps took in this process.
+    durations: Mutex<StepDurations>,
 }
 
 impl<C: ManagedClusters> Handler for UpgradeMember<C> {
@@ -85,6 +90,8 @@ struct Task<'a> {
     cluster: ResourceId,
     goal: Goal,
     upgrade: Upgrade,
+    /// The member's message is about an outage of AKS: it goes when AKS answers again.
+    tells_outage: bool,
 }
 
 impl Task<'_> {
@@ -112,7 +119,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     /// Upgrades them by this policy.
     #[must_use]
     pub fn new(pool: &Pool, upstream: &Upstream<C>, policy: Policy) -> Self {
-        Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()) }
+        Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()), durations: Mutex::default() }
     }
 
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
@@ -163,7 +170,12 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
         let goal = if loaded.auto_upgrade { goal.of_auto_upgrade() } else { goal };
         let upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
-        Ok(Some(Task { attempt, run, run_state: loaded.run_state, row, cluster, goal, upgrade }))
+        let tells_outage = row.message.as_ref().is_some_and(|message| message.starts_with(OUTAGE));
+        Ok(Some(Task { attempt, run, run_state: loaded.run_state, row, cluster, goal, upgrade, tells_outage }))
+    }
+
+    fn with_durations<T>(&self, work: impl FnOnce(&mut StepDurations) -> T) -> T {
+        work(&mut self.durations.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes sure that the member belongs to the fleet, and that no other run upgrades its cluster.
@@ -224,6 +236,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                     next = Some(next.map_or(again_after, |next| next.min(again_after)));
                 }
                 Ok(Observation::Succeeded) => {
+                    self.with_durations(|durations| durations.add(step, span(*at, now)));
                     task.upgrade.ended(index, Ok(()));
                     news = true;
                 }
@@ -240,7 +253,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         }
         match next {
             // Others may have ended: what follows from them waits for a look only when all that run were asked.
-            Some(delay) if !look && !news => Ok(Then::Wait(delay)),
+            Some(delay) if !look && !news && !std::mem::take(&mut task.tells_outage) => Ok(Then::Wait(delay)),
             Some(delay) if !look => self.wait_for(task, delay).await,
             _ => Ok(Then::Look),
         }
@@ -307,7 +320,9 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                     let wait = self.upstream.observer.wait(&followed, accepted.retry_after);
                     delay = Some(delay.map_or(wait, |delay| delay.min(wait)));
                     tracing::info!(cluster = %task.cluster, ?action, operation = accepted.operation_id, "upgrade begun");
+                    let expected = task.upgrade.steps.get(step).and_then(|step| self.with_durations(|seen| seen.expected(step)));
                     task.upgrade.started(step, accepted.operation_url, accepted.operation_id, Timestamp::now());
+                    task.upgrade.expect(step, expected);
                 }
                 Err(error) => match error.verdict() {
                     // It may have begun: the intent stays, and a look tells.
@@ -422,9 +437,10 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             return self.ended(task, upgrade::Outcome::Failed { error }).await;
         }
         let error = format!("{}: {}", detail.code, detail.message);
+        let progress = task.upgrade.progress().map_or_else(String::new, |progress| format!(" {progress}"));
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
-        let message = format!("AKS cannot be asked at the moment and is tried again (failure {failures}): {error}");
+        let message = format!("{OUTAGE} and is tried again (failure {failures}): {error}{progress}");
         runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
         let retry = Outcome::Retry { error, after };
         task.attempt.settle(&mut tx, retry).await?;
@@ -439,6 +455,14 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             WaitsFor::Window(opens) => until_next_look(opens, self.policy.window_recheck, Timestamp::now()),
         };
         let again = Outcome::AgainAfter { delay };
+        let error = match waits_for {
+            // Constant, so that a look that finds nothing new writes nothing.
+            WaitsFor::Offer => {
+                let checked = format!(" It is checked again every {} s.", self.policy.offer_recheck.as_secs());
+                ErrorDetail { message: error.message + &checked, ..error }
+            }
+            WaitsFor::Cluster | WaitsFor::Window(_) => error,
+        };
         let told = task.row.error.as_ref() == Some(&error) && task.row.message.as_ref() == Some(&error.message);
         if task.row.member.state == UpdateState::Pending && told {
             return Ok(again);
@@ -525,6 +549,8 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     }
 }
 
+/// Begins a member's message while AKS does not answer.
+const OUTAGE: &str = "AKS cannot be asked at the moment";
 /// Soonest that a job which is not to pause goes again: each time costs statements.
 const SOONEST_ROW: Duration = Duration::from_millis(100);
 /// How soon a busy cluster is looked at again.
@@ -574,6 +600,8 @@ fn span(from: Timestamp, to: Timestamp) -> Duration {
 
 async fn record(tx: &mut Connection, task: &Task<'_>) -> Result<(), JobError> {
     let upgrade = serde_json::to_value(&task.upgrade)?;
-    runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, task.upgrade.operation_id()).await?;
+    let message = task.upgrade.progress();
+    let operation = task.upgrade.operation_id();
+    runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, operation, message.as_deref()).await?;
     Ok(())
 }

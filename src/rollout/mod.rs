@@ -9,6 +9,7 @@ mod advance;
 mod changes;
 mod derive;
 mod event;
+mod explain;
 mod plan;
 mod run;
 mod select;
@@ -19,6 +20,7 @@ pub mod upgrade;
 
 pub use advance::advance;
 pub use changes::{Change, ChangedMember, changes};
+pub use explain::{Waits, explain};
 pub use event::{Effect, Event, MemberChange, Outcome, Refused, SkipTarget, Step};
 pub use plan::{DEFAULT_NAME, FleetMember, Plan, PlanError, PlannedGroup, PlannedMember, PlannedStage, plan};
 pub use run::{Gate, Group, Member, Run, Stage, Tally, Wait, is_finished, not_started};

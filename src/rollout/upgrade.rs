@@ -14,6 +14,7 @@ mod judge;
 mod keep;
 mod next;
 mod plan;
+mod progress;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use consistent::{ConsistentPool, ImageChoice, choose_images};
 pub use keep::{SnapshotToTake, expired_snapshots, missing_snapshots};
 pub use next::next;
+pub use progress::StepDurations;
 pub use window::{Closed, Turn, configuration_name, is_about_window, opening, permission, turn};
 
 use crate::{
@@ -47,6 +49,9 @@ pub struct Upgrade {
     /// The Kubernetes version, `x.y.z`, frozen when the first step was intended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes_version: Option<String>,
+    /// How many steps there are, as far as was known when the latest was intended.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub total_steps: u32,
     /// In the order in which they were intended.
     pub steps: Vec<Step>,
 }
@@ -61,6 +66,12 @@ pub struct Step {
     pub before: Fingerprint,
     /// When it was intended.
     pub intended_at: Timestamp,
+    /// Nodes that it moves; 0 where that is not known, and for a control plane.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nodes: u32,
+    /// How long such a step took lately, where enough was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_seconds: Option<u32>,
     /// How far it is.
     pub state: StepState,
 }
@@ -169,6 +180,8 @@ pub struct Begin {
     pub kubernetes_version: Option<String>,
     /// What to tell AKS.
     pub actions: Vec<UpgradeAction>,
+    /// How many more actions are to follow, as far as is known now.
+    pub later: u32,
     /// Nothing has begun in this attempt, so this may only in an open maintenance window: see [`permission`].
     pub first: bool,
 }
@@ -269,6 +282,8 @@ impl Upgrade {
                 action: action.clone(),
                 before: Fingerprint::of(action, cluster),
                 intended_at: now,
+                nodes: nodes(action, cluster),
+                expected_seconds: None,
                 state: StepState::Intended,
             };
             let known = self.steps.iter().position(|old| old.action.subject() == action.subject());
@@ -278,6 +293,8 @@ impl Upgrade {
                 None => self.steps.push(step),
             }
         }
+        let steps = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        self.total_steps = steps.saturating_add(begin.later).max(self.total_steps);
         indices
     }
 
@@ -291,6 +308,13 @@ impl Upgrade {
     ) {
         if let Some(step) = self.steps.get_mut(step) {
             step.state = StepState::Started { operation_url, operation_id, at: now };
+        }
+    }
+
+    /// How long the step is expected to take.
+    pub fn expect(&mut self, step: usize, expected: Option<std::time::Duration>) {
+        if let Some(step) = self.steps.get_mut(step) {
+            step.expected_seconds = expected.map(|expected| u32::try_from(expected.as_secs()).unwrap_or(u32::MAX));
         }
     }
 
@@ -324,6 +348,21 @@ impl Upgrade {
     pub fn operation_id(&self) -> Option<&str> {
         self.steps.iter().rev().find_map(Step::operation_id)
     }
+}
+
+/// Nodes of the pools that an action moves.
+fn nodes(action: &UpgradeAction, cluster: &ManagedCluster) -> u32 {
+    let count = |name: &str| cluster.pool(name).map_or(0, |pool| pool.count);
+    match action {
+        UpgradeAction::ControlPlane { .. } => 0,
+        UpgradeAction::Cluster { pools, .. } => pools.iter().map(|name| count(name)).fold(0, u32::saturating_add),
+        action => action.pool().map_or(0, count),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Step {

@@ -17,6 +17,7 @@ mod contract;
 mod credentials;
 mod database;
 mod dependencies;
+mod explained;
 mod faults;
 mod faults_database;
 mod faults_members;

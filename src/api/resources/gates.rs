@@ -84,6 +84,8 @@ pub(crate) async fn patch(
     let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(gate.etag))?;
     let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
+    let targets = [seen.name.clone()];
+    runs::record_action(&mut tx, run, request.author(), "CompleteGate", &targets, request.now).await?;
     let driven = engine::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
     driven.ok_or_else(|| not_found(&request.id))?;
     let gate = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;

@@ -51,7 +51,12 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
     let allowed = request.authorize(&app, action::RUNS_READ).await?;
     let mut conn = app.pool.acquire().await?;
     let run = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
-    Ok(Json(show(&mut conn, &request, &run).await?))
+    let mut status = runs::status(&mut conn, run.id, &request.fleet()).await?;
+    if let (Some(status), Some("true")) = (&mut status, request.parameter("explain")) {
+        rollout::explain(status);
+        status.actions = runs::actions(&mut conn, run.id).await?;
+    }
+    Ok(Json(render_run(&request, &run, status)?))
 }
 
 /// Lists those of a fleet.
@@ -166,6 +171,7 @@ pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiRes
         return Err(ArmError::conflict("UpdateRunAlreadyStarted", message).into());
     }
     work::enqueue(&mut tx, queue::start(run.id, Some(request.correlation()))).await?;
+    runs::record_action(&mut tx, run.id, request.author(), "Start", &[], request.now).await?;
     let shown = show(&mut tx, &request, &run).await?;
     tx.commit().await?;
     Ok(Json(shown))
@@ -264,10 +270,29 @@ async fn act(app: &App, request: &ArmRequest, event: Event) -> ApiResult<Json<Va
 
 async fn finish(mut tx: Transaction, request: &ArmRequest, run: &Resource, event: Event) -> ApiResult<Json<Value>> {
     let trace = Some(request.correlation());
+    let (action, targets) = described(&event);
+    runs::record_action(&mut tx, run.id, request.author(), action, &targets, request.now).await?;
     engine::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
     let shown = show(&mut tx, request, run).await?;
     tx.commit().await?;
     Ok(Json(shown))
+}
+
+/// What people call an event, and the names of what it is about.
+fn described(event: &Event) -> (&'static str, Vec<String>) {
+    match event {
+        Event::Stop => ("Stop", Vec::new()),
+        Event::Skip { targets, .. } => {
+            let name = |target: &SkipTarget| match target {
+                SkipTarget::Member(name)
+                | SkipTarget::Group(name)
+                | SkipTarget::Stage(name)
+                | SkipTarget::AfterStageWait(name) => name.clone(),
+            };
+            ("Skip", targets.iter().map(name).collect())
+        }
+        _ => ("Other", Vec::new()),
+    }
 }
 
 /// The run that an action is about, under the action's condition.

@@ -144,6 +144,7 @@ impl Task {
             }
         };
         auto_upgrade::record_run(tx, profile.id, &name, run.id, target, self.now).await?;
+        runs::record_action(tx, run.id, AUTHOR, "Start", &[], self.now).await?;
         work::enqueue(tx, queue::start(run.id, None)).await?;
         self.succeeded(tx, target, &message).await
     }

@@ -145,6 +145,8 @@ pub struct AgentPool {
     pub from_snapshot: bool,
     /// Size of its virtual machines, such as `Standard_D4s_v5`.
     pub vm_size: String,
+    /// Number of its nodes; 0 where AKS does not say.
+    pub count: u32,
 }
 
 impl AgentPool {

@@ -46,6 +46,7 @@ pub(super) struct Pool {
     e_tag: Option<String>,
     os_type: Option<String>,
     vm_size: Option<String>,
+    count: Option<u32>,
     node_image_version: Option<String>,
     orchestrator_version: Option<String>,
     current_orchestrator_version: Option<String>,
@@ -150,6 +151,7 @@ impl From<Pool> for AgentPool {
             stopped: stopped(wire.power_state),
             from_snapshot: wire.creation_data.and_then(|data| data.source_resource_id).is_some_and(|id| !is_own(&id)),
             vm_size: wire.vm_size.unwrap_or_default(),
+            count: wire.count.unwrap_or_default(),
         }
     }
 }

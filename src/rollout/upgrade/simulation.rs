@@ -30,6 +30,7 @@ pub(super) fn pool(name: &str, version: &str, image: &str) -> AgentPool {
         stopped: false,
         from_snapshot: false,
         vm_size: "Standard_D4s_v5".to_owned(),
+        count: 3,
     }
 }
 

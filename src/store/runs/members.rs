@@ -32,7 +32,7 @@ const BY_INDEX: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_i
 
 const NAMED: &str = "SELECT * FROM run_members WHERE run_id = $1 AND name = ANY($2) ORDER BY member_index";
 
-const SAVE: &str = "UPDATE run_members SET upgrade = $4, operation_id = coalesce($5, operation_id)
+const SAVE: &str = "UPDATE run_members SET upgrade = $4, operation_id = coalesce($5, operation_id), message = $6
      WHERE run_id = $1 AND member_index = $2 AND attempt = $3 AND state = 'Running'";
 
 const SAVE_ALL: &str = "UPDATE run_members m SET upgrade = u.upgrade, operation_id = coalesce(u.operation_id, m.operation_id)
@@ -109,6 +109,7 @@ pub async fn save_upgrade(
     member: &Member,
     upgrade: &Value,
     operation_id: Option<&str>,
+    message: Option<&str>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(SAVE)
         .bind(run_id)
@@ -116,6 +117,7 @@ pub async fn save_upgrade(
         .bind(index(member.attempt))
         .bind(upgrade)
         .bind(operation_id)
+        .bind(message)
         .execute(conn)
         .await
         .map_err(StoreError::while_("keeping the progress of a member's upgrade"))?;

@@ -3,6 +3,7 @@
 //! Whoever changes a run holds the lock of its `update_runs` row, so steps of one run follow one another. Rows travel as
 //! JSON both ways: a run of any shape is read in one statement, and a step is written in at most one a table.
 
+mod actions;
 mod apply;
 mod create;
 mod load;
@@ -12,6 +13,7 @@ mod rows;
 mod status;
 mod task;
 
+pub use actions::{actions, record_action};
 pub use apply::{Advanced, advance, advance_all};
 pub use create::{create, limit_to, replace_plan};
 pub use load::{Audience, Listener, hold, load_for_update, lock, lock_under};

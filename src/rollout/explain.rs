@@ -208,3 +208,32 @@ fn gates(gates: &[UpdateRunGateStatus]) -> impl Iterator<Item = String> + '_ {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(code: &'static str, message: &str) -> Waits {
+        let mut waits = Waits::default();
+        waits.add(UpdateState::Pending, Some(&ErrorDetail::new(code, message)));
+        waits
+    }
+
+    #[test]
+    fn members_that_wait_are_counted_by_reason_with_the_first_opening() {
+        let mut all = Waits::default();
+        assert_eq!((all.sentences(), all.error()), (String::new(), None));
+        for opens in ["2026-03-02T02:00:00Z", "2026-03-01T02:00:00Z"] {
+            let message = format!("The cluster's maintenance window 'w' is closed; it opens next at {opens}.");
+            all.merge(&waiting("MaintenanceWindowClosed", &message));
+        }
+        all.merge(&waiting("KubernetesVersionNotAvailable", ""));
+        all.add(UpdateState::Running, Some(&ErrorDetail::new("ClusterOperationInProgress", "")));
+        assert_eq!(
+            all.sentences(),
+            "2 members wait for a maintenance window; the next opens at 2026-03-01T02:00:00Z. 1 member waits for the region to offer the Kubernetes version or node image."
+        );
+        let error = all.error().unwrap();
+        assert!(error.code == "MembersPending" && error.message.contains("Skip the members"), "{error:?}");
+    }
+}

@@ -83,3 +83,60 @@ impl Upgrade {
 fn whole(at: Timestamp) -> Timestamp {
     at.round(Unit::Second).unwrap_or(at)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            Begin,
+            simulation::{at, cluster, pool},
+        },
+        *,
+    };
+
+    #[test]
+    fn says_which_step_of_how_many_since_when_and_until_when() {
+        let seen = cluster("1.32.7", vec![pool("a", "1.32.7", "U-202508.20.1"), pool("b", "1.32.7", "U-202508.20.1")]);
+        let mut upgrade = Upgrade::default();
+        assert_eq!(upgrade.progress(), None);
+        let control_plane = UpgradeAction::ControlPlane { kubernetes_version: "1.33.2".to_owned() };
+        let begin = Begin { kubernetes_version: None, actions: vec![control_plane], later: 2, first: true };
+        upgrade.intend(&begin, &seen, at());
+        assert_eq!(upgrade.progress().unwrap(), "Step 1 of 3: control plane to Kubernetes 1.33.2, being begun.");
+        upgrade.started(0, None, None, at());
+        upgrade.expect(0, Some(Duration::from_secs(90)));
+        let text = "Step 1 of 3: control plane to Kubernetes 1.33.2, since 2025-11-01T00:00:00Z, expected to end about 2025-11-01T00:01:30Z.";
+        assert_eq!(upgrade.progress().unwrap(), text);
+        upgrade.ended(0, Ok(()));
+        let pool = |name: &str| UpgradeAction::PoolVersion {
+            pool: name.to_owned(),
+            kubernetes_version: "1.33.2".to_owned(),
+            image: None,
+            snapshot: None,
+        };
+        let begin = Begin { kubernetes_version: None, actions: vec![pool("a"), pool("b")], later: 0, first: false };
+        let steps = upgrade.intend(&begin, &seen, at());
+        upgrade.started(steps[0], None, None, at());
+        let said = upgrade.progress().unwrap();
+        assert!(said.contains("Step 2 of 3: agent pool 'a'") && said.contains("Step 3 of 3: agent pool 'b'"), "{said}");
+        assert_eq!(upgrade.steps[steps[0]].nodes, 3);
+    }
+
+    #[test]
+    fn durations_are_told_once_there_are_enough() {
+        let seen = cluster("1.32.7", vec![pool("a", "1.32.7", "U-202508.20.1")]);
+        let mut upgrade = Upgrade::default();
+        let control_plane = UpgradeAction::ControlPlane { kubernetes_version: "1.33.2".to_owned() };
+        let begin = Begin { kubernetes_version: None, actions: vec![control_plane], later: 0, first: true };
+        upgrade.intend(&begin, &seen, at());
+        let (step, mut durations) = (&upgrade.steps[0], StepDurations::default());
+        for (seconds, expected) in [(50, None), (10, None), (20, Some(20)), (30, Some(30))] {
+            durations.add(step, Duration::from_secs(seconds));
+            assert_eq!(durations.expected(step), expected.map(Duration::from_secs));
+        }
+        for _ in 0..2 * REMEMBERED {
+            durations.add(step, Duration::from_secs(7));
+        }
+        assert_eq!(durations.expected(step), Some(Duration::from_secs(7)), "old ones are forgotten");
+    }
+}

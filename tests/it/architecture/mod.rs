@@ -23,7 +23,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("webhooks", &["rollout", "model", "arm"]),
     ("store", &["database", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
     // Settings; no behaviour.
-    ("config", &["identity", "model", "webhooks"]),
+    ("config", &["identity", "model", "arm", "webhooks"]),
     ("telemetry", &["config"]),
     // Doing.
     (

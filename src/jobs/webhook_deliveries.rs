@@ -7,26 +7,17 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outcome::{JobError, outcome};
 use crate::{
     database::{Connection, Pool},
-    model::update_run::UpdateState,
-    store::{
-        StoreError,
-        deliveries::{self, Backlog, DeadLetters, GivenUp, Queued},
-        outbox,
-        resources::Resource,
-        runs::Listener,
-    },
-    webhooks::{self, DeliveryFailure, NewEvent, Sender, Webhook, Webhooks},
-    work::{self, Attempt, Backoff, Handler, LimitSettings, Limits, NewJob, Outcome, RetryAfter},
+    engine::queue::{self, DeliveryJob},
+    store::deliveries::{self, Backlog, GivenUp, Queued},
+    webhooks::{DeliveryFailure, Sender, Webhook, Webhooks},
+    work::{Attempt, Backoff, Handler, LimitSettings, Limits, Outcome, RetryAfter},
 };
-
-pub(super) const KIND: &str = "events.deliver";
 
 /// Largest number of events read at a time.
 const PAGE: usize = 100;
@@ -38,73 +29,6 @@ const CONCURRENT_PER_WEBHOOK: usize = 4;
 const MIN_ATTEMPTS: u32 = 3;
 /// Time between attempts when the receiver sends no `Retry-After`.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
-
-/// Returns the jobs that deliver the recorded events of a run to the webhooks that get their types.
-pub(super) fn deliveries_of<'a>(
-    run: Uuid,
-    recorded: &'a [(Uuid, NewEvent)],
-    listeners: &'a [Listener],
-    trace: Option<&'a str>,
-) -> impl Iterator<Item = NewJob> + 'a {
-    let wanted = move |listener: &&Listener| {
-        let wants = |kind: &str| listener.types.as_ref().is_none_or(|types| types.iter().any(|wanted| wanted == kind));
-        recorded.iter().any(|(of, event)| *of == run && wants(event.kind))
-    };
-    listeners.iter().filter(wanted).map(move |listener| {
-        let job = delivery_job(&listener.name, run);
-        match trace {
-            Some(trace) => job.trace(trace),
-            None => job,
-        }
-    })
-}
-
-fn delivery_job(webhook: &str, run: Uuid) -> NewJob {
-    NewJob::new(KIND, format!("{webhook}/{run}"))
-}
-
-/// Records events of deleted gates, in the transaction that deletes them, and enqueues their delivery.
-pub(super) async fn gates_deleted(
-    tx: &mut Connection,
-    gates: &[Resource],
-    now: Timestamp,
-    trace: Option<&str>,
-) -> Result<(), StoreError> {
-    if gates.is_empty() {
-        return Ok(());
-    }
-    let listeners = outbox::listeners(tx).await?;
-    if listeners.is_empty() {
-        return Ok(());
-    }
-    let events = gates.iter().filter_map(|gate| Some((gate.parent_id?, gate))).flat_map(|(run, gate)| {
-        let events = webhooks::gate_events(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now);
-        events.into_iter().map(move |event| (run, event))
-    });
-    let mut events: Vec<(Uuid, NewEvent)> = events.collect();
-    events.sort_by_key(|(run, _)| *run);
-    outbox::record(tx, &events, now).await?;
-    let mut runs: Vec<Uuid> = events.iter().map(|(run, _)| *run).collect();
-    runs.dedup();
-    let jobs: Vec<NewJob> = runs.iter().flat_map(|run| deliveries_of(*run, &events, &listeners, trace)).collect();
-    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
-}
-
-/// Enqueues a job for each webhook and run with undelivered events. Such a job is missing when a webhook was configured for more
-/// types after their events were recorded, in a run that has ended.
-pub(super) async fn catch_up(tx: &mut Connection) -> Result<(), StoreError> {
-    let behind = deliveries::backlogs(tx).await?;
-    let jobs: Vec<NewJob> = behind.iter().map(|(webhook, run)| delivery_job(webhook, *run)).collect();
-    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
-}
-
-/// Enqueues dead letters for another delivery, in the caller's transaction, and returns how many.
-pub async fn replay(tx: &mut Connection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
-    let replayed = deliveries::replay(tx, which).await?;
-    let jobs: Vec<NewJob> = replayed.iter().map(|(webhook, run)| delivery_job(webhook, *run)).collect();
-    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))?;
-    Ok(replayed.len())
-}
 
 /// The handler of delivery jobs.
 pub struct Deliver {
@@ -118,7 +42,7 @@ pub struct Deliver {
 
 impl Handler for Deliver {
     fn kind(&self) -> &'static str {
-        KIND
+        queue::DELIVERY
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -143,12 +67,10 @@ struct Delivery<'a> {
 
 impl Deliver {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let unreadable = || JobError::Unexpected(format!("'{}' is not a webhook and a run", attempt.subject));
-        let (name, run) = attempt.subject.split_once('/').ok_or_else(unreadable)?;
-        let run: Uuid = run.parse().map_err(|_| unreadable())?;
+        let DeliveryJob { webhook: name, run } = attempt.subject.parse()?;
         let backlog = {
             let mut conn = self.pool.acquire().await?;
-            deliveries::backlog(&mut conn, name, run, PAGE).await?
+            deliveries::backlog(&mut conn, &name, run, PAGE).await?
         };
         let Some(backlog) = backlog else { return Ok(Outcome::Done) };
         if !backlog.wait.is_zero() {
@@ -157,11 +79,11 @@ impl Deliver {
         if backlog.events.is_empty() {
             return Ok(Outcome::Done);
         }
-        let Some(webhook) = self.webhooks.named(name) else {
+        let Some(webhook) = self.webhooks.named(&name) else {
             // Another process with a newer configuration has this webhook.
             return Ok(Outcome::AgainAfter { delay: Duration::from_secs(15) });
         };
-        let _permit = match self.limits.try_acquire(name) {
+        let _permit = match self.limits.try_acquire(&name) {
             Ok(permit) => permit,
             Err(RetryAfter(delay)) => return Ok(Outcome::AgainAfter { delay }),
         };

@@ -17,10 +17,10 @@ use crate::snapshot;
 use crate::version::Version;
 use crate::world::World;
 
-/// What a pool keeps when a PUT leaves it out: it was chosen at creation.
+/// Properties that a pool keeps when a PUT omits them, since they are fixed at creation.
 const CREATE_ONLY: [&str; 8] = ["vmSize", "osType", "osSKU", "type", "mode", "osDiskSizeGB", "osDiskType", "maxPods"];
 
-/// What must be strings in a body.
+/// Properties that must be strings.
 const TEXTS: [&str; 6] = ["orchestratorVersion", "nodeImageVersion", "vmSize", "osType", "osSKU", "mode"];
 
 pub(super) fn not_found(cluster: &Cluster, name: &str) -> ArmError {
@@ -39,7 +39,7 @@ pub(super) fn get(cluster: &Cluster, name: &str) -> Answer {
     cluster.pool(name).map(|pool| Reply::ok(cluster.pool_body(pool))).ok_or_else(|| not_found(cluster, name))
 }
 
-/// Settings after a PUT: what it says, defaults for what it does not, except what is chosen once.
+/// Returns the settings after a PUT: its values, defaults for omitted ones, and the properties that are fixed at creation.
 pub(super) fn replaced(before: &Map<String, Value>, body: &Map<String, Value>) -> Map<String, Value> {
     let mut all = body.clone();
     for name in CREATE_ONLY {

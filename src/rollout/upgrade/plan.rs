@@ -226,7 +226,7 @@ fn pool_actions(
     now: Timestamp,
 ) -> Result<Part, Stop> {
     if pool.stopped {
-        return Ok(Part::Leave("is stopped".to_owned()));
+        return Ok(Part::Leave(unchanged("is stopped", target, pool)));
     }
     let name = pool.name.clone();
     let begun = |subject| done.contains(&subject);
@@ -272,6 +272,14 @@ pub(super) fn lags(pool: &AgentPool, target: KubernetesVersion, redone: bool) ->
     pool.version().is_some_and(|version| {
         version < target || (version == target && ended_badly(&pool.provisioning_state) && !redone)
     })
+}
+
+/// Returns why a pool is not upgraded, with its Kubernetes version if that stays behind the target.
+fn unchanged(why: &str, target: Option<KubernetesVersion>, pool: &AgentPool) -> String {
+    match pool.version().filter(|version| target.is_some_and(|target| *version < target)) {
+        Some(version) => format!("{why} and stays at Kubernetes {version}"),
+        None => why.to_owned(),
+    }
 }
 
 pub(super) fn ended_badly(state: &ProvisioningState) -> bool {

@@ -119,7 +119,13 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     /// Upgrades them by this policy.
     #[must_use]
     pub fn new(pool: &Pool, upstream: &Upstream<C>, policy: Policy) -> Self {
-        Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()), durations: Mutex::default() }
+        Self {
+            pool: pool.clone(),
+            upstream: upstream.clone(),
+            policy,
+            reports: Reports::new(pool.clone()),
+            durations: Mutex::default(),
+        }
     }
 
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
@@ -320,7 +326,8 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                     let wait = self.upstream.observer.wait(&followed, accepted.retry_after);
                     delay = Some(delay.map_or(wait, |delay| delay.min(wait)));
                     tracing::info!(cluster = %task.cluster, ?action, operation = accepted.operation_id, "upgrade begun");
-                    let expected = task.upgrade.steps.get(step).and_then(|step| self.with_durations(|seen| seen.expected(step)));
+                    let expected =
+                        task.upgrade.steps.get(step).and_then(|step| self.with_durations(|seen| seen.expected(step)));
                     task.upgrade.started(step, accepted.operation_url, accepted.operation_id, Timestamp::now());
                     task.upgrade.expect(step, expected);
                 }

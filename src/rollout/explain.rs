@@ -132,9 +132,12 @@ fn explain_stage(stage: &mut UpdateStageStatus, run_started: bool, before: Optio
         _ => {
             let mut parts: Vec<String> = gates(&stage.before_gates).collect();
             if parts.is_empty() {
-                parts.extend(stage.groups.iter().filter_map(|group| {
-                    Some(format!("Group '{}': {}", group.name, group.explanation.as_ref()?))
-                }));
+                parts.extend(
+                    stage
+                        .groups
+                        .iter()
+                        .filter_map(|group| Some(format!("Group '{}': {}", group.name, group.explanation.as_ref()?))),
+                );
             }
             parts.extend(gates(&stage.after_gates));
             let waiting = stage.after_stage_wait_status.as_ref();
@@ -161,9 +164,15 @@ fn explain_group(group: &mut UpdateGroupStatus, stage_max: Option<u32>) {
         state if super::is_finished(state) => None,
         UpdateState::Failed => group.status.error.as_ref().map(|error| error.message.clone()),
         UpdateState::Stopped => Some(format!("{queued} members are left for the next start of the run.")),
-        _ if gates(&group.before_gates).next().is_some() => Some(gates(&group.before_gates).collect::<Vec<_>>().join(" ")),
+        _ if gates(&group.before_gates).next().is_some() => {
+            Some(gates(&group.before_gates).collect::<Vec<_>>().join(" "))
+        }
         UpdateState::NotStarted => Some("Begins when its stage does.".to_owned()),
-        UpdateState::Running | UpdateState::Pending | UpdateState::Stopping | UpdateState::Skipped | UpdateState::Completed => {
+        UpdateState::Running
+        | UpdateState::Pending
+        | UpdateState::Stopping
+        | UpdateState::Skipped
+        | UpdateState::Completed => {
             let mut parts = vec![format!("{running} in progress.")];
             if queued > 0 {
                 parts.push(format!("{queued} wait for a free slot (at most {most} at the same time)."));
@@ -203,7 +212,9 @@ fn gates(gates: &[UpdateRunGateStatus]) -> impl Iterator<Item = String> + '_ {
     gates.iter().filter(|gate| gate.status.state == UpdateState::Pending).map(|gate| {
         let name = gate.display_name.as_deref().map_or_else(String::new, |name| format!(" '{name}'"));
         match gate.opens_at {
-            Some(opens) => format!("Waits for gate{name}, which opens by itself at {opens}; complete the gate to go on sooner."),
+            Some(opens) => {
+                format!("Waits for gate{name}, which opens by itself at {opens}; complete the gate to go on sooner.")
+            }
             None => format!("Waits for the approval of gate{name}: set its state to Completed to go on."),
         }
     })

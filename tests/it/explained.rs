@@ -113,7 +113,9 @@ async fn a_message_about_an_outage_goes_when_it_is_over() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_version_says_when_it_is_checked_again() {
-    let world = World::start_with(Options { env: vec![("FLEET_OFFER_RECHECK_SECONDS", "7".to_owned())], ..Options::default() }).await;
+    let world =
+        World::start_with(Options { env: vec![("FLEET_OFFER_RECHECK_SECONDS", "7".to_owned())], ..Options::default() })
+            .await;
     let fleet = world.fleet_of("f", &[("m1", 1, "a")]).await;
     let wish = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.4")});
     let run = world.start_run(&fleet, "r", wish).await;
@@ -162,7 +164,14 @@ fn the_table_of_states_has_every_code_and_no_other() {
         });
     }
     // Not of runs: auto-upgrade profiles, joins and passing through have pages of their own; the last are details inside others.
-    for elsewhere in ["CatalogueNotAvailable", "ClusterInAnotherTenant", "FeatureNotAvailable", "InvalidUpdateStrategy", "UpdateStrategyNotFound", "NotFound"] {
+    for elsewhere in [
+        "CatalogueNotAvailable",
+        "ClusterInAnotherTenant",
+        "FeatureNotAvailable",
+        "InvalidUpdateStrategy",
+        "UpdateStrategyNotFound",
+        "NotFound",
+    ] {
         used.remove(elsewhere);
     }
     let (missing, stale): (Vec<_>, Vec<_>) = (used.difference(&listed).collect(), listed.difference(&used).collect());

@@ -226,7 +226,9 @@ async fn failure_stop_restart_and_skip_are_stored() {
     let running = world.in_state("Running").await;
     let mut conn = world.db.pool.acquire().await.unwrap();
     let progress = serde_json::json!({"step": "control plane"});
-    assert!(runs::save_upgrade(&mut conn, world.run, &running[0], &progress, Some("op-1"), Some("Step 1")).await.unwrap());
+    assert!(
+        runs::save_upgrade(&mut conn, world.run, &running[0], &progress, Some("op-1"), Some("Step 1")).await.unwrap()
+    );
     let late = Member { attempt: 9, ..running[0].clone() };
     assert!(!runs::save_upgrade(&mut conn, world.run, &late, &progress, None, None).await.unwrap());
     let kept = runs::member(&mut conn, world.run, running[0].index).await.unwrap().unwrap();

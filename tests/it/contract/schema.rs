@@ -253,6 +253,17 @@ async fn live(c: &Checked<'_>) {
         ["Failed", "Completed", "Skipped", "Pending"].contains(&state.as_str())
     };
     c.until(&fails, "over", ended).await;
+    // All regions offer the same: only then is there something to choose.
+    for (family, version) in [
+        ("AKSUbuntu-2204gen2containerd", "202602.01.0"),
+        ("AKSAzureLinux-V3gen2", "202602.01.0"),
+        ("AKSWindows-2022-containerd", "20348.9999.260201"),
+    ] {
+        for region in ["eastus", "westeurope", "swedencentral"] {
+            let body = json!({"region": region, "family": family, "version": version});
+            c.world.emulator("POST", "/emulator/images", Some(body)).await;
+        }
+    }
     let images = format!("{fleet}/updateRuns/images");
     let update = json!({"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": {"type": "Consistent"}});
     c.ok("PUT", &images, Some(json!({"properties": {"managedClusterUpdate": update}})), 201).await;

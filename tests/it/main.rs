@@ -21,6 +21,7 @@ mod faults;
 mod faults_database;
 mod faults_members;
 mod faults_overlap;
+mod fleet_identity;
 mod front_door;
 mod gates;
 mod harness;

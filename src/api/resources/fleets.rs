@@ -28,7 +28,8 @@ use crate::{
     database::Connection,
     engine::queue,
     model::{
-        fleet::{FleetProperties, ManagedServiceIdentity},
+        fleet::FleetProperties,
+        identity::{IdentityBody, ManagedServiceIdentity},
         name,
         types::{self, action},
         versions,
@@ -72,7 +73,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     let mut tx = app.pool.begin().await?;
     let existing = resources::get_for_update(&mut tx, &request.id).await?;
     request.precondition.check(existing.as_ref().map(|fleet| fleet.etag))?;
-    let mut draft = draft(&request, &body, existing.as_ref())?;
+    let mut draft = draft(&request, &body, existing.as_ref(), app.tenant)?;
     if let Some(fleet) = existing.as_ref().filter(|fleet| !fleet.is_settled()) {
         return rejoin(&request, fleet, &draft);
     }
@@ -127,15 +128,16 @@ pub(crate) async fn patch(
     if let Some(change) = body.get("identity").filter(|change| !change.is_null()) {
         let mut identity = fleet.identity.clone().unwrap_or_else(|| json!({}));
         patch::merge(&mut identity, change.clone());
-        body::part::<ManagedServiceIdentity>(&json!({"identity": identity}), "identity")?.check(&mut problems);
-        next.identity = Some(identity);
+        let new: IdentityBody = body::part(&json!({"identity": identity}), "identity")?;
+        new.check(&mut problems);
+        let new = new.applied(stored_identity(Some(&fleet)).as_ref(), app.tenant, Uuid::new_v4());
+        // As Azure does: the type None is kept as it was sent by a PUT, and is gone after a PATCH.
+        next.identity = Some(new).filter(|identity| !identity.is_none()).map(serde_json::to_value).transpose()?;
     }
     if let Some(tags) = &next.tags {
         check_tags(tags, &mut problems);
     }
     problems.into_result()?;
-    // As Azure does: the type None is kept as it was sent by a PUT, and is gone after a PATCH.
-    next.identity = next.identity.filter(|identity| identity.get("type").and_then(Value::as_str) != Some("None"));
     if fleet.provisioning_state == "Failed" {
         next.provisioning_state = "Failed";
     }
@@ -280,7 +282,7 @@ pub(crate) async fn update(tx: &mut Connection, request: &ArmRequest, draft: &Dr
     }
 }
 
-fn draft(request: &ArmRequest, body: &Value, existing: Option<&Resource>) -> ApiResult<Draft> {
+fn draft(request: &ArmRequest, body: &Value, existing: Option<&Resource>, tenant: Uuid) -> ApiResult<Draft> {
     let mut problems = Problems::default();
     let given = body::optional::<String>(body, "location")?.map(|text| normalize_location(&text));
     let location = match (given.filter(|text| !text.is_empty()), existing.and_then(|fleet| fleet.location.as_deref())) {
@@ -315,10 +317,11 @@ fn draft(request: &ArmRequest, body: &Value, existing: Option<&Resource>) -> Api
     if let Some(tags) = &tags {
         check_tags(tags, &mut problems);
     }
-    let identity = body::optional::<ManagedServiceIdentity>(body, "identity")?;
+    let identity = body::optional::<IdentityBody>(body, "identity")?;
     if let Some(identity) = &identity {
         identity.check(&mut problems);
     }
+    let identity = identity.map(|new| new.applied(stored_identity(existing).as_ref(), tenant, Uuid::new_v4()));
     let new: FleetProperties = body::part(body, "properties")?;
     let mut properties = serde_json::to_value(&new)?;
     if let Some(fleet) = existing {
@@ -350,6 +353,12 @@ fn rejoin(request: &ArmRequest, fleet: &Resource, draft: &Draft) -> ApiResult<Re
     let location = fleet.location.clone().unwrap_or_default();
     let shown = show(request, fleet)?;
     Ok(render::accepted(request, StatusCode::OK, shown, fleet.last_operation_id, &location, Pointers::AsyncOperation))
+}
+
+/// The identity that a fleet has. One of an older version of the service that does not read is as none.
+fn stored_identity(fleet: Option<&Resource>) -> Option<ManagedServiceIdentity> {
+    let identity = fleet?.identity.as_ref()?;
+    serde_json::from_value(identity.clone()).ok()
 }
 
 fn show(request: &ArmRequest, fleet: &Resource) -> ApiResult<Value> {

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Upstream, outcome::JobError, runs as run_jobs};
+use super::{outcome::JobError, runs as run_jobs};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, Target},
@@ -26,18 +26,14 @@ use crate::{
         resources::{self, Author, Draft, Resource},
         runs,
     },
-    upstreams::azure::ManagedClusters,
+    upstreams::Upstreams,
     work::{self, Handler},
 };
 
 /// The handlers of this room.
-pub(super) fn handlers<C: ManagedClusters>(
-    pool: &Pool,
-    upstream: &Upstream<C>,
-    interval: Duration,
-) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers(pool: &Pool, upstreams: &Upstreams, interval: Duration) -> Vec<Arc<dyn Handler>> {
     vec![
-        Arc::new(watch::Watch::new(pool.clone(), Arc::clone(&upstream.catalogue), interval)),
+        Arc::new(watch::Watch::new(pool.clone(), upstreams.clone(), interval)),
         Arc::new(trigger::Trigger { pool: pool.clone() }),
     ]
 }

@@ -2,9 +2,9 @@
 
 use fleet_manager::{
     arm::ResourceId,
+    database::Pool,
     store::memberships::{self, Holder},
 };
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use crate::harness::{eventually, postgres::database};
@@ -13,7 +13,7 @@ fn cluster() -> ResourceId {
     ResourceId::in_group("s", "rg", "Microsoft.ContainerService", "managedClusters", "c")
 }
 
-async fn resource(pool: &PgPool, parent: Option<Uuid>) -> Uuid {
+async fn resource(pool: &Pool, parent: Option<Uuid>) -> Uuid {
     let id = Uuid::now_v7();
     sqlx::query(
         "INSERT INTO resources (id, key, arm_id, type, name, parent_id, subscription, resource_group, properties,

@@ -43,7 +43,7 @@ use crate::{
 const KIND: &str = "member.upgrade";
 
 /// Consecutive failures to reach AKS after which a member whose upgrade has not begun gives its slot back, and waits as
-/// Pending. With the engine's back-off that is half a minute and more.
+/// Pending. With the engine's back-off that is some ten seconds and more.
 const PENDING_AFTER: u32 = 6;
 /// Consecutive answers that make no sense after which an operation's status is not asked for any more.
 const SENSELESS_AFTER: u32 = 3;
@@ -499,12 +499,14 @@ impl UpgradeMember {
     /// with the reason in its message. Neither fails.
     async fn unreachable(&self, task: &Task<'_>, error: &UpstreamError) -> Result<Outcome, JobError> {
         let (after, detail) = match error.verdict() {
-            Verdict::Retry { after, detail, .. } => (after.map(|after| after.max(SOONEST_ROW)), detail),
+            Verdict::Retry { after, detail, .. } => (after, detail),
             Verdict::WaitForBudget { after } => (Some(after), error.detail()),
             Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
-            Verdict::LookAgain => (Some(Duration::ZERO), ErrorDetail::new("ClusterChanged", error.to_string())),
+            Verdict::LookAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
         };
         let failures = task.attempt.failures + 1;
+        // A `Retry-After` of nothing does not have AKS called ten times a second.
+        let after = after.map(|after| after.max(SOONEST_ROW * 2_u32.pow(failures.min(8))));
         let cause = format!("{}: {}", detail.code, detail.message);
         let retry = Outcome::Retry { error: cause.clone(), after };
         if task.row.member.state == UpdateState::Running && task.has_begun_nothing() && failures >= PENDING_AFTER {

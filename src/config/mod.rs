@@ -74,6 +74,7 @@ pub struct Settings {
 
     /// Who issues callers' tokens: `local` (the service itself, for development), or the URL of an OpenID Connect issuer, such
     /// as https://login.microsoftonline.com/TENANT/v2.0
+    #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
     #[arg(long, env = "FLEET_AUTH", default_value = "local", value_name = "ISSUER")]
     pub auth: Auth,
 

@@ -16,6 +16,7 @@ mod clients;
 mod contract;
 mod credentials;
 mod database;
+mod dependencies;
 mod faults;
 mod faults_database;
 mod faults_members;

@@ -1,5 +1,5 @@
-//! Auto-upgrade profiles: one look at AKS's catalogues for all of them ([`watch`]), a job for each that is told of something
-//! ([`trigger`]), and the run that comes of it.
+//! Auto-upgrade profiles: one look at AKS's catalogues for all of them (`watch`), a job for each that is told of something
+//! (`trigger`), and the run that comes of it.
 
 mod trigger;
 mod watch;

@@ -89,12 +89,12 @@ impl Task {
     }
 
     async fn carry_out(&mut self, tx: &mut Connection) -> Result<(), JobError> {
-        match autoupgrade::decide(&self.candidate.properties, &self.offers, &self.candidate.past) {
-            Decision::Nothing => Ok(()),
-            Decision::Tell(error) => self.failed(tx, None, &error).await,
-            Decision::Fail(target, error) => self.failed(tx, Some(&target), &error).await,
-            Decision::Run(target) => self.start_run(tx, &target, None).await,
-            Decision::PickUp(target) => match self.laggards(tx, &target).await? {
+        match autoupgrade::decide(&self.candidate.properties, &self.offers, &self.candidate.history) {
+            Decision::DoNothing => Ok(()),
+            Decision::ReportError(error) => self.failed(tx, None, &error).await,
+            Decision::RecordFailure(target, error) => self.failed(tx, Some(&target), &error).await,
+            Decision::StartRun(target) => self.start_run(tx, &target, None).await,
+            Decision::CatchUp(target) => match self.laggards(tx, &target).await? {
                 laggards if laggards.is_empty() => Ok(()),
                 laggards => self.start_run(tx, &target, Some(&laggards)).await,
             },
@@ -106,7 +106,7 @@ impl Task {
         let under_way = auto_upgrade::members_under_way(tx, self.profile.id, target).await?;
         let lags = |member: &catalogues::SeenMember| {
             let place = (member.subscription.clone(), member.facts.location.clone());
-            self.offers.regions.get(&place).is_some_and(|region| autoupgrade::lags(target, &member.facts, region))
+            self.offers.regions.get(&place).is_some_and(|region| autoupgrade::is_behind(target, &member.facts, region))
         };
         let members = catalogues::seen_members(tx, self.fleet.id).await?;
         let lagging = members.into_iter().filter(|member| !under_way.contains(&member.name) && lags(member));

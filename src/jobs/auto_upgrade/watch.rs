@@ -231,15 +231,15 @@ async fn keep(tx: &mut Connection, subscription: &str, seen: &Seen, now: Timesta
     for (location, SeenRegion { versions, images }) in &seen.regions {
         let offers = match (known.remove(location), versions) {
             (Some(mut offers), Some(versions)) => {
-                offers.look(versions, images, now);
+                offers.update(versions, images, now);
                 offers
             }
             (Some(mut offers), None) => {
-                offers.look_at_images(images, now);
+                offers.update_images(images, now);
                 offers
             }
-            (None, Some(versions)) => RegionOffers::first(versions, images),
-            // A first look without versions would make all of them news at the next.
+            (None, Some(versions)) => RegionOffers::initial(versions, images),
+            // A region stored without versions would make all of them new releases at the next read.
             (None, None) => continue,
         };
         findings.regions.insert(location.clone(), offers);
@@ -254,10 +254,10 @@ async fn profiles_to_tell(tx: &mut Connection, subscription: &str) -> Result<Vec
     let offers = catalogues::of_fleets(tx, &fleets.into_iter().collect::<Vec<_>>()).await?;
     let concerns = |candidate: &auto_upgrade::Candidate| {
         let Some(offers) = offers.get(&candidate.fleet) else { return false };
-        match autoupgrade::decide(&candidate.properties, offers, &candidate.past) {
-            Decision::Nothing => false,
-            Decision::Tell(error) => candidate.error.as_ref() != Some(&error),
-            Decision::Fail(..) | Decision::Run(_) | Decision::PickUp(_) => true,
+        match autoupgrade::decide(&candidate.properties, offers, &candidate.history) {
+            Decision::DoNothing => false,
+            Decision::ReportError(error) => candidate.error.as_ref() != Some(&error),
+            Decision::RecordFailure(..) | Decision::StartRun(_) | Decision::CatchUp(_) => true,
         }
     };
     Ok(candidates.iter().filter(|candidate| concerns(candidate)).map(|candidate| candidate.profile).collect())

@@ -3,7 +3,6 @@
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
 
 /// A client that follows no redirects, and trusts `ca` beside the system's authorities.
-#[must_use]
 pub fn client(ca: &[Certificate]) -> ClientBuilder {
     let client = Client::builder()
         .redirect(redirect::Policy::none())

@@ -164,7 +164,7 @@ impl ArmClient {
         let Budget { class, key, .. } = budget;
         let grant = if self.paced {
             let taken = self.with_budgets(|budgets| budgets.take(class, key, call, Instant::now()));
-            Some(taken.map_err(|after| limit_reached(after))?)
+            Some(taken.map_err(limit_reached)?)
         } else {
             None
         };

@@ -1,4 +1,4 @@
-//! One file a job kind: load, ask a pure room, store, call upstream.
+//! One file a job kind: one upstream call, then a use case of the engine.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,6 @@ pub mod members;
 pub mod outcome;
 mod reports;
 pub mod resource_groups;
-pub mod rollout;
 pub mod runs;
 mod turns;
 pub mod upgrade;

@@ -28,6 +28,7 @@ mod harness;
 mod local_postgres;
 mod memberships;
 mod oidc;
+mod origins;
 mod pass_through;
 mod pass_through_astray;
 mod rbac;

@@ -12,11 +12,11 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::trigger;
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, ClusterFacts, Decision, RegionOffers},
     database::{Connection, Pool},
+    engine::queue,
     jobs::outcome::{JobError, outcome},
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion},
     store::{
@@ -30,8 +30,6 @@ use crate::{
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 
-const KIND: &str = "catalogue.watch";
-
 /// Until the next look after one that failed, where AKS does not say when, unless looks are more frequent anyway.
 const FAILED_AGAIN: Duration = Duration::from_secs(60);
 
@@ -40,11 +38,6 @@ const LEFT_FOR_UPGRADES: f64 = 0.5;
 /// How long, and up to which time after the one when they were due: then they come first.
 const POSTPONED: Duration = Duration::from_secs(5);
 const LONGEST_POSTPONED: Duration = Duration::from_secs(60);
-
-/// The job of a subscription, in lower case.
-pub(super) fn job(subscription: &str) -> NewJob {
-    NewJob::new(KIND, subscription.to_lowercase())
-}
 
 /// Pools of a family that are asked about its newest image, one after the other, until one answers.
 const POOLS_ASKED: usize = 3;
@@ -58,7 +51,7 @@ pub(super) struct Watch {
 
 impl Handler for Watch {
     fn kind(&self) -> &'static str {
-        KIND
+        queue::CATALOGUE
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -114,7 +107,7 @@ impl Watch {
         let failing_since = catalogues::keep_outcome(&mut tx, subscription, error.as_ref(), watched.now).await?;
         tell(subscription, error.as_ref(), failing_since);
         let told = profiles_to_tell(&mut tx, subscription).await?;
-        let jobs: Vec<NewJob> = told.into_iter().map(trigger::job).collect();
+        let jobs: Vec<NewJob> = told.into_iter().map(queue::trigger).collect();
         work::enqueue_all(&mut tx, &jobs).await?;
         attempt.settle(&mut tx, self.next(seen.error.as_ref())).await?;
         tx.commit().await?;

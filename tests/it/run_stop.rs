@@ -1,4 +1,4 @@
-//! After a stop nothing begins that has not begun: it is left to the next start.
+//! After a stop no member begins that has not begun. It begins after the next start.
 
 use std::time::Duration;
 

@@ -47,7 +47,7 @@ impl From<DriveError> for JobError {
 /// # Errors
 /// When the lease is lost, or the database fails.
 pub(super) async fn begin(attempt: &Attempt, pool: &Pool, run_id: Uuid) -> Result<Transaction, JobError> {
-    let mut tx = pool.begin().await?;
+    let mut tx = pool.begin_locking(run_id).await?;
     runs::lock(&mut tx, run_id).await?;
     attempt.fence(&mut tx).await?;
     Ok(tx)

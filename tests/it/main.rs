@@ -20,6 +20,7 @@ mod faults;
 mod faults_database;
 mod faults_members;
 mod faults_overlap;
+mod faults_silence;
 mod front_door;
 mod gates;
 mod harness;

@@ -78,7 +78,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     if let Some(strategy) = named.and_then(|id| id.parse().ok()) {
         linked_access::may_follow(&app, &request, action::RUNS_WRITE, &strategy).await?;
     }
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let fleet = parent_for_write(&mut tx, &request, action::RUNS_WRITE, types::UPDATE_RUNS).await?;
     let existing = resources::get_for_update(&mut tx, &request.id).await?;
     request.precondition.check(existing.as_ref().map(|run| run.etag))?;
@@ -156,7 +156,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
 /// Starts or restarts; a job does it, so the answer still shows the run as it was.
 pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
     request.authorize(&app, action::RUNS_START).await?;
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let run = locked(&mut tx, &request).await?;
     let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
     // Only to know whether it is allowed: the job decides again on what is then.
@@ -221,7 +221,7 @@ pub(crate) async fn skip(
         .at("targets")
         .into());
     }
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let run = locked(&mut tx, &request).await?;
     let targets = targets
         .into_iter()
@@ -238,7 +238,7 @@ pub(crate) async fn skip(
 /// Deletes a run that upgrades nothing at the moment, and its gates.
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<StatusCode> {
     request.authorize(&app, action::RUNS_DELETE).await?;
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let Some(run) = resources::get_for_update(&mut tx, &request.id).await? else {
         return Ok(StatusCode::NO_CONTENT);
     };
@@ -258,7 +258,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
 }
 
 async fn act(app: &App, request: &ArmRequest, event: Event) -> ApiResult<Json<Value>> {
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let run = locked(&mut tx, request).await?;
     finish(tx, request, &run, event).await
 }

@@ -1,6 +1,7 @@
 # make demo    everything in one process, with a sample fleet being upgraded; ARGS="--continue" and the like are passed on
-# make test    all tests, against a PostgreSQL of their own
-# make lint    formatting, and clippy with warnings denied
+# make test    all tests, against a PostgreSQL of their own; prints the slowest ones
+# make lint    formatting, spelling, clippy and rustdoc with warnings denied
+# make doc     the documentation of the code, in target/doc
 # make bench   benchmarks
 # make openapi writes the OpenAPI document anew
 # make ci      what a change must pass
@@ -10,7 +11,7 @@
 CARGO ?= cargo
 ARGS ?=
 
-.PHONY: help demo test clients lint bench openapi ci install
+.PHONY: help demo test clients lint doc bench openapi ci install
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -20,15 +21,22 @@ demo: install
 	$(CARGO) run --locked -- demo $(ARGS)
 
 test: install clients
-	$(CARGO) test --locked --workspace
+	@.ci/test
 
 # Azure's own clients, from their registries; the tests say loudly which of them is not there.
 clients:
 	@tests/clients/install target/clients || [ -z "$$CI" ]
 
 lint: install
+	@.ci/tools
 	$(CARGO) fmt --all -- --check
+	target/tools/bin/typos
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(MAKE) doc
+
+# With private items: the crates are a program's, and who reads their documentation works on them.
+doc:
+	$(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 bench: install
 	$(CARGO) bench --locked --workspace --benches

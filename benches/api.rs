@@ -16,7 +16,7 @@ use axum::{Router, ServiceExt, extract::Request, extract::State, http::header::C
 use clap::Parser;
 use fleet_manager::{
     api,
-    arm::page::TokenSealer,
+    arm::{Origins, origin::OtherHosts, page::TokenSealer},
     config::Settings,
     identity::Verifier,
     local::keys::{self, LOCAL_USER, LocalKey, TokenClaims},
@@ -74,7 +74,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         verifier: Arc::new(verifier),
         access,
         sealer: TokenSealer::new(rand::random()),
-        scheme: "http",
+        origins: Origins::new("http", settings.listen, Vec::new(), OtherHosts::Answer),
         pass_through: None,
         login_endpoint: None,
         tenant: settings.tenant_id,

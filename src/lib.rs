@@ -7,7 +7,8 @@
 //! - [`local`]: what only a local world needs: a private PostgreSQL, keys, a sample fleet.
 //! - [`app`]: wiring of pool, clock, clients and limits; the order of start and stop.
 //! - [`api`]: HTTP: router, layers, one file a resource type, operations.
-//! - [`jobs`]: one file a job kind: load, ask a pure room, store, one upstream call.
+//! - [`jobs`]: one file a job kind: one upstream call, then a use case of the engine.
+//! - [`engine`]: use cases that requests and jobs share, each part of one transaction.
 //! - [`store`]: PostgreSQL, one file an aggregate; all SQL about resources is here.
 //! - [`identity`]: bearer tokens, and who may do what.
 //! - [`upstreams`]: the services that are called: ARM and AKS.
@@ -29,6 +30,7 @@ pub mod calendar;
 pub mod cli;
 pub mod config;
 pub mod database;
+pub mod engine;
 pub mod identity;
 pub mod jobs;
 pub mod local;

@@ -1,4 +1,4 @@
-//! The request path, top to bottom: canonical path, request IDs, panics, routes; a route authenticates, negotiates the
+//! The request path, top to bottom: canonical path, request IDs, panics, host, routes; a route authenticates, negotiates the
 //! version, parses the resource ID (all in [`crate::api::http::request::ArmRequest`]), authorises, and handles.
 
 use std::any::Any;
@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::api::{
     front_door::{events, health, metadata, operations, provider, resource_groups, resource_list, subscriptions},
-    http::{audit, context, error, explain_404, normalize_path},
+    http::{audit, context, error, explain_404, host, normalize_path},
     openapi,
     resources::{fleets, gates, members, profiles, runs, strategies},
 };
@@ -94,9 +94,12 @@ pub fn router(app: App, beside: Router) -> Service {
         .with_state(app.clone());
     let routes = routes
         .layer(middleware::from_fn_with_state(app.clone(), explain_404::explain))
-        .layer(middleware::from_fn_with_state(app, audit::conclude));
+        .layer(middleware::from_fn_with_state(app.clone(), audit::conclude));
     let routes = routes.merge(beside).layer(
-        ServiceBuilder::new().layer(middleware::from_fn(context::identify)).layer(CatchPanicLayer::custom(panicked)),
+        ServiceBuilder::new()
+            .layer(middleware::from_fn(context::identify))
+            .layer(CatchPanicLayer::custom(panicked))
+            .layer(middleware::from_fn_with_state(app, host::check)),
     );
     // A router's own layers run after routing; what rewrites the path must wrap it from outside.
     MapRequest::new(routes, normalize_path::normalize as fn(Request) -> Request)

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     api::{AccessCache, PassThrough},
-    arm::page::TokenSealer,
+    arm::{Origins, page::TokenSealer},
     database::Pool,
     identity::Verifier,
     model::subscription::Subscription,
@@ -43,8 +43,8 @@ pub struct AppState {
     pub access: Arc<AccessCache>,
     /// Seals the tokens of pages.
     pub sealer: TokenSealer,
-    /// Of the URLs that the service hands out: `http` or `https`.
-    pub scheme: &'static str,
+    /// Hosts that the service answers to, and the origins of its links.
+    pub origins: Origins,
     /// Where callers get their tokens; absent: from this service itself.
     pub login_endpoint: Option<String>,
     /// The tenant that callers belong to.

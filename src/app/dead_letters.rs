@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Database;
 use crate::{
     config::Settings,
-    jobs,
+    engine,
     store::deliveries::{self, DeadLetters},
 };
 
@@ -35,7 +35,7 @@ pub async fn replay(settings: Settings, webhook: Option<&str>, ids: &[Uuid]) -> 
     let database = Database::open(&settings).await?;
     let replay = async {
         let mut tx = database.pool.begin().await?;
-        let replayed = jobs::webhook_deliveries::replay(&mut tx, &DeadLetters { webhook, ids }).await?;
+        let replayed = engine::deliveries::replay(&mut tx, &DeadLetters { webhook, ids }).await?;
         tx.commit().await?;
         anyhow::Ok(replayed)
     };

@@ -3,7 +3,7 @@
 //! Start: database, migrations, keys, listener, workers, HTTP. Stop: no new requests and jobs, those in progress to their
 //! end within the grace period, then the database.
 
-use std::{net::SocketAddr, str::FromStr, sync::Arc};
+use std::{str::FromStr, sync::Arc};
 
 use anyhow::Context;
 use axum::Router;
@@ -22,7 +22,7 @@ mod working;
 use self::{http::Tls, working::Working};
 use crate::{
     api,
-    arm::page::TokenSealer,
+    arm::{Origins, origin::OtherHosts, page::TokenSealer},
     config::{Auth, Settings},
     database::{Limits, Pool},
     identity::{Issuer, Verifier},
@@ -91,7 +91,7 @@ async fn serve_on(
     let tls =
         settings.tls_cert.clone().zip(settings.tls_key.clone()).map(|(certificate, key)| Tls { certificate, key });
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings, scheme, listener.local_addr()?)?;
+    let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings)?;
     let secret = store::keys::shared_secret(&mut pool.acquire().await?, "page-tokens", rand::random()).await?;
     let access = Arc::new(api::AccessCache::new(owners(settings)));
     let state = api::AppState {
@@ -100,7 +100,7 @@ async fn serve_on(
         verifier: Arc::new(verifier),
         access: Arc::clone(&access),
         sealer: TokenSealer::new(secret),
-        scheme,
+        origins: Origins::new(scheme, listener.local_addr()?, settings.public_url.clone(), other_hosts(settings)),
         pass_through: upstream::pass_through(settings)?,
         login_endpoint,
         tenant: settings.tenant_id,
@@ -171,22 +171,30 @@ struct Identity {
     fresh: BoxFuture<'static, ()>,
 }
 
-fn identify(settings: &Settings, scheme: &'static str, address: SocketAddr) -> anyhow::Result<Identity> {
+/// What to do with requests for hosts that nobody listed: a service that issues tokens itself refuses them.
+fn other_hosts(settings: &Settings) -> OtherHosts {
+    match settings.auth {
+        Auth::Issuer(_) => OtherHosts::Answer,
+        Auth::Local if settings.insecure_local_auth => OtherHosts::Refuse,
+        Auth::Local => OtherHosts::RefuseProxiesToo,
+    }
+}
+
+fn identify(settings: &Settings) -> anyhow::Result<Identity> {
     let (tenant, audiences) = (settings.tenant_id, settings.audiences());
     match &settings.auth {
         Auth::Local => {
-            if !address.ip().is_loopback() {
+            if settings.insecure_local_auth {
                 tracing::warn!(
-                    "FLEET_AUTH=local beyond loopback: whoever reaches this address gets a token for a password that everybody knows. Use an OIDC issuer"
+                    "FLEET_INSECURE_LOCAL_AUTH: whoever reaches this service gets a token that owns everything, for a password that everybody knows. Use an OpenID Connect issuer (FLEET_AUTH)"
                 );
             }
             let key = LocalKey::load_or_create(&settings.data_dir)?;
-            let authority = format!("{scheme}://{}/adfs", settings.listen);
             let keys = vec![key.verification_key()];
             Ok(Identity {
-                verifier: Verifier::new(keys, keys::issuer(tenant), audiences.clone(), tenant, authority),
+                verifier: Verifier::new(keys, keys::issuer(tenant), audiences.clone(), tenant, "/adfs"),
                 login_endpoint: None,
-                tokens: TokenService::new(key, tenant, audiences, scheme).router(),
+                tokens: TokenService::new(key, tenant, audiences, !settings.insecure_local_auth).router(),
                 fresh: Box::pin(std::future::pending()),
             })
         }

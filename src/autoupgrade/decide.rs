@@ -1,41 +1,41 @@
-//! What is to happen to a profile after a look.
+//! What the service does about a profile after it read what AKS offers.
 
-use super::{FleetOffers, NoTarget, Past, Target, check, is_news, target};
+use super::{FleetOffers, NoTarget, Target, TriggerHistory, check, is_new_release, target};
 use crate::{arm::ErrorDetail, model::auto_upgrade_profile::AutoUpgradeProfileProperties};
 
-/// What is to happen to a profile after a look.
+/// What the service does about a profile after it read what AKS offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Nothing.
-    Nothing,
-    /// The profile leads nowhere as it is: tell people, once.
-    Tell(ErrorDetail),
-    /// Something was released that the profile may not go to.
-    Fail(Target, ErrorDetail),
-    /// Something was released: start a run.
-    Run(Target),
-    /// Nothing was released, but members that lag behind are to be picked up.
-    PickUp(Target),
+    DoNothing,
+    /// Show this error on the profile: its settings lead to no version that AKS offers.
+    ReportError(ErrorDetail),
+    /// Record a failed trigger for this target: a version was released, and the profile's settings do not permit it.
+    RecordFailure(Target, ErrorDetail),
+    /// Start a run to this target: AKS released it.
+    StartRun(Target),
+    /// Start a run for the members that are behind this target: there is no new release, and the profile is `Continuous`.
+    CatchUp(Target),
 }
 
-/// Decides on an enabled or disabled profile.
+/// Returns what to do about a profile, enabled or disabled.
 #[must_use]
-pub fn decide(profile: &AutoUpgradeProfileProperties, offers: &FleetOffers, past: &Past) -> Decision {
+pub fn decide(profile: &AutoUpgradeProfileProperties, offers: &FleetOffers, history: &TriggerHistory) -> Decision {
     if profile.disabled {
-        return Decision::Nothing;
+        return Decision::DoNothing;
     }
     let target = match target(profile, offers) {
         Ok(target) => target,
-        Err(none @ (NoTarget::NotReleased(..) | NoTarget::Retired(_))) => return Decision::Tell(none.detail()),
-        Err(NoTarget::Unknown | NoTarget::PreviewOnly(_) | NoTarget::NoImages) => return Decision::Nothing,
+        Err(none @ (NoTarget::NotReleased(..) | NoTarget::Retired(_))) => return Decision::ReportError(none.detail()),
+        Err(NoTarget::Unknown | NoTarget::PreviewOnly(_) | NoTarget::NoImages) => return Decision::DoNothing,
     };
-    let news = is_news(profile, &target, offers, past);
+    let new_release = is_new_release(profile, &target, offers, history);
     match check(profile, &target, offers) {
-        Err(error) if news => Decision::Fail(target, error),
-        Err(error) if profile.is_continuous() => Decision::Tell(error),
-        Err(_) => Decision::Nothing,
-        Ok(()) if news => Decision::Run(target),
-        Ok(()) if profile.is_continuous() => Decision::PickUp(target),
-        Ok(()) => Decision::Nothing,
+        Err(error) if new_release => Decision::RecordFailure(target, error),
+        Err(error) if profile.is_continuous() => Decision::ReportError(error),
+        Err(_) => Decision::DoNothing,
+        Ok(()) if new_release => Decision::StartRun(target),
+        Ok(()) if profile.is_continuous() => Decision::CatchUp(target),
+        Ok(()) => Decision::DoNothing,
     }
 }

@@ -1,4 +1,4 @@
-//! What was last seen of a member's cluster, and whether it lags behind a target.
+//! The last known state of a member's cluster, and whether the cluster is behind a target.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,35 +8,36 @@ use crate::model::{
     version::KubernetesVersion,
 };
 
-/// Of a cluster, what targets are compared with.
+/// The properties of a cluster that are compared with a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterFacts {
     /// Region.
     pub location: String,
-    /// Of the control plane.
+    /// Kubernetes version of the control plane.
     pub version: Option<KubernetesVersion>,
-    /// Long-term support is enabled.
+    /// Whether long-term support is enabled.
     pub long_term_support: bool,
-    /// Runs cannot upgrade it as it is: it is stopped, or provisions its nodes by itself.
-    pub closed: bool,
+    /// Whether runs cannot upgrade the cluster: it is stopped, or has node auto-provisioning.
+    #[serde(rename = "closed")]
+    pub is_excluded: bool,
     /// Agent pools.
     pub pools: Vec<PoolFacts>,
 }
 
-/// Of an agent pool.
+/// The properties of an agent pool that are compared with a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolFacts {
     /// Name.
     pub name: String,
-    /// Of its nodes.
+    /// Kubernetes version of its nodes.
     pub version: Option<KubernetesVersion>,
-    /// Of its nodes.
+    /// Image of its nodes.
     pub image: Option<NodeImage>,
-    /// Not Windows.
+    /// Whether its nodes run Linux; the others run Windows.
     pub linux: bool,
-    /// It is left alone.
+    /// Whether the pool is stopped. Stopped pools are not upgraded.
     pub stopped: bool,
 }
 
@@ -53,17 +54,17 @@ impl From<&ManagedCluster> for ClusterFacts {
             location: cluster.location.clone(),
             version: cluster.version(),
             long_term_support: cluster.long_term_support,
-            closed: cluster.stopped || cluster.node_auto_provisioning,
+            is_excluded: cluster.stopped || cluster.node_auto_provisioning,
             pools: pools.collect(),
         }
     }
 }
 
-/// Whether the cluster is behind the target, and a run could bring it there now: its region offers it, and it is no further
-/// than one minor version away.
+/// Whether the cluster is behind the target and a run can bring it there now: its region offers the target, and the control
+/// plane is at most one minor version behind.
 #[must_use]
-pub fn lags(target: &Target, cluster: &ClusterFacts, region: &RegionOffers) -> bool {
-    if cluster.closed {
+pub fn is_behind(target: &Target, cluster: &ClusterFacts, region: &RegionOffers) -> bool {
+    if cluster.is_excluded {
         return false;
     }
     let running = cluster.pools.iter().filter(|pool| !pool.stopped);

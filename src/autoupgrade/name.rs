@@ -1,4 +1,4 @@
-//! How the run for a target is called: always the same, so that it is made once however many look.
+//! The name of the run for a target. The same target gives the same name, so that concurrent triggers create one run.
 
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -12,9 +12,9 @@ use crate::model::{
 
 const HASH_CHARS: u32 = 7;
 
-/// `auto-{profile}-{channel}-{version}-{hash}`, of at most 50 characters: the profile's name is cut where needed, the hash
-/// never. The hash covers the profile's name, channel and node image selection, the target, and, where a run is for some
-/// members only, these. Not the strategy: generating again after an edit of the strategy gives the run that there is.
+/// Returns `auto-{profile}-{channel}-{version}-{hash}`, at most 50 characters. The profile's name is cut where needed, the hash
+/// never is. The hash covers the profile's name, channel and node image selection, the target, and the members in `only`. It
+/// does not cover the strategy: generating a run again after the strategy was edited returns the existing run.
 #[must_use]
 pub fn run_name(
     profile_name: &str,
@@ -37,14 +37,14 @@ pub fn run_name(
         Target::Images(_) => String::new(),
     };
     let hash = hash(&text);
-    // No version of AKS's is so long that nothing is left for the profile's name; one that were would be cut itself.
+    // Versions of AKS are short enough to leave characters for the profile's name. A longer one is cut.
     let rest: String = format!("-{channel}{version}").chars().take(MAX_PROXY - "auto-x-".len() - hash.len()).collect();
     let room = MAX_PROXY - "auto-".len() - rest.len() - "-".len() - hash.len();
     let profile: String = profile_name.chars().take(room).collect();
     format!("auto-{}{rest}-{hash}", profile.trim_end_matches('-'))
 }
 
-/// Seven digits and letters.
+/// Returns seven characters of 0-9 and a-z.
 fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let mut number = digest.iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));

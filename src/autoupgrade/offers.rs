@@ -1,4 +1,4 @@
-//! What regions offer, and since when.
+//! What AKS offers in each region, and since when.
 
 use std::collections::BTreeMap;
 
@@ -11,16 +11,16 @@ use crate::model::{
     version::KubernetesVersion,
 };
 
-/// Images of a family that are remembered: enough to know one that comes back.
-const REMEMBERED_IMAGES: usize = 12;
+/// How many images of a family are kept, so that an image that returns is recognised.
+const MAX_IMAGES_PER_FAMILY: usize = 12;
 
-/// What one region offers, and has offered.
+/// What one region offers now and offered before.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegionOffers {
     /// Kubernetes versions.
     pub versions: Vec<VersionOffer>,
-    /// Node images that were the newest of their family.
+    /// Node images that are or were the newest of their family.
     pub images: Vec<ImageOffer>,
 }
 
@@ -30,18 +30,18 @@ pub struct RegionOffers {
 pub struct VersionOffer {
     /// The version.
     pub version: KubernetesVersion,
-    /// Not generally available.
+    /// Whether it is a preview, not generally available.
     pub preview: bool,
-    /// Under long-term support only.
+    /// Whether it is available under long-term support only.
     pub long_term_only: bool,
-    /// Under long-term support, alone or besides.
+    /// Whether long-term support covers it, alone or besides community support.
     pub long_term: bool,
-    /// It is, or was once, generally available.
+    /// Whether it is, or ever was, generally available.
     pub was_released: bool,
-    /// When it was released (until then: when it appeared). `None`: it was there at the first look.
+    /// When it became generally available; for a preview: when it appeared. `None`: before the region was first read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// Not offered any more.
+    /// Whether AKS no longer offers it.
     pub withdrawn: bool,
 }
 
@@ -51,47 +51,47 @@ pub struct VersionOffer {
 pub struct ImageOffer {
     /// The image.
     pub image: NodeImage,
-    /// When it became the newest. `None`: it was at the first look.
+    /// When it became the newest of its family. `None`: before the region was first read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
-    /// The newest of its family.
+    /// Whether it is the newest of its family.
     pub current: bool,
 }
 
 impl RegionOffers {
-    /// What the first look finds: all of it is of old.
+    /// Returns what a region offers when it is first read. None of it counts as a new release.
     #[must_use]
-    pub fn first(versions: &[OfferedVersion], images: &[NodeImage]) -> Self {
+    pub fn initial(versions: &[OfferedVersion], images: &[NodeImage]) -> Self {
         let mut offers = Self::default();
-        offers.see_versions(versions, None);
-        offers.see_images(images, None);
+        offers.record_versions(versions, None);
+        offers.record_images(images, None);
         offers
     }
 
-    /// What a later look finds, that began at `at`; whether anything has changed. Families of images that `images` does not
-    /// name stay as they are. What was withdrawn and comes back is no release.
-    pub fn look(&mut self, versions: &[OfferedVersion], images: &[NodeImage], at: Timestamp) -> bool {
+    /// Updates the region with what AKS offers at `at`, and returns whether anything changed. Image families that are not in `images`
+    /// stay as they are. A version that was withdrawn and returns is not a release.
+    pub fn update(&mut self, versions: &[OfferedVersion], images: &[NodeImage], at: Timestamp) -> bool {
         let before = self.clone();
-        self.see_versions(versions, Some(at));
-        self.see_images(images, Some(at));
+        self.record_versions(versions, Some(at));
+        self.record_images(images, Some(at));
         *self != before
     }
 
-    /// [`Self::look`] where the Kubernetes versions could not be read: they stay as they are.
-    pub fn look_at_images(&mut self, images: &[NodeImage], at: Timestamp) -> bool {
+    /// [`Self::update`] for node images alone, when the Kubernetes versions could not be read.
+    pub fn update_images(&mut self, images: &[NodeImage], at: Timestamp) -> bool {
         let before = self.clone();
-        self.see_images(images, Some(at));
+        self.record_images(images, Some(at));
         *self != before
     }
 
-    fn see_versions(&mut self, seen: &[OfferedVersion], at: Option<Timestamp>) {
+    fn record_versions(&mut self, seen: &[OfferedVersion], at: Option<Timestamp>) {
         for known in &mut self.versions {
             known.withdrawn = !seen.iter().any(|offer| offer.version == known.version);
         }
         for offer in seen {
             match self.versions.iter_mut().find(|known| known.version == offer.version) {
                 Some(known) => {
-                    // A preview becomes available to all: that is its release.
+                    // A preview is released when it becomes generally available.
                     if !known.was_released && !offer.preview {
                         known.was_released = true;
                         known.since = at;
@@ -114,9 +114,9 @@ impl RegionOffers {
         self.versions.sort_by_key(|offer| offer.version);
     }
 
-    fn see_images(&mut self, seen: &[NodeImage], at: Option<Timestamp>) {
+    fn record_images(&mut self, seen: &[NodeImage], at: Option<Timestamp>) {
         for image in seen {
-            // The first image of a family came with a pool that joined, not with a release.
+            // The first image of a family is known because a pool of that family joined, not because of a release.
             let since = at.filter(|_| self.images.iter().any(|known| known.image.family() == image.family()));
             let mut found = false;
             for known in self.images.iter_mut().filter(|known| known.image.family() == image.family()) {
@@ -126,65 +126,65 @@ impl RegionOffers {
             if !found {
                 self.images.push(ImageOffer { image: image.clone(), since, current: true });
             }
-            self.forget_images(image.family());
+            self.trim_images(image.family());
         }
     }
 
-    fn forget_images(&mut self, family: &str) {
-        let mut many = self.images.iter().filter(|known| known.image.family() == family).count();
+    fn trim_images(&mut self, family: &str) {
+        let mut count = self.images.iter().filter(|known| known.image.family() == family).count();
         self.images.retain(|known| {
-            let goes = many > REMEMBERED_IMAGES && !known.current && known.image.family() == family;
-            many -= usize::from(goes);
-            !goes
+            let is_removed = count > MAX_IMAGES_PER_FAMILY && !known.current && known.image.family() == family;
+            count -= usize::from(is_removed);
+            !is_removed
         });
     }
 
-    /// Versions that are generally available.
+    /// Returns the versions that are generally available.
     pub fn released(&self) -> impl Iterator<Item = &VersionOffer> {
         self.versions.iter().filter(|offer| !offer.preview && !offer.withdrawn)
     }
 
-    /// The newest image of a family.
+    /// Returns the newest image of a family.
     #[must_use]
     pub fn newest_image(&self, family: &str) -> Option<&NodeImage> {
         self.images.iter().find(|known| known.current && known.image.family() == family).map(|known| &known.image)
     }
 }
 
-/// What concerns a fleet: the regions that its members are in, and the families of images that they run.
+/// What AKS offers to a fleet: the offers of its members' regions, and the image families that its members run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct FleetOffers {
-    /// By subscription and location.
+    /// Offers by subscription and location.
     pub regions: BTreeMap<(String, String), RegionOffers>,
-    /// Families, and whether they are of Linux.
+    /// Image families, and whether each is a Linux family.
     pub families: BTreeMap<String, bool>,
 }
 
 impl FleetOffers {
-    /// Whether nothing is known yet.
+    /// Whether no Kubernetes version of any region is known yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.regions.values().all(|region| region.versions.is_empty())
     }
 
-    /// What is generally available in any region: released anywhere is released.
+    /// Returns the versions that are generally available in any region.
     pub(super) fn released(&self) -> impl Iterator<Item = &VersionOffer> {
         self.regions.values().flat_map(RegionOffers::released)
     }
 
-    /// All that regions offer or have offered.
+    /// Returns every version that a region offers or offered.
     pub(super) fn versions(&self) -> impl Iterator<Item = &VersionOffer> {
         self.regions.values().flat_map(|region| &region.versions)
     }
 
-    /// The newest image of a family in any region.
+    /// Returns the newest image of a family in any region.
     pub(super) fn newest_image(&self, family: &str) -> Option<&NodeImage> {
         let newest = self.regions.values().filter_map(|region| region.newest_image(family));
         newest.max_by(|a, b| a.version().cmp(&b.version()))
     }
 }
 
-/// The minor version that a version is a patch of.
+/// Returns the minor version of a version.
 pub(super) fn minor_of(version: KubernetesVersion) -> MinorVersion {
     MinorVersion { major: version.major, minor: version.minor }
 }

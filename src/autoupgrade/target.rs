@@ -1,4 +1,4 @@
-//! What a channel leads to.
+//! The target of a profile: the version or node images that its channel leads to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,21 +18,21 @@ use crate::{
     },
 };
 
-/// Minor versions that community support covers: the newest, and so many before it.
+/// Community support covers the newest minor version and this many before it.
 const SUPPORTED_BEFORE_NEWEST: usize = 2;
 
-/// What members are upgraded to.
+/// What a profile upgrades members to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
-    /// A Kubernetes version, control plane and agent pools.
+    /// A Kubernetes version of the control plane and the agent pools.
     Kubernetes(KubernetesVersion),
     /// Node images by family.
     Images(BTreeMap<String, NodeImage>),
 }
 
 impl Target {
-    /// The version or the images, as a profile's status lists them.
+    /// Returns the version or the images as a profile's status lists them.
     #[must_use]
     pub fn versions(&self) -> Vec<String> {
         match self {
@@ -42,23 +42,23 @@ impl Target {
     }
 }
 
-/// Why a profile leads to nothing now.
+/// Why a profile has no target now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoTarget {
-    /// What the regions of the fleet's members offer is not known yet, or the fleet has none.
+    /// It is not known yet what AKS offers in the regions of the fleet's members, or the fleet has no members.
     Unknown,
-    /// A minor version that AKS has not released.
+    /// AKS has not released this minor version; the second value is the newest that it has released.
     NotReleased(MinorVersion, Option<MinorVersion>),
-    /// A minor version that AKS knows as a preview only.
+    /// AKS offers this minor version as a preview only.
     PreviewOnly(MinorVersion),
-    /// A minor version that AKS does not offer any more.
+    /// AKS no longer offers this minor version.
     Retired(MinorVersion),
-    /// No member has a pool whose images the channel is about.
+    /// No member has an agent pool whose node images the channel upgrades.
     NoImages,
 }
 
 impl NoTarget {
-    /// What to tell people.
+    /// Returns the error that the profile shows.
     #[must_use]
     pub fn detail(&self) -> ErrorDetail {
         match self {
@@ -93,15 +93,15 @@ impl NoTarget {
     }
 }
 
-/// The newest minor version that is generally available: N in the product's documentation.
+/// Returns the newest generally available minor version: N in the product's documentation.
 #[must_use]
 pub fn newest_minor(offers: &FleetOffers) -> Option<MinorVersion> {
     offers.released().filter(|offer| !offer.long_term_only).map(|offer| minor_of(offer.version)).max()
 }
 
-/// What the profile leads to now: Rapid to the newest patch of N, Stable to that of the minor version before,
-/// TargetKubernetesVersion to that of its own; NodeImage to the newest images, SecurityPatch to those of Linux. Never to a
-/// preview.
+/// Returns the target of a profile: for Rapid the newest patch of N, for Stable the newest patch of the minor version before N, for
+/// TargetKubernetesVersion the newest patch of its minor version, for NodeImage the newest images, for SecurityPatch the newest
+/// Linux images. Never a preview.
 ///
 /// # Errors
 /// [`NoTarget`].
@@ -123,7 +123,7 @@ pub fn target(profile: &AutoUpgradeProfileProperties, offers: &FleetOffers) -> R
     }
 }
 
-/// The newest patch of a minor version in any region.
+/// Returns the newest patch of a minor version in any region.
 fn patch(offers: &FleetOffers, minor: MinorVersion) -> Result<Target, NoTarget> {
     let newest = offers.released().map(|offer| offer.version).filter(|version| minor_of(*version) == minor).max();
     if let Some(version) = newest {
@@ -145,11 +145,11 @@ fn images(offers: &FleetOffers, of: impl Fn(bool) -> bool) -> Result<Target, NoT
     if images.is_empty() { Err(NoTarget::NoImages) } else { Ok(Target::Images(images)) }
 }
 
-/// Whether the profile may go to its target: a minor version out of community support needs the profile's `longTermSupport`,
-/// and AKS's.
+/// Checks that the profile's settings permit its target. A minor version out of community support needs the profile's
+/// `longTermSupport`, and long-term support of AKS for that version.
 ///
 /// # Errors
-/// Why not, and what to do.
+/// The error that the profile shows: why the target is not permitted, and what to change.
 pub fn check(profile: &AutoUpgradeProfileProperties, target: &Target, offers: &FleetOffers) -> Result<(), ErrorDetail> {
     let Target::Kubernetes(version) = target else { return Ok(()) };
     let of_target = || offers.released().filter(|offer| offer.version == *version);
@@ -183,7 +183,7 @@ pub fn check(profile: &AutoUpgradeProfileProperties, target: &Target, offers: &F
     Ok(())
 }
 
-/// What the run of a profile upgrades.
+/// Returns the `managedClusterUpdate` of a run of the profile.
 #[must_use]
 pub fn update(profile: &AutoUpgradeProfileProperties, target: &Target) -> ManagedClusterUpdate {
     match target {

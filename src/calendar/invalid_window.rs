@@ -2,19 +2,19 @@
 
 use jiff::civil::Date;
 
-/// Why there is no such window.
+/// Why a window is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidWindow {
-    /// Occurrences would overlap, or have no length.
+    /// The window would have no length, or overlap its next occurrence.
     #[error("a window lasts between 1 and 24 hours")]
     Duration,
-    /// Nothing recurs every 0 days.
+    /// The interval is 0.
     #[error("an interval is at least 1")]
     Interval,
-    /// No month has such a day.
+    /// No month has this day.
     #[error("a day of the month is between 1 and 31")]
     DayOfMonth,
-    /// The span has no days.
+    /// The span ends before it starts.
     #[error("a span of days that are not allowed ends on {end}, before it starts on {start}")]
     Span {
         /// Its first day.

@@ -1,4 +1,4 @@
-//! On which days a window opens.
+//! The days on which a window opens.
 
 use jiff::{
     SignedDuration,
@@ -7,40 +7,40 @@ use jiff::{
 
 use super::InvalidWindow;
 
-/// From which day intervals count when a window has no start date (AKS always gives it one).
+/// The day from which intervals count when a window has no start date. AKS always sets one.
 const ORIGIN: Date = Date::constant(1970, 1, 1);
 
-/// After so many months the calendar repeats itself: 400 years.
+/// The number of months after which the calendar repeats: 400 years.
 const CYCLE: usize = 4800;
 
 /// The days on which a window opens.
 ///
-/// Intervals count from the start date: from that day, from its calendar week, or from its month; a day before the start date
-/// is none, even if its week or month counts. Weeks start on Sunday, as AKS has it: with a start date on Tuesday, 14 April
-/// 2026, every second Sunday begins with 26 April (Azure/AKS issue 5720).
+/// Intervals count from the day, the calendar week, or the month of the start date. Days before the start date do not count, even
+/// if they are in its week or month. Weeks start on Sunday, as in AKS: with a start date on Tuesday, 14 April 2026, every second
+/// Sunday begins on 26 April (Azure/AKS issue 5720).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
-    /// Every so many days.
+    /// Every `interval_days` days.
     Daily {
         /// At least 1.
         interval_days: u16,
     },
-    /// A day of the week, every so many weeks.
+    /// A day of the week, every `interval_weeks` weeks.
     Weekly {
         /// At least 1.
         interval_weeks: u16,
         /// Which day.
         day_of_week: Weekday,
     },
-    /// A day of the month, every so many months. Months without that day have none: a window is a permission, and nobody
-    /// gave one for another day.
+    /// A day of the month, every `interval_months` months. A month without that day has no window: a window is a permission, and
+    /// no other day was permitted.
     AbsoluteMonthly {
         /// At least 1.
         interval_months: u16,
         /// 1 to 31.
         day_of_month: i8,
     },
-    /// A day of a week of the month, every so many months.
+    /// A weekday of a week of the month, every `interval_months` months.
     RelativeMonthly {
         /// At least 1.
         interval_months: u16,
@@ -51,7 +51,7 @@ pub enum Schedule {
     },
 }
 
-/// Which of a month's days of one name.
+/// Which occurrence of a weekday in a month.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "as AKS calls them")]
 pub enum WeekIndex {
@@ -59,7 +59,7 @@ pub enum WeekIndex {
     Second,
     Third,
     Fourth,
-    /// The fifth, where there is one.
+    /// The last: the fourth or the fifth.
     Last,
 }
 
@@ -92,7 +92,7 @@ impl Schedule {
         }
     }
 
-    /// The first of its days at or after this one, both counted from 1970-01-01. `None`: there is none.
+    /// Returns the first day of the schedule at or after `day`, both as days since 1970-01-01. `None`: there is none.
     pub(super) fn day_from(self, day: i64, start: Option<Date>) -> Option<i64> {
         let day = start.map_or(day, |start| day.max(day_of(start)));
         let origin = start.unwrap_or(ORIGIN);
@@ -115,22 +115,22 @@ impl Schedule {
     }
 }
 
-/// The first number at or after `from` that is a whole number of steps away from `origin`.
+/// Returns the first number at or after `from` whose distance from `origin` is a multiple of `step`.
 fn next(from: i64, origin: i64, step: i64) -> i64 {
     from + (origin - from).rem_euclid(step)
 }
 
-/// The first day at or after `from` that `of` finds in the months that count.
-fn by_month(from: i64, origin: Date, interval: u16, of: impl Fn(i16, i8) -> Option<Date>) -> Option<i64> {
+/// Returns the first day at or after `from` that `day_in` returns for every `interval`-th month, counted from `origin`.
+fn by_month(from: i64, origin: Date, interval: u16, day_in: impl Fn(i16, i8) -> Option<Date>) -> Option<i64> {
     let number = |date: Date| i64::from(date.year()) * 12 + i64::from(date.month()) - 1;
     let interval = i64::from(interval);
     let mut month = next(number(date_of(from)?), number(origin), interval);
     for _ in 0..=CYCLE {
         let year = i16::try_from(month.div_euclid(12)).ok()?;
         let in_year = i8::try_from(month.rem_euclid(12) + 1).ok()?;
-        // Beyond the last year there are no months.
+        // The calendar ends with year 9999.
         Date::new(year, in_year, 1).ok()?;
-        if let Some(day) = of(year, in_year).map(day_of).filter(|day| *day >= from) {
+        if let Some(day) = day_in(year, in_year).map(day_of).filter(|day| *day >= from) {
             return Some(day);
         }
         month += interval;

@@ -22,11 +22,11 @@ pub struct Window {
     start_time: Time,
     duration_hours: u8,
     utc_offset: Offset,
-    /// Days that are not allowed, from the first to the one after the last, in order and apart from each other.
+    /// Spans of days that are not allowed, each from its first day to the day after its last; sorted, and not adjacent.
     closed: Vec<(i64, i64)>,
 }
 
-/// What a window is at some time.
+/// Whether a window is open at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// It is open.
@@ -42,9 +42,9 @@ pub enum State {
 }
 
 impl Window {
-    /// A window that opens on the days of `schedule` from `start_date` on (`None`: always has), at `start_time` in
-    /// `utc_offset`, for `duration_hours`. On the days `not_allowed`, from the first of a span to its last in that offset,
-    /// it is closed.
+    /// Returns a window that opens on the days of `schedule` from `start_date` on (`None`: without a first day), at `start_time` in
+    /// `utc_offset`, for `duration_hours` (1 to 24). It is closed on the days of `not_allowed`: spans from a first to a last day, in
+    /// that offset.
     ///
     /// # Errors
     /// [`InvalidWindow`].
@@ -76,7 +76,7 @@ impl Window {
         Ok(Self { schedule, start_date, start_time, duration_hours, utc_offset, closed })
     }
 
-    /// What the window is at `t`.
+    /// Returns whether the window is open at `t`.
     #[must_use]
     pub fn at(&self, t: Timestamp) -> State {
         let local = self.local(t);
@@ -86,7 +86,7 @@ impl Window {
         }
     }
 
-    /// When the window opens next after `t`: while it is open, that is after it has closed. `None`: never again.
+    /// Returns when the window opens next after `t`; if it is open at `t`, the opening after that. `None`: never again.
     #[must_use]
     pub fn next_opening(&self, t: Timestamp) -> Option<Timestamp> {
         match self.at(t) {
@@ -95,7 +95,7 @@ impl Window {
         }
     }
 
-    /// The first time at or after `from` at which the window is open.
+    /// Returns the first time at or after `from` at which the window is open.
     fn open_from(&self, from: i64) -> Option<i64> {
         let mut from = from;
         loop {
@@ -104,17 +104,17 @@ impl Window {
             match self.closed_around(open) {
                 None => return Some(open),
                 Some(reopens) if reopens < end => return Some(reopens),
-                // The whole rest of it: one span less each time.
+                // The span covers the rest of the occurrence. Each iteration passes one span.
                 Some(reopens) => from = reopens,
             }
         }
     }
 
-    /// When the window, which is open at this time, closes. `None`: never.
+    /// Returns when the window closes that is open at this time. `None`: never.
     fn end(&self, open: i64) -> Option<i64> {
         let next_closed = self.closed.get(self.closed.partition_point(|(start, _)| start * DAY <= open));
         let cut = next_closed.map(|(start, _)| start * DAY);
-        // Nothing else follows upon itself without a gap.
+        // Only daily windows of 24 hours follow each other without a gap.
         if self.duration_hours == 24 && self.schedule == (Schedule::Daily { interval_days: 1 }) {
             return cut;
         }
@@ -122,7 +122,7 @@ impl Window {
         Some(cut.map_or(end, |cut| cut.min(end)))
     }
 
-    /// The first occurrence that ends after this time, whatever is not allowed.
+    /// Returns the first occurrence that ends after this time, regardless of days that are not allowed.
     fn occurrence(&self, after: i64) -> Option<(i64, i64)> {
         let at = i64::from(self.start_time.hour()) * HOUR + i64::from(self.start_time.minute()) * 60;
         let length = i64::from(self.duration_hours) * HOUR;
@@ -137,21 +137,21 @@ impl Window {
         }
     }
 
-    /// When the days that are not allowed, if this time is in any, are over.
+    /// Returns the end of the span of days that are not allowed and contain this time.
     fn closed_around(&self, time: i64) -> Option<i64> {
         let next = self.closed.partition_point(|(start, _)| start * DAY <= time);
         let (_, end) = self.closed.get(next.checked_sub(1)?)?;
         (time < end * DAY).then_some(end * DAY)
     }
 
-    /// Seconds on the clock of the window's offset. What changes does so at full minutes.
+    /// Returns the seconds since 1970 on a clock in the window's offset. Windows open and close at full minutes.
     fn local(&self, t: Timestamp) -> i64 {
         let whole = if t.subsec_nanosecond() < 0 { t.as_second() - 1 } else { t.as_second() };
         whole + i64::from(self.utc_offset.seconds())
     }
 
     fn timestamp(&self, local: i64) -> Option<Timestamp> {
-        // What is beyond the calendar's end never comes.
+        // Times after the calendar's last day do not occur.
         date_of(local.div_euclid(DAY))?;
         Timestamp::from_second(local - i64::from(self.utc_offset.seconds())).ok()
     }

@@ -115,6 +115,17 @@ fn check(command: &Command) -> Result<(), String> {
     if let Some(Err(problems)) = command.settings().map(Settings::check) {
         return Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
     }
+    match command {
+        Command::Serve(serve) => serve.settings().check_exposure(false).map_err(|problem| problem.to_string())?,
+        Command::Demo(demo) => demo.settings().check_exposure(true).map_err(|problem| problem.to_string())?,
+        // These answer no requests.
+        Command::Worker(_)
+        | Command::Emulator(_)
+        | Command::Events(_)
+        | Command::Migrate(_)
+        | Command::OpenApi(_)
+        | Command::Token(_) => {}
+    }
     match command.log() {
         Some(log) => telemetry::init(&log.filter, log.format).map_err(|error| error.to_string()),
         None => Ok(()),

@@ -51,6 +51,7 @@ impl Token {
             object_id: self.object_id,
             app_id: self.app_id,
             name: self.name.or(person),
+            issuer: None,
             audience: self.audience,
             lifetime: self.expires_in,
         };

@@ -2,19 +2,21 @@
 
 use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::PgConnectOptions;
 use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 mod arm;
+mod exposure;
 mod webhooks;
 
 pub use arm::{ArmCredential, ArmSettings};
 pub use webhooks::{RetentionSettings, WebhookSettings};
 
 use crate::{
+    arm::Origin,
     identity::{
         ARM_AUDIENCES,
         issuer::{entra_tenant, is_safe},
@@ -64,6 +66,11 @@ pub struct Settings {
     #[arg(long, env = "FLEET_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
     pub tls_key: Option<PathBuf>,
 
+    /// URLs under which callers reach the API beside FLEET_LISTEN, separated by commas, such as https://fleet.example.com of a
+    /// proxy that terminates TLS. Links in answers have the one that was asked
+    #[arg(long, env = "FLEET_PUBLIC_URL", value_delimiter = ',', value_name = "URL")]
+    pub public_url: Vec<Origin>,
+
     /// Largest request body, in bytes
     #[arg(long, env = "FLEET_MAX_BODY_BYTES", default_value_t = 4 * 1024 * 1024, value_parser = between(1024, 64 * 1024 * 1024))]
     pub max_body_bytes: u32,
@@ -74,11 +81,25 @@ pub struct Settings {
 
     /// Who issues callers' tokens: `local` (the service itself, for development), or the URL of an OpenID Connect issuer, such
     /// as https://login.microsoftonline.com/TENANT/v2.0
+    #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
     #[arg(long, env = "FLEET_AUTH", default_value = "local", value_name = "ISSUER")]
     pub auth: Auth,
 
-    /// Audiences to accept in callers' tokens, separated by commas. Absent: Azure Resource Manager's own, and this
-    /// service's address
+    /// With FLEET_AUTH=local, whoever reaches the service owns everything in it. Allow that beyond this machine: on an address
+    /// that is not loopback, or with an upstream that is not the emulator of this machine. Write `true`
+    #[arg(
+        long,
+        env = "FLEET_INSECURE_LOCAL_AUTH",
+        action = ArgAction::Set,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub insecure_local_auth: bool,
+
+    /// Audiences to accept in callers' tokens, separated by commas. Absent: Azure Resource Manager's own, this service's
+    /// address, and FLEET_PUBLIC_URL
     #[arg(long, env = "FLEET_AUTH_AUDIENCE", value_delimiter = ',', value_name = "AUDIENCE")]
     pub auth_audience: Vec<String>,
 
@@ -260,11 +281,9 @@ impl Settings {
         if !self.auth_audience.is_empty() {
             return self.auth_audience.clone();
         }
-        let own = ["http", "https"].into_iter().flat_map(|scheme| {
-            let url = format!("{scheme}://{}", self.listen);
-            [format!("{url}/"), url]
-        });
-        ARM_AUDIENCES.into_iter().map(String::from).chain(own).collect()
+        let listen = ["http", "https"].into_iter().map(|scheme| format!("{scheme}://{}", self.listen));
+        let own = listen.chain(self.public_url.iter().map(Origin::to_string));
+        ARM_AUDIENCES.into_iter().map(String::from).chain(own.flat_map(|url| [format!("{url}/"), url])).collect()
     }
 
     /// How long PostgreSQL may take to answer a statement.

@@ -16,7 +16,7 @@ use super::{
     claims::{Claims, OneOrMany},
     issuer::Issuer,
 };
-use crate::arm::ArmError;
+use crate::arm::{ArmError, Origin};
 
 /// Longest token that is read, in bytes. Entra keeps tokens within what common servers take in a header; 16 KiB is twice that.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
@@ -48,6 +48,7 @@ pub struct Verifier {
     tenant: Uuid,
     /// Whether tokens have Entra's claims; those of other issuers may leave `tid` out, and name the principal in `sub`.
     entra: bool,
+    /// Where those who have no token get one: a URL, or a path at the origin that the request asked.
     authorization_uri: String,
     verified: Mutex<Verified>,
 }
@@ -92,7 +93,8 @@ impl From<ArmError> for Refusal {
 
 impl Verifier {
     /// A verifier that trusts `keys`, and takes tokens of `issuer` and `tenant` that are meant for one of `audiences`.
-    /// `authorization_uri` is where a challenge (`WWW-Authenticate`) sends those who have no token.
+    /// `authorization_uri` is where a challenge (`WWW-Authenticate`) sends those who have no token: a URL, or a path at the origin
+    /// that the request asked.
     #[must_use]
     pub fn new(
         keys: Vec<VerificationKey>,
@@ -129,24 +131,52 @@ impl Verifier {
     ///
     /// # Errors
     /// As [`Verifier::verify`]; 503 while the issuer's keys are not known at all.
-    pub async fn authenticate(&self, authorization_header: Option<&str>, now: Timestamp) -> Result<Caller, ArmError> {
-        match (self.try_verify(authorization_header, now), &self.keys) {
-            (Ok(caller), _) => Ok(caller),
+    pub async fn authenticate(
+        &self,
+        authorization_header: Option<&str>,
+        now: Timestamp,
+        asked: &Origin,
+    ) -> Result<Caller, ArmError> {
+        let refusal = match (self.try_verify(authorization_header, now), &self.keys) {
+            (Ok(caller), _) => return Ok(caller),
             (Err(Refusal::UnknownKey(_)), Keys::Of(issuer)) if issuer.ask_again().await => {
-                self.verify(authorization_header, now)
+                return self.verify(authorization_header, now, asked);
             }
-            (Err(Refusal::UnknownKey(error) | Refusal::Final(error)), _) => Err(error),
-        }
+            (Err(refusal), _) => refusal,
+        };
+        Err(self.challenge(refusal, asked))
     }
 
     /// The caller that an `Authorization` header's value proves.
     ///
     /// # Errors
-    /// 401 with ARM's code for what is wrong, and a challenge.
-    pub fn verify(&self, authorization_header: Option<&str>, now: Timestamp) -> Result<Caller, ArmError> {
-        self.try_verify(authorization_header, now).map_err(|refusal| match refusal {
-            Refusal::UnknownKey(error) | Refusal::Final(error) => error,
-        })
+    /// 401 with ARM's code for what is wrong, and a challenge; 503 while the issuer's keys are not known at all.
+    pub fn verify(
+        &self,
+        authorization_header: Option<&str>,
+        now: Timestamp,
+        asked: &Origin,
+    ) -> Result<Caller, ArmError> {
+        self.try_verify(authorization_header, now).map_err(|refusal| self.challenge(refusal, asked))
+    }
+
+    /// The error of a refusal; a 401 says where tokens come from (`WWW-Authenticate`).
+    fn challenge(&self, refusal: Refusal, asked: &Origin) -> ArmError {
+        let (Refusal::UnknownKey(error) | Refusal::Final(error)) = refusal;
+        if error.status() != StatusCode::UNAUTHORIZED {
+            return error;
+        }
+        // A quoted-string takes neither quotes nor control characters, and messages repeat what the token said.
+        let sound = |c: char| c != '"' && c != '\\' && (' '..='~').contains(&c);
+        let description: String = error.detail().message.chars().map(|c| if sound(c) { c } else { '\'' }).collect();
+        let origin = if self.authorization_uri.starts_with('/') { asked.as_str() } else { "" };
+        let challenge = format!(
+            "Bearer authorization_uri=\"{origin}{}\", error=\"invalid_token\", error_description=\"{description}\"",
+            self.authorization_uri
+        );
+        let challenge = HeaderValue::try_from(challenge)
+            .unwrap_or_else(|_| HeaderValue::from_static("Bearer error=\"invalid_token\""));
+        error.header(WWW_AUTHENTICATE, challenge)
     }
 
     fn try_verify(&self, authorization_header: Option<&str>, now: Timestamp) -> Result<Caller, Refusal> {
@@ -165,7 +195,7 @@ impl Verifier {
             self.remember(&keys, digest, &claims);
         }
         claims.caller(self.tenant, self.entra).ok_or_else(|| {
-            Refusal::Final(self.refuse(
+            Refusal::Final(refuse(
                 "InvalidAuthenticationToken",
                 "The received access token is not valid: the claim 'oid' with the object ID of a principal should be present. \
                  If you are accessing as an application, make sure that its service principal exists in the tenant.",
@@ -175,22 +205,23 @@ impl Verifier {
 
     fn bearer<'a>(&self, header: Option<&'a str>) -> Result<&'a str, ArmError> {
         let Some(header) = header else {
-            return Err(
-                self.refuse("AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing.")
-            );
+            return Err(refuse(
+                "AuthenticationFailed",
+                "Authentication failed. The 'Authorization' header is missing.",
+            ));
         };
         let token = match header.trim().split_once(' ') {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer") => token.trim(),
             _ => "",
         };
         if token.is_empty() {
-            return Err(self.refuse(
+            return Err(refuse(
                 "AuthenticationFailedInvalidHeader",
                 "Authentication failed. The 'Authorization' header is provided in an invalid format: expected 'Bearer {token}'.",
             ));
         }
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(self.invalid(format!("it has more than {MAX_TOKEN_BYTES} bytes")));
+            return Err(invalid(format!("it has more than {MAX_TOKEN_BYTES} bytes")));
         }
         Ok(token)
     }
@@ -225,10 +256,11 @@ impl Verifier {
 
     fn verify_signature(&self, token: &str, keys: &[VerificationKey]) -> Result<Claims, Refusal> {
         let malformed = "it is not a signed JSON Web Token";
-        let header = jsonwebtoken::decode_header(token).map_err(|_| self.invalid(malformed))?;
-        let key = keys.iter().find(|key| header.kid.as_ref() == Some(&key.kid)).ok_or_else(|| {
-            Refusal::UnknownKey(self.invalid("it is not signed with a key of the issuer (header 'kid')"))
-        })?;
+        let header = jsonwebtoken::decode_header(token).map_err(|_| invalid(malformed))?;
+        let key = keys
+            .iter()
+            .find(|key| header.kid.as_ref() == Some(&key.kid))
+            .ok_or_else(|| Refusal::UnknownKey(invalid("it is not signed with a key of the issuer (header 'kid')")))?;
         // Claims are checked here, not by the library: against the caller's clock, and with ARM's error codes.
         let mut signature_only = Validation::new(key.algorithm);
         signature_only.required_spec_claims.clear();
@@ -236,7 +268,7 @@ impl Verifier {
         signature_only.validate_aud = false;
         match jsonwebtoken::decode::<Claims>(token, &key.key, &signature_only) {
             Ok(data) => Ok(data.claims),
-            Err(error) => Err(Refusal::Final(self.invalid(match error.kind() {
+            Err(error) => Err(Refusal::Final(invalid(match error.kind() {
                 ErrorKind::InvalidSignature => "its signature does not verify",
                 ErrorKind::InvalidAlgorithm => "it is signed with another algorithm than the issuer's",
                 ErrorKind::Json(_) => "its claims are not of the types that an access token has",
@@ -247,9 +279,9 @@ impl Verifier {
 
     fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), ArmError> {
         let seconds = now.as_duration().as_secs_f64();
-        let expiry = claims.exp.ok_or_else(|| self.invalid("it has no expiry time (claim 'exp')"))?;
+        let expiry = claims.exp.ok_or_else(|| invalid("it has no expiry time (claim 'exp')"))?;
         if expiry + LEEWAY_SECONDS <= seconds {
-            return Err(self.refuse(
+            return Err(refuse(
                 "ExpiredAuthenticationToken",
                 format!(
                     "The access token expiry UTC time '{}' is earlier than current UTC time '{}'.",
@@ -259,7 +291,7 @@ impl Verifier {
             ));
         }
         match claims.nbf {
-            Some(start) if start - LEEWAY_SECONDS > seconds => Err(self.invalid(format!(
+            Some(start) if start - LEEWAY_SECONDS > seconds => Err(invalid(format!(
                 "it is not valid before '{}', and the current UTC time is '{}'",
                 instant(start),
                 instant(seconds)
@@ -271,7 +303,7 @@ impl Verifier {
     fn check_origin(&self, claims: &Claims) -> Result<(), ArmError> {
         let issuer = claims.iss.as_deref().unwrap_or_default();
         if !self.issuers.iter().any(|known| known == issuer) {
-            return Err(self.refuse(
+            return Err(refuse(
                 "InvalidAuthenticationTokenTenant",
                 format!(
                     "The access token is from the wrong issuer '{issuer}'. It must match '{}', the issuer of tenant '{}'.",
@@ -283,7 +315,7 @@ impl Verifier {
         let tenant = claims.tid.as_deref().unwrap_or_default();
         let own = tenant.parse() == Ok(self.tenant) || (claims.tid.is_none() && !self.entra);
         if !own {
-            return Err(self.refuse(
+            return Err(refuse(
                 "InvalidAuthenticationTokenTenant",
                 format!("The access token is from the wrong tenant '{tenant}'. It must match '{}'.", self.tenant),
             ));
@@ -298,7 +330,7 @@ impl Verifier {
         }
         let quoted = |list: &[String]| list.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(",");
         let given = if given.is_empty() { "''".to_owned() } else { quoted(given) };
-        Err(self.refuse(
+        Err(refuse(
             "InvalidAuthenticationTokenAudience",
             format!(
                 "The access token has been obtained for wrong audience or resource {given}. It should exactly match with one of \
@@ -307,28 +339,14 @@ impl Verifier {
             ),
         ))
     }
+}
 
-    fn invalid(&self, why: impl std::fmt::Display) -> ArmError {
-        self.refuse("InvalidAuthenticationToken", format!("The access token is invalid: {why}."))
-    }
+fn invalid(why: impl std::fmt::Display) -> ArmError {
+    refuse("InvalidAuthenticationToken", format!("The access token is invalid: {why}."))
+}
 
-    fn refuse(&self, code: &'static str, message: impl Into<String>) -> ArmError {
-        let message = message.into();
-        // A quoted-string takes neither quotes nor control characters, and messages repeat what the token said.
-        let description: String = message
-            .chars()
-            .map(|c| if c == '"' || c == '\\' || !(' '..='~').contains(&c) { '\'' } else { c })
-            .collect();
-        let challenge = format!(
-            "Bearer authorization_uri=\"{}\", error=\"invalid_token\", error_description=\"{description}\"",
-            self.authorization_uri
-        );
-        let error = ArmError::new(StatusCode::UNAUTHORIZED, code, message);
-        match HeaderValue::try_from(challenge) {
-            Ok(challenge) => error.header(WWW_AUTHENTICATE, challenge),
-            Err(_) => error.header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer error=\"invalid_token\"")),
-        }
-    }
+fn refuse(code: &'static str, message: impl Into<String>) -> ArmError {
+    ArmError::new(StatusCode::UNAUTHORIZED, code, message)
 }
 
 /// A NumericDate for people to read.

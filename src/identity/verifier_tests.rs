@@ -15,6 +15,10 @@ const OTHER: &str = "99999999-9999-9999-9999-999999999999";
 const ISSUER: &str = "https://fleet-manager.local/11111111-1111-1111-1111-111111111111";
 const NOW: i64 = 1_800_000_000;
 
+fn asked() -> Origin {
+    "https://h".parse().unwrap()
+}
+
 struct World {
     private_pem: String,
     public_pem: String,
@@ -31,7 +35,7 @@ impl World {
         Self {
             private_pem: secret.to_pkcs8_pem(LineEnding::LF).unwrap().to_string(),
             public_pem,
-            verifier: Verifier::new(vec![key], ISSUER, audiences, TENANT.parse().unwrap(), "https://h/adfs"),
+            verifier: Verifier::new(vec![key], ISSUER, audiences, TENANT.parse().unwrap(), "/adfs"),
         }
     }
 
@@ -42,7 +46,7 @@ impl World {
     }
 
     fn verify(&self, header: &str) -> Result<Caller, ArmError> {
-        self.verifier.verify(Some(header), Timestamp::from_second(NOW).unwrap())
+        self.verifier.verify(Some(header), Timestamp::from_second(NOW).unwrap(), &asked())
     }
 
     /// Code and message of the refusal; every refusal is a 401 with a challenge.
@@ -100,7 +104,7 @@ fn accepts_a_good_token_for_every_audience() {
 #[test]
 fn refuses_headers_that_carry_no_token() {
     let world = World::new();
-    let missing = world.verifier.verify(None, Timestamp::from_second(NOW).unwrap()).unwrap_err();
+    let missing = world.verifier.verify(None, Timestamp::from_second(NOW).unwrap(), &asked()).unwrap_err();
     assert_eq!(missing.detail().code, "AuthenticationFailed");
     assert_eq!(missing.detail().message, "Authentication failed. The 'Authorization' header is missing.");
     for header in ["", "Bearer", "Bearer ", "Basic YTpi", "token", "Bearertoken"] {

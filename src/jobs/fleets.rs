@@ -2,39 +2,18 @@
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
-use super::{
-    gates,
-    outcome::{JobError, outcome},
-};
+use super::outcome::{JobError, outcome, subject};
 use crate::{
     arm::ErrorDetail,
     database::Pool,
+    engine::{
+        delete,
+        queue::{self, OperationJob},
+    },
     store::{operations, resources},
-    work::{Attempt, Handler, NewJob, Outcome},
+    work::{Attempt, Handler, Outcome},
 };
-
-const PROVISION: &str = "fleet.provision";
-const DELETE: &str = "fleet.delete";
-
-#[derive(Serialize, Deserialize)]
-struct Payload {
-    operation: Uuid,
-}
-
-/// The job that ends the creation or update of a fleet.
-#[must_use]
-pub fn provision(fleet: Uuid, operation: Uuid, correlation: &str) -> NewJob {
-    NewJob::new(PROVISION, fleet.to_string()).payload(serde_json::json!(Payload { operation })).trace(correlation)
-}
-
-/// The job that deletes a fleet and all in it.
-#[must_use]
-pub fn delete(fleet: Uuid, operation: Uuid, correlation: &str) -> NewJob {
-    NewJob::new(DELETE, fleet.to_string()).payload(serde_json::json!(Payload { operation })).trace(correlation)
-}
 
 /// Ends the creation or update of a fleet. A fleet without a hub needs nothing; a hub cannot be made by this version.
 #[derive(Debug)]
@@ -45,7 +24,7 @@ pub struct Provision {
 
 impl Handler for Provision {
     fn kind(&self) -> &'static str {
-        PROVISION
+        queue::PROVISION_FLEET
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -55,7 +34,7 @@ impl Handler for Provision {
 
 impl Provision {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
+        let OperationJob { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
         let id = subject(attempt)?;
         let mut tx = attempt.begin(&self.pool).await?;
         let fleet = resources::get_by_row(&mut tx, id).await?;
@@ -82,7 +61,7 @@ pub struct Delete {
 
 impl Handler for Delete {
     fn kind(&self) -> &'static str {
-        DELETE
+        queue::DELETE_FLEET
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -92,19 +71,13 @@ impl Handler for Delete {
 
 impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let Payload { operation } = serde_json::from_value(attempt.payload.clone())?;
+        let OperationJob { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
         let (fleet, now) = (subject(attempt)?, Timestamp::now());
         let mut tx = attempt.begin(&self.pool).await?;
-        gates::delete_under(&mut tx, fleet, now, attempt.trace.as_deref()).await?;
-        resources::delete(&mut tx, fleet).await?;
+        delete::delete(&mut tx, fleet, now, attempt.trace.as_deref()).await?;
         operations::end(&mut tx, operation, None, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
     }
-}
-
-/// The row that a job is about.
-pub(super) fn subject(attempt: &Attempt) -> Result<Uuid, JobError> {
-    attempt.subject.parse().map_err(|_| JobError::Unexpected(format!("'{}' is no row", attempt.subject)))
 }

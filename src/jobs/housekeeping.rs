@@ -5,12 +5,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use super::{
-    outcome::{JobError, outcome},
-    webhook_deliveries,
-};
+use super::outcome::{JobError, outcome};
 use crate::{
     database::Pool,
+    engine::deliveries,
     store::housekeeping::{self, BATCH, Grows},
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
@@ -80,7 +78,7 @@ impl Handler for Housekeeping {
 impl Housekeeping {
     async fn run(&self) -> Result<Outcome, JobError> {
         let mut delay = INTERVAL;
-        webhook_deliveries::catch_up(&mut self.pool.acquire().await?).await?;
+        deliveries::catch_up(&mut self.pool.acquire().await?).await?;
         for what in Grows::ALL {
             let mut removed = 0;
             for batch in 1..=MOST_BATCHES {

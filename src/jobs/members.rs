@@ -4,19 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    auto_upgrade,
-    fleets::subject,
-    outcome::{JobError, outcome},
-    rollout,
-};
+use super::outcome::{JobError, outcome, subject};
 use crate::{
     arm::ErrorDetail,
     database::Pool,
+    engine::{
+        auto_upgrade, drive,
+        queue::{self, OperationJob},
+    },
     model::member::MemberProperties,
     rollout::Event,
     store::{
@@ -25,37 +23,13 @@ use crate::{
         runs,
     },
     upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
-    work::{Attempt, Handler, NewJob, Outcome},
+    work::{Attempt, Handler, Outcome},
 };
-
-const JOIN: &str = "member.join";
-const LEAVE: &str = "member.leave";
 
 /// How long a join waits for a cluster that is busy or cannot be reached.
 const JOIN_LIMIT: SignedDuration = SignedDuration::from_mins(30);
 /// How long until a busy cluster is looked at again.
 const BUSY_AGAIN: Duration = Duration::from_secs(5);
-
-#[derive(Serialize, Deserialize)]
-struct Payload {
-    operation: Uuid,
-    #[serde(default)]
-    tenant: Uuid,
-}
-
-/// The job that joins a member's cluster. `tenant`: the fleet's.
-#[must_use]
-pub fn join(member: Uuid, operation: Uuid, tenant: Uuid, correlation: &str) -> NewJob {
-    let payload = Payload { operation, tenant };
-    NewJob::new(JOIN, member.to_string()).payload(json!(payload)).trace(correlation)
-}
-
-/// The job that makes a member leave.
-#[must_use]
-pub fn leave(member: Uuid, operation: Uuid, correlation: &str) -> NewJob {
-    let payload = Payload { operation, tenant: Uuid::nil() };
-    NewJob::new(LEAVE, member.to_string()).payload(json!(payload)).trace(correlation)
-}
 
 /// Checks a member's cluster at AKS: that it exists, can be read, is of the right tenant and not being deleted.
 pub struct Join<C> {
@@ -67,7 +41,7 @@ pub struct Join<C> {
 
 impl<C: ManagedClusters> Handler for Join<C> {
     fn kind(&self) -> &'static str {
-        JOIN
+        queue::JOIN
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -84,7 +58,7 @@ enum Seen {
 
 impl<C: ManagedClusters> Join<C> {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let Payload { operation, tenant } = serde_json::from_value(attempt.payload.clone())?;
+        let OperationJob { operation, tenant } = serde_json::from_value(attempt.payload.clone())?;
         let id = subject(attempt)?;
         let member = {
             let mut conn = self.pool.acquire().await?;
@@ -165,7 +139,7 @@ pub struct Leave {
 
 impl Handler for Leave {
     fn kind(&self) -> &'static str {
-        LEAVE
+        queue::LEAVE
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -175,7 +149,7 @@ impl Handler for Leave {
 
 impl Leave {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let Payload { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
+        let OperationJob { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
         let id = subject(attempt)?;
         let now = Timestamp::now();
         let mut tx = attempt.begin(&self.pool).await?;
@@ -183,7 +157,7 @@ impl Leave {
             if let Some(fleet) = member.parent_id {
                 for (run, member) in runs::runs_of_member(&mut tx, fleet, &member.name).await? {
                     let left = Event::MemberLeft { member };
-                    rollout::drive(&mut tx, run, left, now, attempt.trace.as_deref()).await?;
+                    drive(&mut tx, run, left, now, attempt.trace.as_deref()).await?;
                 }
             }
             resources::delete(&mut tx, id).await?;

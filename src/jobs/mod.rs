@@ -1,12 +1,8 @@
-//! One file a job kind: load, ask a pure room, store, call upstream.
+//! One file a job kind: one upstream call, then a use case of the engine.
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    database::Pool,
-    upstreams::azure::{CatalogueCache, MaintenanceCache, ManagedClusters, Observer},
-    work::Handler,
-};
+use crate::{database::Pool, upstreams::azure::ManagedClusters, work::Handler};
 
 pub mod auto_upgrade;
 pub mod fleets;
@@ -16,35 +12,14 @@ pub mod members;
 pub mod outcome;
 mod reports;
 pub mod resource_groups;
-pub mod rollout;
 pub mod runs;
 mod turns;
 pub mod upgrade;
+mod upstream;
 pub mod webhook_deliveries;
 pub mod webhook_registry;
 
-/// AKS, as jobs use it. One for the whole process: what is learnt and remembered is shared.
-pub struct Upstream<C> {
-    /// Single calls.
-    pub clusters: Arc<C>,
-    /// Follows operations.
-    pub observer: Arc<Observer<C>>,
-    /// What regions offer.
-    pub catalogue: Arc<CatalogueCache<C>>,
-    /// When clusters may be upgraded.
-    pub maintenance: Arc<MaintenanceCache<C>>,
-}
-
-impl<C> Clone for Upstream<C> {
-    fn clone(&self) -> Self {
-        Self {
-            clusters: Arc::clone(&self.clusters),
-            observer: Arc::clone(&self.observer),
-            catalogue: Arc::clone(&self.catalogue),
-            maintenance: Arc::clone(&self.maintenance),
-        }
-    }
-}
+pub use upstream::Upstream;
 
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]

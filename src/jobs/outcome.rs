@@ -1,6 +1,14 @@
-//! Errors of a job, and what the job engine makes of them.
+//! What the handlers of all job kinds share: their errors, the transactions of an attempt, and the row that a job is about.
 
-use crate::{database::CommitError, store::StoreError, work};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    database::{CommitError, Pool, Transaction},
+    engine::{EngineError, queue::InvalidSubject},
+    store::{StoreError, runs},
+    work::{self, Attempt},
+};
 
 /// Why an attempt could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -14,12 +22,18 @@ pub enum JobError {
     /// The database, outside the store.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
-    /// The database, at the end of a transaction.
+    /// A COMMIT whose answer was lost.
     #[error(transparent)]
     Commit(#[from] CommitError),
     /// A stored document does not read: a fault of ours.
     #[error("a stored document does not read")]
     Document(#[from] serde_json::Error),
+    /// A use case of the engine was refused or failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The job is about nothing that its kind knows.
+    #[error(transparent)]
+    Subject(#[from] InvalidSubject),
     /// What cannot go on as it is.
     #[error("{0}")]
     Unexpected(String),
@@ -34,4 +48,24 @@ pub(crate) fn outcome(result: Result<work::Outcome, JobError>) -> work::Outcome 
             work::Outcome::Retry { error: format!("{error:#}"), after: None }
         }
     }
+}
+
+/// The row that a job is about.
+pub(super) fn subject(attempt: &Attempt) -> Result<Uuid, JobError> {
+    attempt.subject.parse().map_err(|_| JobError::Unexpected(format!("'{}' is no row", attempt.subject)))
+}
+
+/// The time for a timer that has gone off: that of the database, where its clock is ahead of this process's. Otherwise the
+/// timer would seem early and be set again, and again, until this clock has caught up.
+pub(super) fn timer_now(attempt: &Attempt) -> Timestamp {
+    Timestamp::now().max(attempt.due_at)
+}
+
+/// Begins a transaction under an attempt's lease that changes a run: the run is locked first, as whoever cancels its jobs
+/// locks it before them.
+pub(super) async fn begin(attempt: &Attempt, pool: &Pool, run_id: Uuid) -> Result<Transaction, JobError> {
+    let mut tx = pool.begin_locking(run_id).await?;
+    runs::lock(&mut tx, run_id).await?;
+    attempt.fence(&mut tx).await?;
+    Ok(tx)
 }

@@ -14,10 +14,11 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{outcome::JobError, rollout::drive_all};
+use super::outcome::JobError;
 use crate::{
     arm::ResourceId,
     database::Pool,
+    engine::drive_all,
     rollout::{Event, Member, Outcome},
     store::runs,
     work::{self, Ticket},

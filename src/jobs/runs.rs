@@ -11,92 +11,30 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Upstream,
-    fleets::subject,
-    gates,
-    outcome::{JobError, outcome},
-    rollout::{DriveError, begin, drive},
+    outcome::{JobError, begin, outcome, subject, timer_now},
     turns::turns,
-    upgrade,
+    upstream::Upstream,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
-    database::{Connection, Pool},
+    database::Pool,
+    engine::{
+        EngineError, drive, plan,
+        queue::{self, StageJob},
+    },
     model::{
         managed_cluster::{ManagedCluster, NodeImage},
         update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
     },
-    rollout::{self, Event, FleetMember, Plan, upgrade::Turn},
+    rollout::{self, Event, upgrade::Turn},
     store::{
         memberships,
         resources::{self, Resource},
         runs,
     },
     upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
-    work::{self, Attempt, Handler, NewJob, Outcome},
+    work::{Attempt, Handler, Outcome},
 };
-
-const START: &str = "run.start";
-const IMAGES: &str = "run.images";
-const WAIT: &str = "run.wait";
-
-/// The job that starts or restarts a run.
-#[must_use]
-pub fn start(run: Uuid, trace: Option<&str>) -> NewJob {
-    traced(NewJob::new(START, run.to_string()), trace)
-}
-
-/// Whether a start was asked for that has not been carried out.
-///
-/// # Errors
-/// When the database fails.
-pub async fn is_starting(conn: &mut Connection, run: Uuid) -> Result<bool, sqlx::Error> {
-    work::is_queued(conn, START, &run.to_string()).await
-}
-
-/// Whether a run's node images are chosen over all its members.
-#[must_use]
-pub fn chooses_images(run: &UpdateRunProperties) -> bool {
-    let selection = run.managed_cluster_update.node_image_selection.as_ref();
-    selection.is_some_and(|selection| selection.selection_type == NodeImageSelectionType::Consistent)
-}
-
-/// The job that makes the node images of a `Consistent` run readable before it starts.
-#[must_use]
-pub fn images(run: Uuid, trace: Option<&str>) -> NewJob {
-    traced(NewJob::new(IMAGES, run.to_string()), trace)
-}
-
-/// The timer of the wait after a stage.
-#[must_use]
-pub fn wait(run: Uuid, stage: u32, at: Timestamp, trace: Option<&str>) -> NewJob {
-    traced(NewJob::new(WAIT, format!("{run}/{stage}")).run_at(at), trace)
-}
-
-/// Takes back all jobs of a run that is deleted.
-///
-/// # Errors
-/// When the database fails.
-pub async fn cancel(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
-    work::cancel(tx, START, &run.to_string()).await?;
-    work::cancel(tx, IMAGES, &run.to_string()).await?;
-    work::cancel_prefix(tx, WAIT, &format!("{run}/")).await?;
-    gates::cancel(tx, run).await?;
-    upgrade::cancel_all(tx, run).await
-}
-
-/// The time for a timer that has gone off: that of the database, where its clock is ahead of this process's. Otherwise the
-/// timer would seem early and be set again, and again, until this clock has caught up.
-pub(super) fn timer_now(attempt: &Attempt) -> Timestamp {
-    Timestamp::now().max(attempt.due_at)
-}
-
-pub(super) fn traced(job: NewJob, trace: Option<&str>) -> NewJob {
-    match trace {
-        Some(trace) => job.trace(trace),
-        None => job,
-    }
-}
 
 /// Starts or restarts a run. At the first start the members are those that the fleet has now, and node images are chosen
 /// for good.
@@ -109,7 +47,7 @@ pub struct Start<C> {
 
 impl<C: ManagedClusters> Handler for Start<C> {
     fn kind(&self) -> &'static str {
-        START
+        queue::START
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -154,7 +92,7 @@ impl<C: ManagedClusters> Start<C> {
         match drive(&mut tx, id, Event::Start, now, trace).await {
             Ok(_) => {}
             // It was allowed when it was asked for; something else came first.
-            Err(DriveError::Refused(refused)) => {
+            Err(EngineError::Refused(refused)) => {
                 tracing::warn!("the start has become pointless: {refused}");
                 return Ok(Outcome::Done);
             }
@@ -176,7 +114,7 @@ pub struct Images<C> {
 
 impl<C: ManagedClusters> Handler for Images<C> {
     fn kind(&self) -> &'static str {
-        IMAGES
+        queue::IMAGES
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -213,7 +151,7 @@ pub struct WaitElapsed {
 
 impl Handler for WaitElapsed {
     fn kind(&self) -> &'static str {
-        WAIT
+        queue::WAIT
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -223,13 +161,7 @@ impl Handler for WaitElapsed {
 
 impl WaitElapsed {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let parsed = attempt.subject.split_once('/');
-        let (Some(run), Some(stage)) = (
-            parsed.and_then(|(run, _)| run.parse::<Uuid>().ok()),
-            parsed.and_then(|(_, stage)| stage.parse::<u32>().ok()),
-        ) else {
-            return Err(JobError::Unexpected(format!("'{}' is no stage of a run", attempt.subject)));
-        };
+        let StageJob { run, stage } = attempt.subject.parse()?;
         let mut tx = begin(attempt, &self.pool, run).await?;
         let trace = attempt.trace.as_deref();
         drive(&mut tx, run, Event::WaitElapsed { stage }, timer_now(attempt), trace).await?;
@@ -237,11 +169,6 @@ impl WaitElapsed {
         tx.commit().await?;
         Ok(Outcome::Settled)
     }
-}
-
-/// Resolves a run's strategy; what was stored was checked before.
-pub(super) fn plan(properties: &UpdateRunProperties, members: &[FleetMember]) -> Result<Plan, JobError> {
-    rollout::plan(properties.strategy.as_ref(), members).map_err(|error| JobError::Unexpected(error.to_string()))
 }
 
 async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {

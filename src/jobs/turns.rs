@@ -6,10 +6,11 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Upstream, outcome::JobError};
+use super::{outcome::JobError, upstream::Upstream};
 use crate::{
     arm::ResourceId,
     database::Pool,
+    engine,
     model::update_run::UpdateRunProperties,
     rollout::{self, upgrade::Turn},
     store::memberships,
@@ -32,7 +33,7 @@ pub(super) async fn turns<C: ManagedClusters>(
         let mut conn = pool.acquire().await?;
         memberships::members_of_run(&mut conn, fleet, run).await?
     };
-    let plan = super::runs::plan(properties, &members)?;
+    let plan = engine::plan(properties, &members)?;
     let mut asked: HashMap<String, usize> = HashMap::new();
     let mut questions: Vec<(String, ResourceId)> = Vec::new();
     for member in plan.contenders() {

@@ -15,15 +15,18 @@ use uuid::Uuid;
 use windows::{May, until_next_look};
 
 use super::{
-    Upstream,
-    outcome::{JobError, outcome},
+    outcome::{JobError, begin, outcome},
     reports::{Report, Reported, Reports},
-    rollout::{begin, drive},
+    upstream::Upstream,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
     config::StoppedClusters,
     database::{Connection, Pool},
+    engine::{
+        drive,
+        queue::{self, MemberJob},
+    },
     model::update_run::UpdateState,
     rollout::{
         self, Event,
@@ -35,34 +38,14 @@ use crate::{
         runs::{self, Holder, RunMember},
     },
     upstreams::azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict, Wish},
-    work::{Attempt, Handler, NewJob, Outcome},
+    work::{Attempt, Handler, Outcome},
 };
-
-const KIND: &str = "member.upgrade";
 
 /// Consecutive failures to reach AKS after which a member whose upgrade has not begun is given up. With the engine's
 /// back-off that is about ten minutes and more.
 const GIVE_UP_AFTER: u32 = 30;
 /// How often the kind may look and act in one attempt before the job makes room for others.
 const MOST_LOOKS: u32 = 8;
-
-/// The job of a member of a run.
-#[must_use]
-pub fn job(run: Uuid, member: u32, trace: Option<&str>) -> NewJob {
-    let job = NewJob::new(KIND, format!("{run}/{member}"));
-    match trace {
-        Some(trace) => job.trace(trace),
-        None => job,
-    }
-}
-
-/// Takes back all jobs of a run's members.
-///
-/// # Errors
-/// When the database fails.
-pub async fn cancel_all(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
-    crate::work::cancel_prefix(tx, KIND, &format!("{run}/")).await.map(drop)
-}
 
 /// What operators decide about upgrades.
 #[derive(Debug, Clone, Copy)]
@@ -85,7 +68,7 @@ pub struct UpgradeMember<C> {
 
 impl<C: ManagedClusters> Handler for UpgradeMember<C> {
     fn kind(&self) -> &'static str {
-        KIND
+        queue::UPGRADE
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -165,13 +148,10 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     }
 
     async fn load<'a>(&self, attempt: &'a Attempt) -> Result<Option<Task<'a>>, JobError> {
-        let unreadable = || JobError::Unexpected(format!("'{}' is no member of a run", attempt.subject));
-        let (run, index) = attempt.subject.split_once('/').ok_or_else(unreadable)?;
-        let (run, index) = (run.parse::<Uuid>(), index.parse::<u32>());
-        let (Ok(run), Ok(index)) = (run, index) else { return Err(unreadable()) };
+        let MemberJob { run, member } = attempt.subject.parse()?;
         let loaded = {
             let mut conn = self.pool.acquire().await?;
-            runs::task(&mut conn, run, index).await?
+            runs::task(&mut conn, run, member).await?
         };
         let Some(loaded) = loaded else { return Ok(None) };
         let row = loaded.member;
@@ -302,7 +282,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         seen: &crate::upstreams::azure::Seen,
         begin: &Begin,
     ) -> Result<Then, JobError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool.begin_locking(task.run).await?;
         if begin.first
             && let Some(refusal) = refusal(&mut tx, task).await?
         {

@@ -7,26 +7,17 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use jiff::Timestamp;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::outcome::{JobError, outcome};
 use crate::{
     database::{Connection, Pool},
-    model::update_run::UpdateState,
-    store::{
-        StoreError,
-        deliveries::{self, Backlog, DeadLetters, GivenUp, Queued},
-        outbox,
-        resources::Resource,
-        runs::Listener,
-    },
-    webhooks::{self, Failure, NewEvent, Sender, Webhook, Webhooks},
-    work::{self, Attempt, Backoff, Handler, LimitSettings, Limits, NewJob, Outcome, RetryAfter},
+    engine::queue::{self, DeliveryJob},
+    store::deliveries::{self, Backlog, GivenUp, Queued},
+    webhooks::{Failure, Sender, Webhook, Webhooks},
+    work::{Attempt, Backoff, Handler, LimitSettings, Limits, Outcome, RetryAfter},
 };
-
-pub(super) const KIND: &str = "events.deliver";
 
 /// Most events that are read at a time.
 const READ: usize = 100;
@@ -38,79 +29,6 @@ const AT_ONCE: usize = 4;
 const LEAST_ATTEMPTS: u32 = 3;
 /// Between attempts, where the receiver does not say.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
-
-/// The jobs that deliver what was recorded of a run to those who want it.
-pub(super) fn deliveries_of<'a>(
-    run: Uuid,
-    recorded: &'a [(Uuid, NewEvent)],
-    listeners: &'a [Listener],
-    trace: Option<&'a str>,
-) -> impl Iterator<Item = NewJob> + 'a {
-    let wanted = move |listener: &&Listener| {
-        let wants = |kind: &str| listener.types.as_ref().is_none_or(|types| types.iter().any(|wanted| wanted == kind));
-        recorded.iter().any(|(of, event)| *of == run && wants(event.kind))
-    };
-    listeners.iter().filter(wanted).map(move |listener| {
-        let job = delivery(&listener.name, run);
-        match trace {
-            Some(trace) => job.trace(trace),
-            None => job,
-        }
-    })
-}
-
-fn delivery(webhook: &str, run: Uuid) -> NewJob {
-    NewJob::new(KIND, format!("{webhook}/{run}"))
-}
-
-/// Tells of gates that were deleted with what they belong to, in the same transaction.
-///
-/// # Errors
-/// When the database fails.
-pub(super) async fn gates_deleted(
-    tx: &mut Connection,
-    gates: &[Resource],
-    now: Timestamp,
-    trace: Option<&str>,
-) -> Result<(), StoreError> {
-    if gates.is_empty() {
-        return Ok(());
-    }
-    let listeners = outbox::listeners(tx).await?;
-    if listeners.is_empty() {
-        return Ok(());
-    }
-    let told = gates.iter().filter_map(|gate| Some((gate.parent_id?, gate))).flat_map(|(run, gate)| {
-        let events = webhooks::gate_events(&gate.arm_id, UpdateState::Pending, None, &gate.properties, now);
-        events.into_iter().map(move |event| (run, event))
-    });
-    let mut told: Vec<(Uuid, NewEvent)> = told.collect();
-    told.sort_by_key(|(run, _)| *run);
-    outbox::record(tx, &told, now).await?;
-    let mut runs: Vec<Uuid> = told.iter().map(|(run, _)| *run).collect();
-    runs.dedup();
-    let jobs: Vec<NewJob> = runs.iter().flat_map(|run| deliveries_of(*run, &told, &listeners, trace)).collect();
-    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
-}
-
-/// Sees to it that all that is still to be delivered has a job: a webhook may want types now that it did not want when they were
-/// recorded, in runs that are over.
-pub(super) async fn catch_up(tx: &mut Connection) -> Result<(), StoreError> {
-    let behind = deliveries::backlogs(tx).await?;
-    let jobs: Vec<NewJob> = behind.iter().map(|(webhook, run)| delivery(webhook, *run)).collect();
-    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
-}
-
-/// Has dead letters delivered again, in the caller's transaction. Answers how many.
-///
-/// # Errors
-/// When the database fails.
-pub async fn replay(tx: &mut Connection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
-    let asked = deliveries::replay(tx, which).await?;
-    let jobs: Vec<NewJob> = asked.iter().map(|(webhook, run)| delivery(webhook, *run)).collect();
-    work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))?;
-    Ok(asked.len())
-}
 
 /// Delivers.
 pub struct Deliver {
@@ -124,7 +42,7 @@ pub struct Deliver {
 
 impl Handler for Deliver {
     fn kind(&self) -> &'static str {
-        KIND
+        queue::DELIVERY
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -149,12 +67,10 @@ struct Turn<'a> {
 
 impl Deliver {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let unreadable = || JobError::Unexpected(format!("'{}' is no webhook and run", attempt.subject));
-        let (name, run) = attempt.subject.split_once('/').ok_or_else(unreadable)?;
-        let run: Uuid = run.parse().map_err(|_| unreadable())?;
+        let DeliveryJob { webhook: name, run } = attempt.subject.parse()?;
         let backlog = {
             let mut conn = self.pool.acquire().await?;
-            deliveries::backlog(&mut conn, name, run, READ).await?
+            deliveries::backlog(&mut conn, &name, run, READ).await?
         };
         let Some(backlog) = backlog else { return Ok(Outcome::Done) };
         if !backlog.wait.is_zero() {
@@ -163,11 +79,11 @@ impl Deliver {
         if backlog.events.is_empty() {
             return Ok(Outcome::Done);
         }
-        let Some(webhook) = self.webhooks.named(name) else {
+        let Some(webhook) = self.webhooks.named(&name) else {
             // Another process knows it, which has a newer configuration.
             return Ok(Outcome::AgainAfter { delay: Duration::from_secs(15) });
         };
-        let _permit = match self.limits.try_acquire(name) {
+        let _permit = match self.limits.try_acquire(&name) {
             Ok(permit) => permit,
             Err(RetryAfter(delay)) => return Ok(Outcome::AgainAfter { delay }),
         };

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::{outcome::JobError, webhook_deliveries::KIND};
-use crate::database::Pool;
-use crate::{store::outbox, webhooks::Webhooks, work};
+use super::outcome::JobError;
+use crate::{database::Pool, engine::queue, store::outbox, webhooks::Webhooks, work};
 
 /// How often a process says what it knows.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -40,7 +39,7 @@ pub async fn forget(pool: &Pool) -> Result<(), JobError> {
     let mut tx = pool.begin().await?;
     for gone in outbox::forget(&mut tx, UNSEEN).await? {
         tracing::warn!(webhook = gone, "in no process's FLEET_WEBHOOKS: it gets no more events");
-        work::cancel_prefix(&mut tx, KIND, &format!("{gone}/")).await?;
+        work::cancel_prefix(&mut tx, queue::DELIVERY, &format!("{gone}/")).await?;
     }
     tx.commit().await?;
     Ok(())

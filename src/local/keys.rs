@@ -66,6 +66,9 @@ pub struct TokenClaims {
     pub app_id: Option<String>,
     /// A person's login name (`upn`).
     pub name: Option<String>,
+    /// Who issued the token (`iss`); absent: [`issuer`], which the service takes in access tokens. Only the client itself reads an
+    /// ID token: it expects the issuer that it discovered.
+    pub issuer: Option<String>,
     /// For whom the token is (`aud`).
     pub audience: String,
     /// How long it is valid.
@@ -81,13 +84,14 @@ impl TokenClaims {
             object_id: LOCAL_USER,
             app_id: None,
             name: Some(LOCAL_USER_NAME.to_owned()),
+            issuer: None,
             audience: "https://management.azure.com".to_owned(),
             lifetime,
         }
     }
 }
 
-/// The issuer of a local world's tokens (`iss`), and where challenges point to.
+/// The issuer (`iss`) of a local world's access tokens, whichever name of the service they were asked under.
 #[must_use]
 pub fn issuer(tenant: Uuid) -> String {
     format!("https://fleet-manager.local/{tenant}")
@@ -167,7 +171,7 @@ impl LocalKey {
         let start = now.as_second();
         let lifetime = i64::try_from(claims.lifetime.as_secs()).unwrap_or(i64::MAX);
         let mut body = json!({
-            "iss": issuer(claims.tenant),
+            "iss": claims.issuer.clone().unwrap_or_else(|| issuer(claims.tenant)),
             "aud": claims.audience,
             "tid": claims.tenant,
             "oid": claims.object_id,
@@ -233,6 +237,10 @@ mod tests {
 
     const TENANT: Uuid = Uuid::from_u128(0x11111111_1111_1111_1111_111111111111);
 
+    fn asked() -> crate::arm::Origin {
+        "http://localhost".parse().unwrap()
+    }
+
     fn verifier(key: &LocalKey) -> Verifier {
         let audiences = ARM_AUDIENCES.map(String::from).to_vec();
         Verifier::new(vec![key.verification_key()], issuer(TENANT), audiences, TENANT, issuer(TENANT))
@@ -250,12 +258,12 @@ mod tests {
 
         let now = Timestamp::from_second(1_800_000_000).unwrap();
         let token = first.mint(&TokenClaims::local_user(TENANT, Duration::from_secs(60)), now).unwrap();
-        let caller = verifier(&second).verify(Some(&format!("Bearer {token}")), now).unwrap();
+        let caller = verifier(&second).verify(Some(&format!("Bearer {token}")), now, &asked()).unwrap();
         assert_eq!((caller.object_id, caller.kind), (LOCAL_USER, CallerKind::User));
         assert_eq!(caller.display_name(), LOCAL_USER_NAME);
         let later = now + Duration::from_secs(60 + 60);
         assert_eq!(
-            verifier(&second).verify(Some(&format!("Bearer {token}")), later).unwrap_err().detail().code,
+            verifier(&second).verify(Some(&format!("Bearer {token}")), later, &asked()).unwrap_err().detail().code,
             "ExpiredAuthenticationToken"
         );
     }
@@ -271,7 +279,7 @@ mod tests {
             ..TokenClaims::local_user(TENANT, Duration::from_secs(60))
         };
         let token = key.mint(&claims, now).unwrap();
-        let caller = verifier(&key).verify(Some(&format!("Bearer {token}")), now).unwrap();
+        let caller = verifier(&key).verify(Some(&format!("Bearer {token}")), now, &asked()).unwrap();
         assert_eq!((caller.kind, caller.app_id.as_deref()), (CallerKind::Application, Some("robot")));
     }
 

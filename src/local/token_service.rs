@@ -2,25 +2,29 @@
 //! and of AD FS (an authority that ends in `/adfs` is one that no client looks up in public).
 //!
 //! It is part of the service only with `FLEET_AUTH=local`: whoever reaches it gets a token for a password that everybody
-//! knows.
+//! knows. The start checks that only this machine reaches it (`config/exposure.rs`), and each request is checked for its host
+//! (`arm/origin.rs`), so that no page of the web gets a token by DNS rebinding.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
-    Form, Json, Router,
+    Extension, Form, Json, Router,
     extract::{Path, Query, Request, State},
     response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use http::{HeaderMap, StatusCode, header};
+use http::{StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::keys::{KeyError, LOCAL_USER, LOCAL_USER_NAME, LocalKey, TokenClaims, issuer};
-use crate::identity::{Caller, Verifier};
+use crate::{
+    arm::Origin,
+    identity::{Caller, Verifier},
+};
 
 /// The one service principal: client ID and object ID.
 pub const SERVICE_PRINCIPAL: Uuid = Uuid::from_u128(0x33333333_3333_3333_3333_333333333333);
@@ -42,7 +46,8 @@ pub struct TokenService {
     tenant: Uuid,
     /// Resources that tokens are issued for.
     audiences: Vec<String>,
-    scheme: &'static str,
+    /// Whether tokens are issued without a password, too: to managed identities and devices.
+    passwordless: bool,
     own: Verifier,
 }
 
@@ -81,13 +86,14 @@ impl From<KeyError> for OAuthError {
 }
 
 impl TokenService {
-    /// A service that issues tokens of `tenant` for one of `audiences`, under URLs of this scheme.
+    /// A service that issues tokens of `tenant` for one of `audiences`. `passwordless` ones are for services that only this machine
+    /// reaches.
     #[must_use]
-    pub fn new(key: LocalKey, tenant: Uuid, audiences: Vec<String>, scheme: &'static str) -> Self {
+    pub fn new(key: LocalKey, tenant: Uuid, audiences: Vec<String>, passwordless: bool) -> Self {
         let keys = vec![key.verification_key()];
         let uses = vec![REFRESH_AUDIENCE.to_owned(), DEVICE_AUDIENCE.to_owned()];
         let own = Verifier::new(keys, issuer(tenant), uses, tenant, issuer(tenant));
-        Self { key, tenant, audiences, scheme, own }
+        Self { key, tenant, audiences, passwordless, own }
     }
 
     /// Its routes, all public.
@@ -95,27 +101,31 @@ impl TokenService {
         Router::new()
             .route("/adfs/.well-known/openid-configuration", get(adfs_configuration))
             .route("/adfs/discovery/keys", get(keys))
-            .route("/adfs/oauth2/token", post(token))
+            .route("/adfs/oauth2/token", post(adfs_token))
             .route("/adfs/oauth2/devicecode", post(device_code))
             .route("/adfs/oauth2/deviceauth", get(device_page))
             .route("/common/discovery/instance", get(instance))
             .route("/{tenant}/v2.0/.well-known/openid-configuration", get(entra_configuration))
             .route("/{tenant}/discovery/v2.0/keys", get(keys))
-            .route("/{tenant}/oauth2/v2.0/token", post(token))
+            .route("/{tenant}/oauth2/v2.0/token", post(entra_token))
             .route("/{tenant}/oauth2/v2.0/devicecode", post(device_code))
             .route("/msi/token", get(managed_identity))
             .route("/metadata/identity/oauth2/token", get(managed_identity))
             .with_state(Arc::new(self))
     }
 
-    fn base(&self, headers: &HeaderMap) -> String {
-        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.filter(|host| host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b)));
-        format!("{}://{}", self.scheme, host.unwrap_or("localhost"))
+    /// Refuses what needs no password where other machines reach the service.
+    fn demand_passwordless(&self) -> Result<(), OAuthError> {
+        if self.passwordless {
+            return Ok(());
+        }
+        let description = "Tokens without a password are issued to this machine only, and FLEET_INSECURE_LOCAL_AUTH opens the \
+                           service to others: use a client secret or a password.";
+        Err(OAuthError(StatusCode::FORBIDDEN, "access_denied", 65_004, description.to_owned()))
     }
 
     /// The audience of a token for what was asked for: a scope `{resource}/.default`, or a resource.
-    fn audience(&self, fields: &Fields, base: &str) -> Result<String, OAuthError> {
+    fn audience(&self, fields: &Fields, asked: &Origin) -> Result<String, OAuthError> {
         let scopes = fields.get("scope").map(String::as_str).unwrap_or_default().split_whitespace();
         let scope = scopes.filter(|scope| scope.contains("://")).find_map(|scope| scope.rsplit_once('/'));
         let named = fields.get("resource").map(String::as_str).or(scope.map(|(resource, _)| resource));
@@ -124,7 +134,7 @@ impl TokenService {
             return Ok(resource.to_owned());
         }
         // By another name of this very service: its tokens are for the first of its own.
-        match resource.trim_end_matches('/') == base {
+        match resource.trim_end_matches('/') == asked.as_str() {
             true => Ok(DEFAULT_RESOURCE.to_owned()),
             false => Err(OAuthError(
                 StatusCode::BAD_REQUEST,
@@ -138,6 +148,7 @@ impl TokenService {
     fn mint(&self, subject: &Subject, audience: &str, lifetime: Duration) -> Result<String, KeyError> {
         let claims = TokenClaims {
             tenant: self.tenant,
+            issuer: None,
             object_id: subject.object_id,
             app_id: subject.app_id.clone(),
             name: subject.name.clone(),
@@ -147,17 +158,31 @@ impl TokenService {
         self.key.mint(&claims, Timestamp::now())
     }
 
+    /// The ID token of a person, for the client that asked for it. Its issuer is the one that the client discovered.
+    fn mint_id_token(&self, person: &Subject, client: &str, issuer: String) -> Result<String, KeyError> {
+        let claims = TokenClaims {
+            tenant: self.tenant,
+            issuer: Some(issuer),
+            object_id: person.object_id,
+            app_id: None,
+            name: person.name.clone(),
+            audience: client.to_owned(),
+            lifetime: ACCESS,
+        };
+        self.key.mint(&claims, Timestamp::now())
+    }
+
     /// The person behind a refresh token or a device's code.
-    fn redeem(&self, token: Option<&String>) -> Result<Subject, OAuthError> {
+    fn redeem(&self, token: Option<&String>, asked: &Origin) -> Result<Subject, OAuthError> {
         let header = format!("Bearer {}", token.map(String::as_str).unwrap_or_default());
-        let Caller { object_id, name, .. } = self.own.verify(Some(&header), Timestamp::now()).map_err(|_| {
+        let Caller { object_id, name, .. } = self.own.verify(Some(&header), Timestamp::now(), asked).map_err(|_| {
             let description = "The provided grant has expired or is not one of this service.";
             OAuthError(StatusCode::BAD_REQUEST, "invalid_grant", 70_008, description.to_owned())
         })?;
         Ok(Subject { object_id, app_id: None, name })
     }
 
-    fn grant(&self, fields: &Fields) -> Result<Subject, OAuthError> {
+    fn grant(&self, fields: &Fields, asked: &Origin) -> Result<Subject, OAuthError> {
         let field = |name: &str| fields.get(name).map(String::as_str).unwrap_or_default();
         match field("grant_type") {
             "client_credentials" => {
@@ -183,9 +208,10 @@ impl TokenService {
                 }
                 Ok(person(&name))
             }
-            "refresh_token" => self.redeem(fields.get("refresh_token")),
+            "refresh_token" => self.redeem(fields.get("refresh_token"), asked),
             "urn:ietf:params:oauth:grant-type:device_code" | "device_code" => {
-                self.redeem(fields.get("device_code").or(fields.get("code")))
+                self.demand_passwordless()?;
+                self.redeem(fields.get("device_code").or(fields.get("code")), asked)
             }
             other => {
                 let description = format!("The app requested an unsupported grant type '{other}'.");
@@ -212,13 +238,27 @@ fn person(name: &str) -> Subject {
     Subject { object_id, app_id: None, name: Some(name.to_owned()) }
 }
 
-async fn token(
+async fn adfs_token(
     State(service): State<Arc<TokenService>>,
-    headers: HeaderMap,
+    Extension(asked): Extension<Origin>,
     Form(fields): Form<Fields>,
 ) -> Result<Response, OAuthError> {
-    let audience = service.audience(&fields, &service.base(&headers))?;
-    let subject = service.grant(&fields)?;
+    token(&service, &asked, &format!("{asked}/adfs"), &fields)
+}
+
+async fn entra_token(
+    State(service): State<Arc<TokenService>>,
+    Extension(asked): Extension<Origin>,
+    Path(tenant): Path<String>,
+    Form(fields): Form<Fields>,
+) -> Result<Response, OAuthError> {
+    token(&service, &asked, &format!("{asked}/{tenant}/v2.0"), &fields)
+}
+
+/// The answer to a grant, for a client that knows the service as `issuer`.
+fn token(service: &TokenService, asked: &Origin, issuer: &str, fields: &Fields) -> Result<Response, OAuthError> {
+    let audience = service.audience(fields, asked)?;
+    let subject = service.grant(fields, asked)?;
     let access = service.mint(&subject, &audience, ACCESS)?;
     let mut body = json!({
         "token_type": "Bearer",
@@ -231,7 +271,7 @@ async fn token(
         let info = json!({"uid": subject.object_id, "utid": service.tenant}).to_string();
         let extra: Map<String, Value> = [
             ("scope", json!(fields.get("scope"))),
-            ("id_token", json!(service.mint(&subject, client, ACCESS)?)),
+            ("id_token", json!(service.mint_id_token(&subject, client, issuer.to_owned())?)),
             ("refresh_token", json!(service.mint(&subject, REFRESH_AUDIENCE, REFRESH)?)),
             ("client_info", json!(URL_SAFE_NO_PAD.encode(info))),
         ]
@@ -244,8 +284,12 @@ async fn token(
 }
 
 /// The code of a device is approved as soon as it is made: a local world has nobody to ask.
-async fn device_code(State(service): State<Arc<TokenService>>, headers: HeaderMap) -> Result<Json<Value>, OAuthError> {
-    let page = format!("{}/adfs/oauth2/deviceauth", service.base(&headers));
+async fn device_code(
+    State(service): State<Arc<TokenService>>,
+    Extension(asked): Extension<Origin>,
+) -> Result<Json<Value>, OAuthError> {
+    service.demand_passwordless()?;
+    let page = format!("{asked}/adfs/oauth2/deviceauth");
     let code = service.mint(&person(LOCAL_USER_NAME), DEVICE_AUDIENCE, Duration::from_secs(900))?;
     Ok(Json(json!({
         "user_code": "LOCAL",
@@ -265,16 +309,18 @@ async fn device_page() -> Html<&'static str> {
 /// The tokens of managed identities, as App Service (`/msi/token`) and as a virtual machine hand them out.
 async fn managed_identity(
     State(service): State<Arc<TokenService>>,
+    Extension(asked): Extension<Origin>,
     Query(fields): Query<Fields>,
     request: Request,
 ) -> Result<Response, OAuthError> {
+    service.demand_passwordless()?;
     let headers = request.headers();
     let of_machine = headers.get("metadata").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
     if !of_machine && !headers.contains_key("x-identity-header") {
         let description = "Required metadata header not specified.";
         return Err(OAuthError(StatusCode::BAD_REQUEST, "invalid_request", 900_144, description.to_owned()));
     }
-    let audience = service.audience(&fields, &service.base(headers))?;
+    let audience = service.audience(&fields, &asked)?;
     let access = service.mint(&service_principal(), &audience, ACCESS)?;
     let expires = Timestamp::now().as_second().saturating_add_unsigned(ACCESS.as_secs());
     Ok(Json(json!({
@@ -292,15 +338,15 @@ async fn keys(State(service): State<Arc<TokenService>>) -> Json<Value> {
     Json(json!({"keys": [service.key.jwk()]}))
 }
 
-async fn adfs_configuration(State(service): State<Arc<TokenService>>, headers: HeaderMap) -> Json<Value> {
-    let base = format!("{}/adfs", service.base(&headers));
-    configuration(&service, &base, &format!("{base}/oauth2"), &format!("{base}/discovery/keys"))
+async fn adfs_configuration(Extension(asked): Extension<Origin>) -> Json<Value> {
+    let issuer = format!("{asked}/adfs");
+    configuration(&asked, &issuer, &format!("{issuer}/oauth2"), &format!("{issuer}/discovery/keys"))
 }
 
 async fn entra_configuration(
     State(service): State<Arc<TokenService>>,
+    Extension(asked): Extension<Origin>,
     Path(tenant): Path<String>,
-    headers: HeaderMap,
 ) -> Result<Json<Value>, OAuthError> {
     let known = Uuid::try_parse(&tenant)
         .map_or_else(|_| ["common", "organizations", "adfs"].contains(&tenant.as_str()), |id| id == service.tenant);
@@ -308,13 +354,14 @@ async fn entra_configuration(
         let description = format!("Tenant '{tenant}' not found.");
         return Err(OAuthError(StatusCode::BAD_REQUEST, "invalid_tenant", 90_002, description));
     }
-    let base = format!("{}/{tenant}", service.base(&headers));
-    Ok(configuration(&service, &base, &format!("{base}/oauth2/v2.0"), &format!("{base}/discovery/v2.0/keys")))
+    let base = format!("{asked}/{tenant}");
+    let issuer = format!("{base}/v2.0");
+    Ok(configuration(&asked, &issuer, &format!("{base}/oauth2/v2.0"), &format!("{base}/discovery/v2.0/keys")))
 }
 
-fn configuration(service: &TokenService, base: &str, oauth: &str, keys: &str) -> Json<Value> {
+fn configuration(asked: &Origin, issuer: &str, oauth: &str, keys: &str) -> Json<Value> {
     Json(json!({
-        "issuer": issuer(service.tenant),
+        "issuer": issuer,
         "authorization_endpoint": format!("{oauth}/authorize"),
         "token_endpoint": format!("{oauth}/token"),
         "device_authorization_endpoint": format!("{oauth}/devicecode"),
@@ -325,16 +372,15 @@ fn configuration(service: &TokenService, base: &str, oauth: &str, keys: &str) ->
         "token_endpoint_auth_methods_supported": ["client_secret_post"],
         "scopes_supported": ["openid", "profile", "offline_access"],
         "tenant_region_scope": Value::Null,
-        "cloud_instance_name": base,
+        "cloud_instance_name": asked.authority(),
     }))
 }
 
 /// Which authorities there are: this one, under this name.
-async fn instance(State(service): State<Arc<TokenService>>, headers: HeaderMap) -> Json<Value> {
-    let base = service.base(&headers);
-    let host = base.split_once("://").map_or(base.as_str(), |(_, host)| host);
+async fn instance(Extension(asked): Extension<Origin>) -> Json<Value> {
+    let host = asked.authority();
     Json(json!({
-        "tenant_discovery_endpoint": format!("{base}/common/v2.0/.well-known/openid-configuration"),
+        "tenant_discovery_endpoint": format!("{asked}/common/v2.0/.well-known/openid-configuration"),
         "api-version": "1.1",
         "metadata": [{"preferred_network": host, "preferred_cache": host, "aliases": [host]}],
     }))

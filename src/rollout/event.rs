@@ -4,10 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::run::{Member, Run};
-use crate::{
-    arm::{ArmError, ErrorDetail},
-    model::update_run::UpdateState,
-};
+use crate::{arm::ErrorDetail, model::update_run::UpdateState};
 
 /// Something that happened to a run. Events may come twice, late or out of order: one that no longer fits changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,19 +198,10 @@ pub enum Effect {
 /// Why an action was refused. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// The state does not allow it: 409.
+    /// The run's state does not allow the action.
     #[error("{}", .0.message)]
     Conflict(ErrorDetail),
-    /// It makes no sense: 400.
+    /// The action names what the run does not have.
     #[error("{}", .0.message)]
     BadRequest(ErrorDetail),
-}
-
-impl From<Refused> for ArmError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Conflict(detail) => Self::from_detail(http::StatusCode::CONFLICT, detail),
-            Refused::BadRequest(detail) => Self::from_detail(http::StatusCode::BAD_REQUEST, detail),
-        }
-    }
 }

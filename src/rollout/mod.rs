@@ -2,7 +2,7 @@
 //! Pure: no I/O, no clock.
 //!
 //! A run may have ten thousand members, so a step never looks at all of them: a [`Group`] is a tally of its members'
-//! states and the head of its queue. [`advance`] takes such a snapshot and one [`Event`], and says how the snapshot and
+//! states and the head of its queue. [`advance()`] takes such a snapshot and one [`Event`], and says how the snapshot and
 //! single members change ([`Step`]) and what is to be set in motion ([`Effect`]).
 
 mod advance;

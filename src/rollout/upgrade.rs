@@ -1,6 +1,6 @@
 //! The upgrade of one cluster: what has been begun, and what to do next.
 //!
-//! [`next`] looks at the record of this attempt, at the cluster as AKS shows it now and at what its region offers, and
+//! [`next()`] looks at the record of this attempt, at the cluster as AKS shows it now and at what its region offers, and
 //! says what to do. Its caller, after [`Next::Begin`], records the intent ([`Upgrade::intend`]), commits, makes the calls,
 //! records each answer ([`Upgrade::started`], [`Upgrade::withdraw`], [`Upgrade::ended`]), and commits again. Being killed
 //! between any two of these is made good by looking: an intended step that AKS is already carrying out, or has carried
@@ -233,7 +233,7 @@ impl Goal {
         Self { images, skips_far_clusters: true, ..self }
     }
 
-    /// Whether [`next`] wants to know what images the pools ran before.
+    /// Whether [`next()`] wants to know what images the pools ran before.
     #[must_use]
     pub fn wants_image_history(&self) -> bool {
         self.moves_pools() && self.images != ImageGoal::Latest

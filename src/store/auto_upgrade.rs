@@ -10,14 +10,14 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::{
     arm::ErrorDetail,
-    autoupgrade::{Past, Target},
+    autoupgrade::{Target, TriggerHistory},
     database::Connection,
     model::auto_upgrade_profile::{
         AutoUpgradeLastTriggerStatus, AutoUpgradeProfileProperties, AutoUpgradeProfileStatus,
     },
 };
 
-/// A profile, as far as it is to be asked whether something is news to it.
+/// A profile with what decides whether a target is a new release for it.
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// Its row.
@@ -26,8 +26,8 @@ pub struct Candidate {
     pub fleet: Uuid,
     /// What it follows.
     pub properties: AutoUpgradeProfileProperties,
-    /// What it has behind it.
-    pub past: Past,
+    /// Which releases it has handled.
+    pub history: TriggerHistory,
     /// Why the last trigger failed.
     pub error: Option<ErrorDetail>,
 }
@@ -38,9 +38,9 @@ impl FromRow<'_, PgRow> for Candidate {
             profile: row.try_get("profile_id")?,
             fleet: row.try_get("fleet_id")?,
             properties: row.try_get::<Json<_>, _>("properties")?.0,
-            past: Past {
+            history: TriggerHistory {
                 armed_at: row.try_get::<SqlTimestamp, _>("armed_at")?.to_jiff(),
-                target: row.try_get::<Option<Json<Target>>, _>("target")?.map(|json| json.0),
+                last_target: row.try_get::<Option<Json<Target>>, _>("target")?.map(|json| json.0),
             },
             error: row.try_get::<Option<Json<ErrorDetail>>, _>("error")?.map(|json| json.0),
         })
@@ -52,7 +52,7 @@ impl FromRow<'_, PgRow> for Candidate {
 pub struct Trigger<'a> {
     /// What was to be reached. `None`: nothing that a profile could lead to.
     pub target: Option<&'a Target>,
-    /// Whether it is over: the same target is no news any more.
+    /// Whether the trigger is complete: the same target does not trigger again.
     pub settled: bool,
     /// Why there is no run.
     pub error: Option<&'a ErrorDetail>,
@@ -74,24 +74,25 @@ pub async fn create(conn: &mut Connection, profile: Uuid, fleet: Uuid) -> Result
     Ok(())
 }
 
-/// From now on releases concern the profile. With `afresh` it follows something else: what it triggered before is no measure.
+/// Arms the profile: releases from now on concern it. `reset_baseline`: the profile follows another channel or version, so that the
+/// target of its last trigger is forgotten.
 ///
 /// # Errors
 /// When the database fails.
-pub async fn arm(conn: &mut Connection, profile: Uuid, afresh: bool) -> Result<(), StoreError> {
+pub async fn arm(conn: &mut Connection, profile: Uuid, reset_baseline: bool) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE auto_upgrade_profiles SET armed_at = now(), target = CASE WHEN $2 THEN NULL ELSE target END
          WHERE profile_id = $1",
     )
     .bind(profile)
-    .bind(afresh)
+    .bind(reset_baseline)
     .execute(conn)
     .await
     .map_err(StoreError::while_("arming an auto-upgrade profile"))?;
     Ok(())
 }
 
-/// A profile's past, locked until the transaction ends.
+/// Returns a profile's trigger history, locked until the transaction ends.
 ///
 /// # Errors
 /// When the database fails.

@@ -66,7 +66,9 @@ fn help_documents_every_setting_and_shows_no_secret() {
             "FLEET_LOG",
             "FLEET_LOG_FORMAT",
             "FLEET_MAX_BODY_BYTES",
+            "FLEET_INSECURE_LOCAL_AUTH",
             "FLEET_PG_BIN",
+            "FLEET_PUBLIC_URL",
             "FLEET_SHUTDOWN_SECONDS",
             "FLEET_OFFER_RECHECK_SECONDS",
             "FLEET_STOPPED_CLUSTERS",
@@ -130,6 +132,75 @@ fn a_bad_setting_stops_the_start_with_one_line() {
             assert!(!line.contains("hunter2"), "{line}");
         }
     }
+}
+
+/// Settings under which the service would give tokens to strangers, or have them sent in the clear, stop its start; all others go
+/// on until the port, which is taken here.
+#[test]
+fn no_settings_hand_tokens_to_strangers() {
+    let taken = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let (here, open) = (format!("127.0.0.1:{port}"), format!("0.0.0.0:{port}"));
+    let issuer = "https://login.microsoftonline.com/11111111-1111-1111-1111-111111111111/v2.0";
+    let azure = [("FLEET_ARM_ENDPOINT", "https://management.azure.com"), ("FLEET_ARM_CREDENTIAL", "azure-cli")];
+    let tls = [("FLEET_TLS_CERT", "c.pem"), ("FLEET_TLS_KEY", "k.pem")];
+    for auth in ["", "local", issuer] {
+        for listen in [&here, &open] {
+            for upstream in [&[][..], &[("FLEET_ARM_ENDPOINT", "http://emulator:8090")], &azure] {
+                for tls in [&[][..], &tls] {
+                    for insecure in [&[][..], &[("FLEET_INSECURE_LOCAL_AUTH", "true")]] {
+                        let mut env = [&[("FLEET_LISTEN", listen.as_str())], upstream, tls, insecure].concat();
+                        if !auth.is_empty() {
+                            env.push(("FLEET_AUTH", auth));
+                        }
+                        let (insecure, near) = (!insecure.is_empty(), listen == &here);
+                        let starts = match auth == issuer {
+                            true => !insecure && (near || !tls.is_empty()),
+                            false => insecure || (near && upstream.is_empty()),
+                        };
+                        let line = complaint(&run(&["serve"], &env), if starts { 1 } else { 2 });
+                        let said = if starts { "cannot listen on" } else { "FLEET_" };
+                        assert!(line.contains(said), "{env:?}: {line}");
+                        // A worker gives no tokens away.
+                        if !starts && !insecure {
+                            assert!(line.contains("set FLEET_") || line.contains("Set FLEET_"), "{line}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let line = complaint(&run(&["demo", "--listen", &open], &[]), 2);
+    assert!(line.contains("FLEET_AUTH=local") && line.contains("FLEET_INSECURE_LOCAL_AUTH=true"), "{line}");
+    assert!(complaint(&run(&["serve"], &[("FLEET_INSECURE_LOCAL_AUTH", "1")]), 2).contains("--insecure-local-auth"));
+    assert!(complaint(&run(&["serve"], &[("FLEET_PUBLIC_URL", "fleet.example")]), 2).contains("--public-url"));
+}
+
+/// Docker is not needed to see that its settings are those of the program, and that a start without an issuer is refused.
+#[test]
+fn containers_pass_on_who_may_use_the_service() {
+    let read = |file: &str| std::fs::read_to_string(format!("{}/docker/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let (compose, dockerfile) = (read("compose.yaml"), read("Dockerfile"));
+    let help = String::from_utf8(run(&["serve", "--help"], &[]).stdout).unwrap();
+    let settings: Vec<&str> = compose
+        .lines()
+        .filter_map(|line| line.strip_prefix("      ")?.split_once(':'))
+        .map(|(name, _)| name)
+        .filter(|name| ["FLEET_", "AZURE_", "DATABASE_"].iter().any(|prefix| name.starts_with(prefix)))
+        .collect();
+    for name in &settings {
+        assert!(help.contains(&format!("[env: {name}")), "compose.yaml sets {name}, which is no setting");
+    }
+    for name in ["FLEET_OWNERS", "FLEET_TLS_CERT", "FLEET_TLS_KEY", "FLEET_PUBLIC_URL", "FLEET_INSECURE_LOCAL_AUTH"] {
+        assert!(settings.contains(&name), "compose.yaml does not pass on {name}");
+    }
+    assert!(compose.contains("FLEET_AUTH: ${FLEET_AUTH:?"), "compose.yaml starts without FLEET_AUTH");
+    assert!(!compose.contains("INSECURE_LOCAL_AUTH: "), "compose.yaml allows local tokens by itself");
+    assert!(compose.contains("/readyz") && !compose.contains("/dev/tcp"), "a health check asks for readiness");
+    // What the image listens on is refused with local tokens.
+    let listen = dockerfile.split_once("FLEET_LISTEN=").unwrap().1.split_whitespace().next().unwrap();
+    let line = complaint(&run(&["serve"], &[("FLEET_LISTEN", listen)]), 2);
+    assert!(line.contains("FLEET_INSECURE_LOCAL_AUTH"), "{line}");
 }
 
 #[test]

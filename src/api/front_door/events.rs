@@ -20,7 +20,7 @@ use crate::{
         },
     },
     arm::ArmError,
-    jobs,
+    engine,
     store::deliveries::{self, DeadLetters},
 };
 
@@ -68,7 +68,7 @@ pub(crate) async fn replay(State(app): State<App>, request: Request) -> ApiResul
     }
     let which = DeadLetters { webhook: webhook.as_deref(), ids: &ids };
     let mut tx = app.pool.begin().await?;
-    let replayed = jobs::webhook_deliveries::replay(&mut tx, &which).await?;
+    let replayed = engine::deliveries::replay(&mut tx, &which).await?;
     tx.commit().await?;
     Ok(Json(json!({"replayed": replayed})))
 }

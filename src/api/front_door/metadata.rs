@@ -8,7 +8,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::api::{App, http::request::base_of};
+use crate::api::{App, http::host::origin_of};
 
 /// The version from which on the answer is one cloud rather than a list (ARM cloud metadata).
 const ONE_CLOUD: &str = "2020-06-01";
@@ -19,7 +19,7 @@ pub(crate) async fn endpoints(
     Query(query): Query<HashMap<String, String>>,
     request: Request,
 ) -> Json<Value> {
-    let base = base_of(&request.into_parts().0, &app);
+    let base = origin_of(&request.into_parts().0, &app).to_string();
     let version =
         query.iter().find(|(name, _)| name.eq_ignore_ascii_case("api-version")).map(|(_, value)| value.as_str());
     let login = app.login_endpoint.clone().unwrap_or_else(|| format!("{base}/adfs"));

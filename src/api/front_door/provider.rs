@@ -16,8 +16,9 @@ use crate::{
         http::{
             body::RawBody,
             error::{ApiError, ApiResult},
+            host::origin_of,
             principal::Principal,
-            request::{ArmRequest, base_of, query_of, subscription_not_found, target},
+            request::{ArmRequest, query_of, subscription_not_found, target},
         },
     },
     arm::{ApiVersion, ArmError},
@@ -139,7 +140,9 @@ pub(crate) async fn unknown(State(app): State<App>, request: Request) -> ApiResu
             false => principal.demand(&app, &action, &id.to_string()).await?,
         }
         let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts.clone(), body), &app).await?;
-        return pass.pass(parts.method.clone(), &parts.uri, &parts.headers, bytes, &base_of(&parts, &app)).await;
+        return pass
+            .pass(parts.method.clone(), &parts.uri, &parts.headers, bytes, origin_of(&parts, &app).as_str())
+            .await;
     }
     let namespace = kind.split('/').next().unwrap_or_default();
     if namespace != types::NAMESPACE {

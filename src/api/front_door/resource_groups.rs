@@ -27,7 +27,7 @@ use crate::{
         operation::{OPERATION_API_VERSION, RETRY_AFTER_SECONDS},
     },
     database::Connection,
-    jobs,
+    engine::queue,
     model::{
         location::LOCATIONS,
         types::{self, arm_action as action},
@@ -152,7 +152,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     }
     resources::begin_operation(&mut tx, group.id, "Deleting", operation).await?;
     operations::begin(&mut tx, operation, &request.id, "", "DELETE", request.begun_by(), request.now).await?;
-    work::enqueue(&mut tx, jobs::resource_groups::delete(group.id, operation, request.correlation())).await?;
+    work::enqueue(&mut tx, queue::delete_group(group.id, operation, request.correlation())).await?;
     tx.commit().await?;
     Ok(accepted(&request, operation))
 }

@@ -4,12 +4,12 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
+use http::{HeaderValue, StatusCode, header};
 
 use crate::database::CommitError;
 use crate::{
     arm::{ArmError, ErrorResponse},
-    jobs::rollout::DriveError,
+    engine::EngineError,
     rollout::Refused,
     store::StoreError,
 };
@@ -56,10 +56,10 @@ impl From<serde_json::Error> for ApiError {
     }
 }
 
-impl From<DriveError> for ApiError {
-    fn from(error: DriveError) -> Self {
+impl From<EngineError> for ApiError {
+    fn from(error: EngineError) -> Self {
         match error {
-            DriveError::Refused(refused) => refused.into(),
+            EngineError::Refused(refused) => refused.into(),
             other => Self::Internal(other.into()),
         }
     }
@@ -67,7 +67,11 @@ impl From<DriveError> for ApiError {
 
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
-        Self::Arm(refused.into())
+        let (status, detail) = match refused {
+            Refused::Conflict(detail) => (StatusCode::CONFLICT, detail),
+            Refused::BadRequest(detail) => (StatusCode::BAD_REQUEST, detail),
+        };
+        Self::Arm(ArmError::from_detail(status, detail))
     }
 }
 

@@ -6,6 +6,7 @@ pub(super) mod body;
 pub(super) mod context;
 pub(super) mod error;
 pub(super) mod explain_404;
+pub(super) mod host;
 pub(super) mod linked_access;
 pub(super) mod normalize_path;
 pub(super) mod principal;

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     api::{
         App,
-        http::{audit::Trail, context::Ids, error::ApiResult},
+        http::{audit::Trail, context::Ids, error::ApiResult, host::origin_of},
     },
     arm::{ArmError, ResourceId},
     identity::{self, Access, Authorized, Caller, Reach, authorize},
@@ -34,7 +34,7 @@ impl Principal {
     pub(crate) async fn of(parts: &Parts, app: &App, now: Timestamp) -> ApiResult<Self> {
         let header = parts.headers.get(http::header::AUTHORIZATION);
         let text = header.map(|value| value.to_str().unwrap_or_default());
-        let caller = app.verifier.authenticate(text, now).await?;
+        let caller = app.verifier.authenticate(text, now, &origin_of(parts, app)).await?;
         tracing::Span::current().record("caller", tracing::field::display(&caller.object_id));
         let access = app.access.of(&caller, &app.pool).await?;
         let trail = parts.extensions.get::<Trail>().cloned().unwrap_or_default();

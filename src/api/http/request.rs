@@ -13,6 +13,7 @@ use crate::{
         App,
         http::{
             error::{ApiError, ApiResult},
+            host::origin_of,
             principal::Principal,
         },
     },
@@ -32,7 +33,7 @@ pub(crate) struct ArmRequest {
     pub(crate) id: ResourceId,
     /// When it arrived.
     pub(crate) now: Timestamp,
-    /// Scheme, host and port that the caller came by.
+    /// The origin that was asked, such as `https://127.0.0.1:8443`.
     pub(crate) base: String,
     /// `If-Match`, `If-None-Match`.
     pub(crate) precondition: Precondition,
@@ -152,7 +153,7 @@ impl FromRequestParts<App> for ArmRequest {
             version,
             id,
             now,
-            base: base_of(parts, app),
+            base: origin_of(parts, app).to_string(),
             precondition: Precondition::read(&parts.headers)?,
             headers: parts.headers.clone(),
             path,
@@ -318,17 +319,6 @@ pub(crate) fn parts_of(reach: &Reach) -> Option<&[String]> {
         Reach::Whole => None,
         Reach::Parts(parts) => Some(parts),
     }
-}
-
-/// Scheme, host and port that the caller came by.
-pub(crate) fn base_of(parts: &Parts, app: &App) -> String {
-    let host = parts
-        .headers
-        .get(http::header::HOST)
-        .and_then(|value| value.to_str().ok())
-        .or_else(|| parts.uri.authority().map(http::uri::Authority::as_str))
-        .filter(|host| !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]_".contains(&b)));
-    format!("{}://{}", app.scheme, host.unwrap_or("localhost"))
 }
 
 fn percent_decode(text: &str) -> Option<String> {

@@ -1,5 +1,5 @@
 //! The OpenAPI document of the newest stable version, `/openapi.json`. Types describe themselves where they are defined;
-//! what only answers have is in [`resources`], and which operation takes and answers what in [`operations`].
+//! what only answers have is in `resources`, and which operation takes and answers what in `operations`.
 
 mod auto_upgrade;
 mod operations;

@@ -26,7 +26,7 @@ use crate::{
         patch,
     },
     database::Connection,
-    jobs,
+    engine::queue,
     model::{
         fleet::{FleetProperties, ManagedServiceIdentity},
         name,
@@ -94,7 +94,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     };
     let location = fleet.location.clone().unwrap_or_default();
     operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.begun_by(), request.now).await?;
-    work::enqueue(&mut tx, jobs::fleets::provision(fleet.id, operation, request.correlation())).await?;
+    work::enqueue(&mut tx, queue::provision_fleet(fleet.id, operation, request.correlation())).await?;
     let shown = show(&request, &fleet)?;
     tx.commit().await?;
     Ok(render::accepted(&request, status, shown, Some(operation), &location, Pointers::AsyncOperation))
@@ -172,7 +172,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         .await?
         .ok_or_else(|| not_found(&request.id))?;
     operations::begin(&mut tx, operation, &request.id, &location, "DELETE", request.begun_by(), request.now).await?;
-    work::enqueue(&mut tx, jobs::fleets::delete(fleet.id, operation, request.correlation())).await?;
+    work::enqueue(&mut tx, queue::delete_fleet(fleet.id, operation, request.correlation())).await?;
     let shown = show(&request, &fleet)?;
     tx.commit().await?;
     Ok(render::accepted(&request, StatusCode::ACCEPTED, shown, Some(operation), &location, Pointers::Both))

@@ -19,7 +19,7 @@ use crate::{
         ArmError,
         filter::{self, Comparison},
     },
-    jobs,
+    engine,
     model::types::action,
     rollout::Event,
     store::{gates, resources, runs},
@@ -84,7 +84,7 @@ pub(crate) async fn patch(
     let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(gate.etag))?;
     let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
-    let driven = jobs::rollout::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
+    let driven = engine::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
     driven.ok_or_else(|| not_found(&request.id))?;
     let gate = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     let shown = show(&request, &gate)?;

@@ -23,7 +23,7 @@ use crate::{
     },
     arm::{ArmError, Problems, patch},
     database::Connection,
-    jobs,
+    engine::queue,
     model::{
         member::{MAX_MEMBERS, MemberProperties},
         name,
@@ -132,7 +132,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         .into());
     }
     operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.begun_by(), request.now).await?;
-    let join = jobs::members::join(member.id, operation, request.principal.caller.tenant, request.correlation());
+    let join = queue::join(member.id, operation, request.principal.caller.tenant, request.correlation());
     work::enqueue(&mut tx, join).await?;
     let shown = show(&request, &member)?;
     tx.commit().await?;
@@ -196,7 +196,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         .await?
         .ok_or_else(|| not_found(&request.id))?;
     operations::begin(&mut tx, operation, &request.id, &location, "DELETE", request.begun_by(), request.now).await?;
-    work::enqueue(&mut tx, jobs::members::leave(member.id, operation, request.correlation())).await?;
+    work::enqueue(&mut tx, queue::leave(member.id, operation, request.correlation())).await?;
     let shown = show(&request, &member)?;
     tx.commit().await?;
     Ok(render::accepted(&request, StatusCode::ACCEPTED, shown, Some(operation), &location, Pointers::Both))

@@ -25,10 +25,7 @@ use crate::{
     arm::{ArmError, Problems, ResourceId},
     autoupgrade::{self, FleetOffers, NoTarget},
     database::{Connection, Transaction},
-    jobs::{
-        auto_upgrade::{self as jobs, Made, Wish},
-        outcome::JobError,
-    },
+    engine::auto_upgrade::{RunCreation, RunWanted, make_run, watch, watch_now},
     model::{
         auto_upgrade_profile::{AutoUpgradeProfileProperties, AutoUpgradeProfileStatus, UpgradeChannel},
         name,
@@ -124,7 +121,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
                 resources::insert(&mut tx, &request.id, kind, Some(fleet.id), &draft, author, request.now).await?;
             let profile = made.ok_or_else(concurrent)?;
             auto_upgrade::create(&mut tx, profile.id, fleet.id).await?;
-            jobs::watch(&mut tx, fleet.id).await?;
+            watch(&mut tx, fleet.id).await?;
             (profile, StatusCode::CREATED)
         }
     };
@@ -158,12 +155,12 @@ pub(crate) async fn generate(State(app): State<App>, request: ArmRequest) -> Api
     let refuse = |detail| ApiError::from(ArmError::from_detail(StatusCode::CONFLICT, detail));
     let target = autoupgrade::target(&properties, &offers).map_err(|none| refuse(none.detail()))?;
     autoupgrade::check(&properties, &target, &offers).map_err(refuse)?;
-    let wish = Wish { fleet: &fleet, profile: &profile, properties: &properties, target: &target, only: None };
+    let wanted = RunWanted { fleet: &fleet, profile: &profile, properties: &properties, target: &target, only: None };
     let trace = Some(request.correlation());
-    let run = match jobs::make_run(&mut tx, wish, request.author(), request.now, trace).await? {
-        Made::New(run) | Made::Existing(run) => run,
-        Made::NoMembers => return Err(no_members(&fleet)),
-        Made::Refused(detail) => return Err(refuse(detail)),
+    let run = match make_run(&mut tx, wanted, request.author(), request.now, trace).await? {
+        RunCreation::New(run) | RunCreation::Existing(run) => run,
+        RunCreation::NoMembers => return Err(no_members(&fleet)),
+        RunCreation::Refused(detail) => return Err(refuse(detail)),
     };
     tx.commit().await?;
     Ok(Json(json!({"id": run.arm_id})))
@@ -190,7 +187,7 @@ async fn known_offers(app: &App, request: &ArmRequest) -> ApiResult<Transaction>
             return Err(ArmError::from_detail(StatusCode::CONFLICT, detail).retry_after(5).into());
         }
         if !asked {
-            jobs::watch_now(&mut tx, fleet).await?;
+            watch_now(&mut tx, fleet).await?;
             asked = true;
         }
         tx.commit().await?;
@@ -286,10 +283,4 @@ fn with_outages(status: Option<AutoUpgradeProfileStatus>, outages: &[Outage]) ->
     let parts = status.last_trigger_message.take().into_iter().chain(outages.iter().map(told));
     status.last_trigger_message = Some(parts.collect::<Vec<_>>().join(" "));
     Some(status)
-}
-
-impl From<JobError> for ApiError {
-    fn from(error: JobError) -> Self {
-        Self::Internal(error.into())
-    }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     arm::{ArmError, Problems, ResourceId, page::Page},
     database::{Connection, Transaction},
-    jobs,
+    engine::{self, queue},
     model::{
         name,
         strategy::FleetUpdateStrategyProperties,
@@ -145,8 +145,8 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
             (run, StatusCode::CREATED)
         }
     };
-    if jobs::runs::chooses_images(&new) {
-        work::enqueue(&mut tx, jobs::runs::images(run.id, Some(request.correlation()))).await?;
+    if engine::chooses_images(&new) {
+        work::enqueue(&mut tx, queue::images(run.id, Some(request.correlation()))).await?;
     }
     let shown = show(&mut tx, &request, &run).await?;
     tx.commit().await?;
@@ -161,11 +161,11 @@ pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiRes
     let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
     // Only to know whether it is allowed: the job decides again on what is then.
     rollout::advance(&snapshot, &Event::Start, request.now)?;
-    if jobs::runs::is_starting(&mut tx, run.id).await? {
+    if work::is_queued(&mut tx, queue::START, &run.id.to_string()).await? {
         let message = "The update run is being started already. Get it to see how far it is.";
         return Err(ArmError::conflict("UpdateRunAlreadyStarted", message).into());
     }
-    work::enqueue(&mut tx, jobs::runs::start(run.id, Some(request.correlation()))).await?;
+    work::enqueue(&mut tx, queue::start(run.id, Some(request.correlation()))).await?;
     let shown = show(&mut tx, &request, &run).await?;
     tx.commit().await?;
     Ok(Json(shown))
@@ -251,8 +251,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         )
         .into());
     }
-    jobs::gates::delete_under(&mut tx, run.id, request.now, Some(request.correlation())).await?;
-    resources::delete(&mut tx, run.id).await?;
+    engine::delete::delete(&mut tx, run.id, request.now, Some(request.correlation())).await?;
     tx.commit().await?;
     Ok(StatusCode::OK)
 }
@@ -265,7 +264,7 @@ async fn act(app: &App, request: &ArmRequest, event: Event) -> ApiResult<Json<Va
 
 async fn finish(mut tx: Transaction, request: &ArmRequest, run: &Resource, event: Event) -> ApiResult<Json<Value>> {
     let trace = Some(request.correlation());
-    jobs::rollout::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
+    engine::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
     let shown = show(&mut tx, request, run).await?;
     tx.commit().await?;
     Ok(Json(shown))

@@ -1,4 +1,4 @@
-//! Random windows against somebody who looks at every minute.
+//! Random windows, compared with a scan of every minute.
 
 use jiff::{
     SignedDuration, Timestamp,
@@ -9,7 +9,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 
 use crate::calendar::{Schedule, State, WeekIndex, Window};
 
-/// How far the scan goes: the longest interval of AKS's, six months, more than twice.
+/// Days that the scan covers: more than twice the longest interval of AKS, six months.
 const DAYS: usize = 460;
 const MINUTES: i64 = 24 * 60;
 
@@ -30,7 +30,7 @@ fn weekday() -> impl Strategy<Value = Weekday> {
 
 fn schedule() -> impl Strategy<Value = Schedule> {
     use WeekIndex::{First, Fourth, Last, Second, Third};
-    // Ends of months more often than their middle.
+    // Days at the ends of months are more frequent.
     let day = prop_oneof![1..=31_i8, 28..=31_i8];
     let week = select(vec![First, Second, Third, Fourth, Last]);
     prop_oneof![
@@ -52,7 +52,7 @@ fn later(date: Date, days: i64) -> Date {
 prop_compose! {
     fn case()(
         schedule in schedule(),
-        // The start is near the time that is asked about; years from 2023 on, with a leap year among them.
+        // The start date is near the tested time; the years begin with 2023 and include a leap year.
         start in option::weighted(0.99, -500..100_i64),
         minute in 0..MINUTES,
         hours in 1..=24_u8,
@@ -73,15 +73,15 @@ prop_compose! {
     }
 }
 
-/// Whether the window opens on each day, from one on, told by walking the calendar day by day.
+/// Returns for each day from `from` on whether the window opens, found by walking the calendar day by day.
 fn days_of(case: &Case, from: Date) -> Vec<bool> {
     let origin = case.start.unwrap_or_else(|| "1970-01-01".parse().unwrap());
     let first = origin.min(from);
-    // From the week and the month of the origin on, so that their beginnings are seen.
+    // Starts before the week and the month of the origin.
     let mut day = later(first, -40);
     let (mut counting, mut days, mut weeks, mut months) = (false, 0_u16, 0_u16, 0_u16);
     let mut opens = Vec::with_capacity(DAYS);
-    // Without a start date the origin is long past, and the time asked about never before it.
+    // Without a start date the origin is before every tested time.
     while opens.len() < DAYS {
         let weekday = day.weekday();
         let in_week_of_origin = weekday == Weekday::Sunday && later(day, 6) >= origin && day <= origin;
@@ -142,12 +142,12 @@ fn is_day_of_month(schedule: Schedule, day: Date) -> bool {
     }
 }
 
-/// A window as its minutes, from the midnight before yesterday's in its own offset.
+/// A window as minutes, from the midnight two days before the tested time, in the window's offset.
 struct Minutes<'a> {
     case: &'a Case,
-    /// Which days it opens on, and which are allowed.
+    /// For each day whether the window opens, and whether the day is allowed.
     days: Vec<(bool, bool)>,
-    /// The first day's midnight.
+    /// Midnight of the first day.
     zero: Timestamp,
 }
 
@@ -176,7 +176,7 @@ impl<'a> Minutes<'a> {
         self.days[day].1 && (within(self.days[day].0, since) || within(self.days[day - 1].0, since + MINUTES))
     }
 
-    /// The first minute from this one on that is open, or is not. A day on which nothing can change is looked at as a whole.
+    /// Returns the first minute from `from` on whose state is `open`. Days on which the state cannot change are skipped.
     fn first(&self, from: i64, open: bool) -> Option<i64> {
         let mut minute = from;
         while (minute / MINUTES) < self.days.len() as i64 {
@@ -202,12 +202,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn as_the_minutes_say(case in case()) {
+    fn the_window_agrees_with_a_scan_of_every_minute(case in case()) {
         let Case { schedule, start, time, hours, offset, closed, at } = &case;
         let window = Window::new(*schedule, *start, *time, *hours, *offset, closed).unwrap();
         let minutes = Minutes::of(&case);
         let now = minutes.number(*at);
-        // What is told of times beyond the scan is not compared.
+        // Times beyond the scan are not compared.
         let within = |t: Option<Timestamp>| t.map(|t| minutes.number(t)).filter(|m| *m < DAYS as i64 * MINUTES);
         match window.at(*at) {
             State::Open { until } => {

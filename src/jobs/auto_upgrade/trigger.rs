@@ -7,16 +7,15 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{Made, Wish, make_run};
 use crate::{
     arm::ErrorDetail,
     autoupgrade::{self, Decision, FleetOffers, Target},
     database::{Connection, Pool},
-    jobs::{
-        fleets::subject,
-        outcome::{JobError, outcome},
-        runs as run_jobs,
+    engine::{
+        auto_upgrade::{RunCreation, RunWanted, make_run},
+        queue,
     },
+    jobs::outcome::{JobError, outcome, subject},
     model::update_run::UpdateState,
     store::{
         auto_upgrade::{self, Candidate, Trigger as Kept},
@@ -24,18 +23,11 @@ use crate::{
         resources::{self, Author, Resource},
         runs,
     },
-    work::{self, Attempt, Handler, NewJob, Outcome},
+    work::{self, Attempt, Handler, Outcome},
 };
-
-const KIND: &str = "profile.trigger";
 
 /// Who makes the runs, in their `systemData`.
 const AUTHOR: Author<'static> = Author { name: "auto-upgrade", kind: "Application" };
-
-/// The job of a profile.
-pub(super) fn job(profile: Uuid) -> NewJob {
-    NewJob::new(KIND, profile.to_string())
-}
 
 /// Triggers profiles.
 pub(super) struct Trigger {
@@ -44,7 +36,7 @@ pub(super) struct Trigger {
 
 impl Handler for Trigger {
     fn kind(&self) -> &'static str {
-        KIND
+        queue::TRIGGER
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -89,12 +81,12 @@ impl Task {
     }
 
     async fn carry_out(&mut self, tx: &mut Connection) -> Result<(), JobError> {
-        match autoupgrade::decide(&self.candidate.properties, &self.offers, &self.candidate.past) {
-            Decision::Nothing => Ok(()),
-            Decision::Tell(error) => self.failed(tx, None, &error).await,
-            Decision::Fail(target, error) => self.failed(tx, Some(&target), &error).await,
-            Decision::Run(target) => self.start_run(tx, &target, None).await,
-            Decision::PickUp(target) => match self.laggards(tx, &target).await? {
+        match autoupgrade::decide(&self.candidate.properties, &self.offers, &self.candidate.history) {
+            Decision::DoNothing => Ok(()),
+            Decision::ReportError(error) => self.failed(tx, None, &error).await,
+            Decision::RecordFailure(target, error) => self.failed(tx, Some(&target), &error).await,
+            Decision::StartRun(target) => self.start_run(tx, &target, None).await,
+            Decision::CatchUp(target) => match self.laggards(tx, &target).await? {
                 laggards if laggards.is_empty() => Ok(()),
                 laggards => self.start_run(tx, &target, Some(&laggards)).await,
             },
@@ -106,7 +98,7 @@ impl Task {
         let under_way = auto_upgrade::members_under_way(tx, self.profile.id, target).await?;
         let lags = |member: &catalogues::SeenMember| {
             let place = (member.subscription.clone(), member.facts.location.clone());
-            self.offers.regions.get(&place).is_some_and(|region| autoupgrade::lags(target, &member.facts, region))
+            self.offers.regions.get(&place).is_some_and(|region| autoupgrade::is_behind(target, &member.facts, region))
         };
         let members = catalogues::seen_members(tx, self.fleet.id).await?;
         let lagging = members.into_iter().filter(|member| !under_way.contains(&member.name) && lags(member));
@@ -125,11 +117,13 @@ impl Task {
             // The same members once more: why the run has not moved them is for a person to see.
             return Ok(());
         }
-        let wish = Wish { fleet: &self.fleet, profile, properties, target, only };
-        let (run, message) = match make_run(tx, wish, AUTHOR, self.now, None).await? {
-            Made::Refused(error) => return self.failed(tx, Some(target), &error).await,
-            Made::NoMembers => return self.succeeded(tx, target, "The fleet has no members: there is no run.").await,
-            Made::New(run) => {
+        let wanted = RunWanted { fleet: &self.fleet, profile, properties, target, only };
+        let (run, message) = match make_run(tx, wanted, AUTHOR, self.now, None).await? {
+            RunCreation::Refused(error) => return self.failed(tx, Some(target), &error).await,
+            RunCreation::NoMembers => {
+                return self.succeeded(tx, target, "The fleet has no members: there is no run.").await;
+            }
+            RunCreation::New(run) => {
                 let message = match only {
                     None => format!("The update run '{name}' was made and started."),
                     Some(only) => format!(
@@ -139,7 +133,7 @@ impl Task {
                 };
                 (run, message)
             }
-            Made::Existing(run) => {
+            RunCreation::Existing(run) => {
                 let state = runs::load_for_update(tx, run.id).await?.map(|run| run.status.state);
                 if state != Some(UpdateState::NotStarted) {
                     let state = state.map_or_else(|| "there".to_owned(), |state| format!("{state:?}"));
@@ -150,7 +144,7 @@ impl Task {
             }
         };
         auto_upgrade::record_run(tx, profile.id, &name, run.id, target, self.now).await?;
-        work::enqueue(tx, run_jobs::start(run.id, None)).await?;
+        work::enqueue(tx, queue::start(run.id, None)).await?;
         self.succeeded(tx, target, &message).await
     }
 

@@ -12,11 +12,11 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::trigger;
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, ClusterFacts, Decision, RegionOffers},
     database::{Connection, Pool},
+    engine::queue,
     jobs::outcome::{JobError, outcome},
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion},
     store::{
@@ -27,8 +27,6 @@ use crate::{
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 
-const KIND: &str = "catalogue.watch";
-
 /// Until the next look after one that failed, where AKS does not say when, unless looks are more frequent anyway.
 const FAILED_AGAIN: Duration = Duration::from_secs(60);
 
@@ -37,11 +35,6 @@ const LEFT_FOR_UPGRADES: f64 = 0.5;
 /// How long, and up to which time after the one when they were due: then they come first.
 const POSTPONED: Duration = Duration::from_secs(5);
 const LONGEST_POSTPONED: Duration = Duration::from_secs(60);
-
-/// The job of a subscription, in lower case.
-pub(super) fn job(subscription: &str) -> NewJob {
-    NewJob::new(KIND, subscription.to_lowercase())
-}
 
 /// Pools of a family that are asked about its newest image, one after the other, until one answers.
 const POOLS_ASKED: usize = 3;
@@ -55,7 +48,7 @@ pub(super) struct Watch<C> {
 
 impl<C: ManagedClusters> Handler for Watch<C> {
     fn kind(&self) -> &'static str {
-        KIND
+        queue::CATALOGUE
     }
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
@@ -111,7 +104,7 @@ impl<C: ManagedClusters> Watch<C> {
         let failing_since = catalogues::keep_outcome(&mut tx, subscription, error.as_ref(), watched.now).await?;
         tell(subscription, error.as_ref(), failing_since);
         let told = profiles_to_tell(&mut tx, subscription).await?;
-        let jobs: Vec<NewJob> = told.into_iter().map(trigger::job).collect();
+        let jobs: Vec<NewJob> = told.into_iter().map(queue::trigger).collect();
         work::enqueue_all(&mut tx, &jobs).await?;
         attempt.settle(&mut tx, self.next(seen.error.as_ref())).await?;
         tx.commit().await?;
@@ -227,15 +220,15 @@ async fn keep(tx: &mut Connection, subscription: &str, seen: &Seen, now: Timesta
     for (location, SeenRegion { versions, images }) in &seen.regions {
         let offers = match (known.remove(location), versions) {
             (Some(mut offers), Some(versions)) => {
-                offers.look(versions, images, now);
+                offers.update(versions, images, now);
                 offers
             }
             (Some(mut offers), None) => {
-                offers.look_at_images(images, now);
+                offers.update_images(images, now);
                 offers
             }
-            (None, Some(versions)) => RegionOffers::first(versions, images),
-            // A first look without versions would make all of them news at the next.
+            (None, Some(versions)) => RegionOffers::initial(versions, images),
+            // A region stored without versions would make all of them new releases at the next read.
             (None, None) => continue,
         };
         findings.regions.insert(location.clone(), offers);
@@ -250,10 +243,10 @@ async fn profiles_to_tell(tx: &mut Connection, subscription: &str) -> Result<Vec
     let offers = catalogues::of_fleets(tx, &fleets.into_iter().collect::<Vec<_>>()).await?;
     let concerns = |candidate: &auto_upgrade::Candidate| {
         let Some(offers) = offers.get(&candidate.fleet) else { return false };
-        match autoupgrade::decide(&candidate.properties, offers, &candidate.past) {
-            Decision::Nothing => false,
-            Decision::Tell(error) => candidate.error.as_ref() != Some(&error),
-            Decision::Fail(..) | Decision::Run(_) | Decision::PickUp(_) => true,
+        match autoupgrade::decide(&candidate.properties, offers, &candidate.history) {
+            Decision::DoNothing => false,
+            Decision::ReportError(error) => candidate.error.as_ref() != Some(&error),
+            Decision::RecordFailure(..) | Decision::StartRun(_) | Decision::CatchUp(_) => true,
         }
     };
     Ok(candidates.iter().filter(|candidate| concerns(candidate)).map(|candidate| candidate.profile).collect())

@@ -299,7 +299,7 @@ async fn write(
     Ok(())
 }
 
-/// [`write`], answering the members that changed.
+/// [`write()`], answering the members that changed.
 async fn write_and_tell(
     conn: &mut Connection,
     run_id: Uuid,

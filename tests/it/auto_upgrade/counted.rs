@@ -9,6 +9,7 @@ use fleet_manager::{
     arm::ResourceId,
     config::StoppedClusters,
     database::Pool,
+    engine,
     jobs::{self, Upstream, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
@@ -151,7 +152,7 @@ async fn calls(profiles: usize, looks: usize) -> (usize, usize) {
         let id = format!("{fleet_id}/autoUpgradeProfiles/p{n}");
         let profile = resource(&db.pool, &id, kind, Some(fleet), properties).await;
         auto_upgrade::create(&mut db.pool.acquire().await.unwrap(), profile, fleet).await.unwrap();
-        jobs::auto_upgrade::watch(&mut db.pool.acquire().await.unwrap(), fleet).await.unwrap();
+        engine::auto_upgrade::watch(&mut db.pool.acquire().await.unwrap(), fleet).await.unwrap();
     }
     let clusters = Arc::new(Counting::default());
     let upstream = Upstream {

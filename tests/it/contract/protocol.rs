@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::harness::world::{Answer, World, upgrade_to};
+use crate::harness::world::{Answer, Options, World, upgrade_to};
 
 const STALE: &str = "\"00000000-0000-0000-0000-000000000000\"";
 
@@ -141,7 +141,11 @@ async fn gone(world: &World, path: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_are_found_by_the_host_that_was_asked() {
-    let world = World::start().await;
+    let env = vec![
+        ("FLEET_PUBLIC_URL", "http://fleet.example:4443".to_owned()),
+        ("FLEET_INSECURE_LOCAL_AUTH", "true".to_owned()),
+    ];
+    let world = World::start_with(Options { env, ..Options::default() }).await;
     let fleet = world.fleet("f");
     let host = [("Host", "fleet.example:4443")];
     let made = world.call_with("PUT", &fleet, Some(json!({"location": "eastus"})), &host).await;

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delayed_jobs_go_on_time() {
     let db = database().await;
-    let (late, mut lates) = mpsc::unbounded_channel();
+    let (late, mut delays) = mpsc::unbounded_channel();
     let pool = db.pool.clone();
     let workers = run(
         &db.pool,
@@ -37,7 +37,7 @@ async fn delayed_jobs_go_on_time() {
     enqueue_all(&mut db.pool.acquire().await.unwrap(), &jobs).await.unwrap();
     let mut seconds = Vec::new();
     for _ in 0..jobs.len() {
-        seconds.push(lates.recv().await.unwrap());
+        seconds.push(delays.recv().await.unwrap());
     }
     seconds.sort_by(f64::total_cmp);
     let (first, median, p99) = (seconds[0], seconds[100], seconds[197]);

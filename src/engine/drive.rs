@@ -4,87 +4,45 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{gates, outcome::JobError, runs as run_jobs, upgrade, webhook_deliveries};
+use super::{
+    EngineError, deliveries, gates,
+    queue::{self, GateJob, MemberJob, StageJob},
+};
 use crate::{
-    database::{Connection, Pool, Transaction},
-    rollout::{Change, Effect, Event, Refused, Run},
+    database::Connection,
+    rollout::{Change, Effect, Event, Run},
     store::{
         StoreError, outbox,
         resources::{self, Author, Resource},
         runs::{self, Advanced},
     },
     webhooks,
-    work::{self, Attempt, NewJob},
+    work::{self, NewJob},
 };
 
-/// Why an event was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub enum DriveError {
-    /// The run's state does not allow it, or it names what is not there.
-    #[error(transparent)]
-    Refused(#[from] Refused),
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The database, while enqueuing jobs.
-    #[error("the database failed while enqueuing jobs")]
-    Queue(#[from] sqlx::Error),
-}
-
-impl From<DriveError> for JobError {
-    fn from(error: DriveError) -> Self {
-        match error {
-            DriveError::Refused(refused) => Self::Unexpected(refused.to_string()),
-            DriveError::Store(error) => Self::Store(error),
-            DriveError::Queue(error) => Self::Database(error),
-        }
-    }
-}
-
-/// Begins a transaction under an attempt's lease that changes a run: the run is locked first, as whoever cancels its jobs
-/// locks it before them.
-///
-/// # Errors
-/// When the lease is lost, or the database fails.
-pub(super) async fn begin(attempt: &Attempt, pool: &Pool, run_id: Uuid) -> Result<Transaction, JobError> {
-    let mut tx = pool.begin_locking(run_id).await?;
-    runs::lock(&mut tx, run_id).await?;
-    attempt.fence(&mut tx).await?;
-    Ok(tx)
-}
-
 /// Carries out an event, and answers the run after it; `None` when there is no such run.
-///
-/// # Errors
-/// [`DriveError`]; the caller then rolls back.
 pub async fn drive(
     tx: &mut Connection,
     run_id: Uuid,
     event: Event,
     now: Timestamp,
     trace: Option<&str>,
-) -> Result<Option<Run>, DriveError> {
+) -> Result<Option<Run>, EngineError> {
     drive_all(tx, run_id, vec![event], now, trace).await
 }
 
 /// [`drive`] for many events, in this order.
-///
-/// # Errors
-/// [`DriveError`]; the caller then rolls back.
 pub async fn drive_all(
     tx: &mut Connection,
     run_id: Uuid,
     events: Vec<Event>,
     now: Timestamp,
     trace: Option<&str>,
-) -> Result<Option<Run>, DriveError> {
+) -> Result<Option<Run>, EngineError> {
     carry_out(tx, run_id, events, None, now, trace).await
 }
 
 /// [`drive`] for an event that a person causes, whose name goes on the gates that it completes.
-///
-/// # Errors
-/// [`DriveError`]; the caller then rolls back.
 pub async fn drive_by(
     tx: &mut Connection,
     run_id: Uuid,
@@ -92,7 +50,7 @@ pub async fn drive_by(
     author: Author<'_>,
     now: Timestamp,
     trace: Option<&str>,
-) -> Result<Option<Run>, DriveError> {
+) -> Result<Option<Run>, EngineError> {
     carry_out(tx, run_id, vec![event], Some(author), now, trace).await
 }
 
@@ -103,28 +61,34 @@ async fn carry_out(
     author: Option<Author<'_>>,
     now: Timestamp,
     trace: Option<&str>,
-) -> Result<Option<Run>, DriveError> {
+) -> Result<Option<Run>, EngineError> {
     let Some(advanced) = runs::advance_all(tx, run_id, events, now).await? else { return Ok(None) };
     let advanced = advanced?;
-    set_in_motion(tx, run_id, &advanced, author, now, trace).await?;
+    carry_on(tx, run_id, &advanced, author, now, trace).await?;
     Ok(Some(advanced.after))
 }
 
-async fn set_in_motion(
+async fn carry_on(
     tx: &mut Connection,
     run_id: Uuid,
     advanced: &Advanced,
     author: Option<Author<'_>>,
     now: Timestamp,
     trace: Option<&str>,
-) -> Result<(), DriveError> {
+) -> Result<(), EngineError> {
     let mut queued = Vec::new();
     let mut resource = None;
     for effect in &advanced.effects {
         match effect {
-            Effect::Upgrade { member, .. } => queued.push(upgrade::job(run_id, *member, trace)),
-            Effect::Timer { stage, at } => queued.push(run_jobs::wait(run_id, *stage, *at, trace)),
-            Effect::GateTimer { gate, at } => queued.push(gates::timer(run_id, *gate, *at, trace)),
+            Effect::Upgrade { member, .. } => {
+                queued.push(queue::upgrade(&MemberJob { run: run_id, member: *member }, trace))
+            }
+            Effect::Timer { stage, at } => {
+                queued.push(queue::wait(&StageJob { run: run_id, stage: *stage }, *at, trace))
+            }
+            Effect::GateTimer { gate, at } => {
+                queued.push(queue::gate(&GateJob { run: run_id, gate: *gate }, *at, trace))
+            }
             Effect::OpenGate { gate } => {
                 if let Some(owner) = owner(tx, run_id, &mut resource).await? {
                     gates::open(tx, owner, &advanced.after, *gate, now).await?;
@@ -142,13 +106,13 @@ async fn set_in_motion(
             }
         }
     }
-    queued.extend(tell(tx, run_id, advanced, &mut resource, now, trace).await?);
+    queued.extend(record_changes(tx, run_id, advanced, &mut resource, now, trace).await?);
     work::enqueue_all(tx, &queued).await?;
     Ok(())
 }
 
 /// Records events of what has changed, and answers the jobs that deliver them. One statement, and one more for gates.
-async fn tell(
+async fn record_changes(
     tx: &mut Connection,
     run_id: Uuid,
     advanced: &Advanced,
@@ -169,7 +133,7 @@ async fn tell(
         recorded.push((run_id, webhooks::describe(&audience.run, change, now)));
     }
     outbox::record(tx, &recorded, now).await?;
-    Ok(webhook_deliveries::deliveries_of(run_id, &recorded, &audience.webhooks, trace).collect())
+    Ok(deliveries::deliveries_of(run_id, &recorded, &audience.webhooks, trace).collect())
 }
 
 /// The run's resource, read at most once a step.

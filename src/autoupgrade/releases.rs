@@ -1,4 +1,4 @@
-//! Whether a target is news to a profile.
+//! Whether a target is a new release for a profile.
 
 use jiff::Timestamp;
 
@@ -9,45 +9,50 @@ use crate::model::{
     version::KubernetesVersion,
 };
 
-/// What a profile has behind it.
+/// Which releases a profile has handled.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Past {
-    /// From when on releases concern it: it was made, enabled, or told to follow something else.
+pub struct TriggerHistory {
+    /// Releases after this time concern the profile: when it was created, enabled, or its channel or version changed.
     pub armed_at: Timestamp,
-    /// What was triggered last.
-    pub target: Option<Target>,
+    /// The target of the last trigger.
+    pub last_target: Option<Target>,
 }
 
-/// Whether a release since the profile was armed led to this target, and to a later one than was triggered last. A member
-/// that joins or leaves, a cluster that is behind and a version that is withdrawn are no news.
+/// Whether the target was released after the profile was armed and is later than the target of the last trigger. A member
+/// that joins or leaves, a cluster that is behind, and a version that is withdrawn are not releases.
 #[must_use]
-pub fn is_news(profile: &AutoUpgradeProfileProperties, target: &Target, offers: &FleetOffers, past: &Past) -> bool {
+pub fn is_new_release(
+    profile: &AutoUpgradeProfileProperties,
+    target: &Target,
+    offers: &FleetOffers,
+    history: &TriggerHistory,
+) -> bool {
     match target {
         Target::Kubernetes(version) => {
-            let later = match &past.target {
+            let later = match &history.last_target {
                 Some(Target::Kubernetes(last)) => version > last,
                 _ => true,
             };
-            later && became(profile, *version, offers) > Some(past.armed_at)
+            later && released_at(profile, *version, offers) > Some(history.armed_at)
         }
         Target::Images(images) => images.iter().any(|(family, image)| {
-            let later = match &past.target {
+            let later = match &history.last_target {
                 Some(Target::Images(last)) => last.get(family).is_none_or(|last| image.version() > last.version()),
                 _ => true,
             };
-            later && appeared(image, offers) > Some(past.armed_at)
+            later && image_released_at(image, offers) > Some(history.armed_at)
         }),
     }
 }
 
-/// When the version became the target: when it was released, and for Stable not before the minor version after it was.
-/// `None`: of old.
-fn became(
+/// Returns when the version became the channel's target: its own release, and for Stable the release of the next minor version
+/// if that is later. `None`: before the region was first read.
+fn released_at(
     profile: &AutoUpgradeProfileProperties,
     version: KubernetesVersion,
     offers: &FleetOffers,
 ) -> Option<Timestamp> {
-    // Withdrawn ones count: what was released once is of old when it comes back, or comes elsewhere.
+    // Withdrawn versions count: a version that returns, or appears in another region, was released before.
     let releases = || offers.versions().filter(|offer| offer.was_released);
     let released = releases().filter(|offer| offer.version == version).map(|offer| offer.since).min().flatten();
     if profile.channel != UpgradeChannel::Stable {
@@ -58,8 +63,8 @@ fn became(
     released.max(of_newest.map(|offer| offer.since).min().flatten())
 }
 
-/// When an image came into the first of the fleet's regions. `None`: of old.
-fn appeared(image: &NodeImage, offers: &FleetOffers) -> Option<Timestamp> {
+/// Returns when an image was first offered in any of the fleet's regions. `None`: before the region was first read.
+fn image_released_at(image: &NodeImage, offers: &FleetOffers) -> Option<Timestamp> {
     let known = offers.regions.values().flat_map(|region| &region.images).filter(|known| known.image == *image);
     known.map(|known| known.since).min().flatten()
 }

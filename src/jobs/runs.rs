@@ -64,7 +64,7 @@ impl Start {
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
         // Chosen for good at the first start: a restart asks AKS nothing.
         let first = {
-            let mut tx = self.pool.begin().await?;
+            let mut tx = self.pool.begin_locking(id).await?;
             let snapshot = runs::load_for_update(&mut tx, id).await?;
             snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted)
         };

@@ -79,7 +79,7 @@ pub(super) async fn put<T: ResourceType>(
     check_name(&request.id, T::MAX_NAME)?;
     let mut body = body::resource(request.headers(), &bytes, &request.id, T::TYPE, request.version)?;
     T::check_linked_access(&app, &at, &body["properties"]).await?;
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let parent = parent_for_write::<T>(&mut tx, request).await?;
     let existing = resources::get_for_update(&mut tx, &request.id).await?;
     request.precondition.check(existing.as_ref().map(|row| row.etag))?;
@@ -151,7 +151,7 @@ pub(super) async fn patch<T: ResourceType>(
     let request = &at.request;
     let mut body = body::json(request.headers(), &bytes)?;
     versions::hide(&mut body, T::TYPE, request.version);
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let row = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(row.etag))?;
     settled(&row)?;
@@ -183,7 +183,7 @@ pub(super) async fn patch<T: ResourceType>(
 /// Deletes one, at once or by a job.
 pub(super) async fn delete<T: ResourceType>(State(app): State<App>, at: At<Delete<T>>) -> ApiResult<Response> {
     let request = &at.request;
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let Some(row) = resources::get_for_update(&mut tx, &request.id).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };

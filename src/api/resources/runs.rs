@@ -183,7 +183,7 @@ impl ResourceAction for Start {
 
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
         let request = &at.request;
-        let mut tx = app.pool.begin().await?;
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
         let run = locked(&mut tx, request).await?;
         let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
         // Pre-check, so that the caller gets a conflict at once. The job checks again under the lock.
@@ -207,7 +207,7 @@ impl ResourceAction for Stop {
     const DESCRIPTION: &'static str = "Stops an update run";
 
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
-        let mut tx = app.pool.begin().await?;
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
         let run = locked(&mut tx, &at).await?;
         drive(tx, &at, &run, Event::Stop).await
     }
@@ -234,7 +234,7 @@ impl ResourceAction for Skip {
             .at("targets")
             .into());
         }
-        let mut tx = app.pool.begin().await?;
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
         let run = locked(&mut tx, &at).await?;
         let targets = targets.into_iter().map(SkipTarget::from).collect();
         drive(tx, &at, &run, Event::Skip { targets, members: Vec::new() }).await

@@ -234,7 +234,8 @@ pub(super) async fn show<T: ResourceType>(
     show_with::<T>(request, row, &mut extras)
 }
 
-fn show_with<T: ResourceType>(request: &ArmRequest, row: &Resource, extras: &mut T::Extras) -> ApiResult<Value> {
+/// What is shown of a resource whose extras were read before.
+pub(super) fn show_with<T: ResourceType>(request: &ArmRequest, row: &Resource, extras: &mut T::Extras) -> ApiResult<Value> {
     let properties = T::show(row, extras)?;
     let mut body = render::resource(request, row, properties, T::PROVISIONING.is_some())?;
     T::finish(row, &mut body);
@@ -287,7 +288,8 @@ async fn update(tx: &mut Connection, request: &ArmRequest, draft: &Draft) -> Api
 }
 
 /// What a resource is in, held against deletion until the transaction ends.
-async fn parent_for_write<T: ResourceType>(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
+/// The parent of a resource that is written, held against deletion until the transaction ends.
+pub(super) async fn parent_for_write<T: ResourceType>(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
     if T::SCOPE == Scope::Tracked {
         return resource_groups::for_write(tx, &request.id).await;
     }

@@ -235,7 +235,11 @@ pub(super) async fn show<T: ResourceType>(
 }
 
 /// What is shown of a resource whose extras were read before.
-pub(super) fn show_with<T: ResourceType>(request: &ArmRequest, row: &Resource, extras: &mut T::Extras) -> ApiResult<Value> {
+pub(super) fn show_with<T: ResourceType>(
+    request: &ArmRequest,
+    row: &Resource,
+    extras: &mut T::Extras,
+) -> ApiResult<Value> {
     let properties = T::show(row, extras)?;
     let mut body = render::resource(request, row, properties, T::PROVISIONING.is_some())?;
     T::finish(row, &mut body);
@@ -289,7 +293,10 @@ async fn update(tx: &mut Connection, request: &ArmRequest, draft: &Draft) -> Api
 
 /// What a resource is in, held against deletion until the transaction ends.
 /// The parent of a resource that is written, held against deletion until the transaction ends.
-pub(super) async fn parent_for_write<T: ResourceType>(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
+pub(super) async fn parent_for_write<T: ResourceType>(
+    tx: &mut Connection,
+    request: &ArmRequest,
+) -> ApiResult<Resource> {
     if T::SCOPE == Scope::Tracked {
         return resource_groups::for_write(tx, &request.id).await;
     }

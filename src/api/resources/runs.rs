@@ -194,7 +194,9 @@ impl ResourceAction for Start {
             return drive(tx, request, &run, Event::Start).await;
         }
         let trace = Some(request.correlation());
-        engine::drive(&mut tx, run.id, Event::Start, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
+        engine::drive(&mut tx, run.id, Event::Start, request.now, trace)
+            .await?
+            .ok_or_else(|| not_found(&request.id))?;
         let shown = handlers::show_with::<UpdateRun>(request, &run, &mut before)?;
         tx.commit().await?;
         Ok(Json(shown).into_response())

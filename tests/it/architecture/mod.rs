@@ -1,5 +1,5 @@
-//! Which room may use which, that no modules use each other in a circle, and what rooms may not touch. Read from the sources,
-//! so that a wrong `use` fails here.
+//! Dependencies between rooms, circles between modules, and what rooms must not contain. These tests read the sources, so that a
+//! wrong `use` fails.
 
 mod sources;
 

@@ -227,8 +227,17 @@ fn an_incomplete_credential_stops_the_start_with_one_line() {
 fn a_misspelt_variable_stops_every_command() {
     for command in ["demo", "serve", "worker", "emulator", "migrate", "token"] {
         let line = complaint(&run(&[command], &[("FLEET_DATADIR", "x")]), 2);
-        assert!(line.contains("FLEET_DATADIR"), "{line}");
+        assert!(line.contains("FLEET_DATADIR is no setting, but FLEET_DATA_DIR is"), "{line}");
     }
+    // Variables of somebody's scripts are not settings.
+    let output = run(&["token"], &[("FLEET_URL", "https://h"), ("FLEET_RG", "rg1")]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let output = run(&["serve", "--listen", &listen], &[("FLEET_URL", "https://h")]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("FLEET_URL") && error.contains("cannot listen on"), "{error}");
 }
 
 #[test]

@@ -72,8 +72,6 @@ const IN_A_CIRCLE: &[&str] = &[
     "api::front_door::authorization",
     "api::front_door::authorization::assignments",
     "api::front_door::authorization::definitions",
-    "api::front_door::resource_groups",
-    "api::resources::fleets",
     "jobs::upgrade",
     "jobs::upgrade::windows",
     "rollout::advance",

@@ -232,6 +232,13 @@ impl World {
         }
     }
 
+    /// SIGTERM of all replicas, without waiting for their end.
+    pub fn terminate(&self) {
+        for replica in &self.replicas {
+            assert!(Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap().success());
+        }
+    }
+
     /// Sends SIGTERM to all replicas, which must exit with success.
     pub fn stop(&mut self) {
         for mut replica in self.replicas.drain(..) {

@@ -5,6 +5,7 @@ use crate::harness::{eventually, postgres::database};
 use fleet_manager::work::{FenceError, NewJob, Outcome, Settings, cancel, enqueue, enqueue_all};
 use sqlx::Executor as _;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
@@ -357,4 +358,45 @@ async fn a_cancel_waits_for_an_open_fenced_transaction_and_an_enqueue_does_not()
     assert!(tries.recv().await.unwrap());
     eventually("removed", async || rows(&db.pool).await.is_empty()).await;
     workers.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_a_failover_forgot_writes_nothing() {
+    let db = database().await;
+    put(&db.pool, "a").await;
+    let (began, mut tries) = tokio::sync::mpsc::unbounded_channel();
+    let forgotten = Arc::new(Notify::new());
+    let (pool, wait) = (db.pool.clone(), Arc::clone(&forgotten));
+    let first = AtomicBool::new(true);
+    let workers = run(
+        &db.pool,
+        settings(),
+        on(move |attempt| {
+            let (pool, wait, began) = (pool.clone(), Arc::clone(&wait), began.clone());
+            let first = first.swap(false, Ordering::Relaxed);
+            Box::pin(async move {
+                began.send((attempt.attempt, None)).unwrap();
+                if first {
+                    wait.notified().await;
+                }
+                let lost = matches!(attempt.begin(&pool).await, Err(FenceError::LeaseLost));
+                began.send((attempt.attempt, Some(lost))).unwrap();
+                std::future::pending().await
+            })
+        }),
+    );
+    assert_eq!(tries.recv().await.unwrap(), (1, None));
+    // What a replica that was behind knows of the claim: nothing.
+    sqlx::query(
+        "WITH told AS (SELECT pg_notify('jobs', ''))
+         UPDATE jobs SET lease_owner = NULL, lease_until = NULL, attempt = 0, run_at = now() FROM told",
+    )
+    .execute(&db.pool)
+    .await
+    .unwrap();
+    assert_eq!(tries.recv().await.unwrap(), (1, None), "claimed again, under the same number");
+    assert_eq!(tries.recv().await.unwrap(), (1, Some(false)), "the new claim may write");
+    forgotten.notify_one();
+    assert_eq!(tries.recv().await.unwrap(), (1, Some(true)), "the forgotten claim may not");
+    workers.crash().await;
 }

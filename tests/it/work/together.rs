@@ -30,8 +30,10 @@ async fn a_batch_of_outcomes_excludes_attempts_without_a_lease() {
                 let mut conn = pool.acquire().await.unwrap();
                 cancel(&mut conn, KIND, "cancelled").await.unwrap();
                 enqueue(&mut conn, NewJob::new(KIND, "wanted-again")).await.unwrap();
-                conn.execute("UPDATE jobs SET attempt = attempt + 1 WHERE subject = 'lost'").await.unwrap();
-                let tickets: Vec<_> = tickets.lock().unwrap().iter().map(|(_, ticket)| *ticket).collect();
+                conn.execute("UPDATE jobs SET attempt = attempt + 1, lease_owner = 'other' WHERE subject = 'lost'")
+                    .await
+                    .unwrap();
+                let tickets: Vec<_> = tickets.lock().unwrap().iter().map(|(_, ticket)| ticket.clone()).collect();
                 let finished = finish_all(&mut conn, &tickets).await.unwrap();
                 assert_eq!(finished.into_iter().collect::<Vec<_>>(), [attempt.ticket()]);
                 attempt.finished();

@@ -1,6 +1,6 @@
 //! Azure's own clients, unmodified, drive the real binary through the life of a fleet. They are installed by
-//! `tests/clients/install` (so does `make test`) into `target/clients`; what is not there is skipped with a loud line, but
-//! not where `CI` is set.
+//! `tests/clients/install` (so does `make test`) into `target/clients`; tests of missing clients are skipped with a
+//! warning, and fail where `CI` is set.
 
 use std::{
     path::{Path, PathBuf},
@@ -112,7 +112,7 @@ async fn the_azure_cli() {
     .await;
 }
 
-/// Requests made up from the OpenAPI document: no 5xx, and every answer as the document says. For a bounded time.
+/// Requests generated from the OpenAPI document, for a bounded time: no 5xx, and every response matches the document.
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_made_up_from_the_openapi_document() {
     let Some(folder) = installed("schemathesis") else { return };

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{FromRequestParts, MatchedPath, Query};
-use http::{HeaderMap, Method, request::Parts};
+use axum::extract::{FromRequestParts, Query};
+use http::{HeaderMap, request::Parts};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
@@ -19,8 +19,11 @@ use crate::{
         },
     },
     arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page, resource_id::MAX_LENGTH},
-    identity::{Authorized, Reach},
-    model::{name, types, versions},
+    identity::{Action, Authorized, Reach},
+    model::{
+        name, types,
+        versions::{self, Since},
+    },
     store::resources::Author,
 };
 
@@ -28,7 +31,7 @@ use crate::{
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// An authenticated request to a route of this provider.
-pub(crate) struct ArmRequest {
+pub struct ArmRequest {
     /// Who asks.
     pub(crate) principal: Principal,
     /// In which version.
@@ -48,28 +51,28 @@ pub(crate) struct ArmRequest {
 }
 
 impl ArmRequest {
-    /// Proof that the caller may perform `action` here.
+    /// Proof that the caller may perform `A` on the resource that the path names.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed`.
-    pub(crate) async fn authorize(&self, app: &App, action: &'static str) -> ApiResult<Authorized> {
-        self.principal.authorize(app, action, &self.id).await
+    pub(crate) async fn authorize<A: Action>(&self, app: &App) -> ApiResult<Authorized<A>> {
+        self.principal.authorize(app, &self.id).await
     }
 
     /// Proof that the caller has some role here or in what is here.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed`.
-    pub(crate) async fn enter(&self, app: &App, action: &'static str) -> ApiResult<()> {
-        self.principal.enter(app, action, &self.id).await
+    pub(crate) async fn enter<A: Action>(&self, app: &App) -> ApiResult<()> {
+        self.principal.enter(app, &A::name(), &self.id).await
     }
 
-    /// In which part of this scope the caller may perform `action`: a list shows no more.
+    /// In which part of this scope the caller may perform `A`: a list shows no more.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed` where that is nowhere.
-    pub(crate) async fn reach(&self, app: &App, action: &'static str) -> ApiResult<Reach> {
-        self.principal.reach(app, action, &self.id).await
+    pub(crate) async fn reach<A: Action>(&self, app: &App) -> ApiResult<Reach> {
+        self.principal.reach_any(app, &[&A::name()], &self.id).await
     }
 
     /// Whose operations this request begins.
@@ -128,24 +131,37 @@ impl ArmRequest {
     }
 }
 
-impl FromRequestParts<App> for ArmRequest {
-    type Rejection = ApiError;
+/// Which API versions a route accepts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Accepts {
+    /// Every well-formed version: ARM's own types, which are the same in all of them.
+    Any,
+    /// Every text: the URLs of operations, which the service hands out itself.
+    AnyText,
+    /// The versions that have a resource type, or an action on it.
+    Since(&'static str, Since),
+}
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+impl Accepts {
+    fn negotiate(self, given: Option<&str>) -> Result<ApiVersion, ArmError> {
+        match self {
+            Self::Any => ApiVersion::any(given),
+            Self::AnyText => Ok(given.and_then(|text| text.parse().ok()).unwrap_or(versions::NEWEST)),
+            Self::Since(resource_type, since) => ApiVersion::negotiate(given, resource_type, since.versions()),
+        }
+    }
+}
+
+impl ArmRequest {
+    /// Reads a request: authenticates, negotiates the version, parses the resource ID.
+    ///
+    /// # Errors
+    /// 401; 400 for a version, a query or a name that is not allowed; 404 `SubscriptionNotFound`.
+    pub(crate) async fn read(parts: &Parts, app: &App, accepts: Accepts) -> ApiResult<Self> {
         let now = Timestamp::now();
         let principal = Principal::of(parts, app, now).await?;
         let query = query_of(parts)?;
-        let given = query.get("api-version").map(String::as_str);
-        let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
-        let resource_type = type_of(&matched, &parts.method);
-        // The operation URLs that the service hands out carry a version that is none of the types'.
-        let version = if resource_type.contains("/locations/") || matched.contains("/operationresults/") {
-            given.and_then(|text| text.parse().ok()).unwrap_or(versions::NEWEST)
-        } else if !resource_type.starts_with(types::FLEETS) {
-            ApiVersion::any(given)?
-        } else {
-            ApiVersion::negotiate(given, &resource_type, versions::of_type(&literals_of(&matched).join("/")))?
-        };
+        let version = accepts.negotiate(query.get("api-version").map(String::as_str))?;
         let path = parts.uri.path().to_owned();
         let id = target(&path)?;
         if app.subscription(id.subscription()).is_none() {
@@ -163,6 +179,14 @@ impl FromRequestParts<App> for ArmRequest {
             path,
             query,
         })
+    }
+}
+
+impl FromRequestParts<App> for ArmRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Self::read(parts, app, Accepts::Any).await
     }
 }
 
@@ -196,21 +220,6 @@ pub(crate) fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmErro
         }
     }
     Ok(query)
-}
-
-/// The literals of a route after `providers`: a type, and the action if there is one.
-fn literals_of(matched: &str) -> Vec<&str> {
-    let after = matched.split_once("/providers/").map_or("", |(_, after)| after);
-    after.split('/').filter(|segment| !segment.is_empty() && !segment.starts_with('{')).collect()
-}
-
-/// The full type behind a route: its literals after `providers`, without a trailing action.
-fn type_of(matched: &str, method: &Method) -> String {
-    let mut literals = literals_of(matched);
-    if *method == Method::POST && literals.len() > 2 {
-        literals.pop();
-    }
-    literals.join("/")
 }
 
 /// The resource ID that a path names; of a list or an action, that of what holds it.
@@ -369,13 +378,5 @@ mod tests {
         assert!(target(&format!("{SCOPE}/resourceGroups")).is_ok(), "a name like any other");
         let deep = format!("{SCOPE}/f{}", "/members/m".repeat(200));
         assert!(target(&deep).is_err() && target(&deep[..1000]).is_ok());
-    }
-
-    #[test]
-    fn types_of_routes() {
-        let route =
-            "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.ContainerService/fleets/{f}/updateRuns/{n}";
-        assert_eq!(type_of(route, &Method::GET), types::UPDATE_RUNS);
-        assert_eq!(type_of(&format!("{route}/start"), &Method::POST), types::UPDATE_RUNS);
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     config::Settings,
     database::Pool,
     jobs::{self, housekeeping::Retention},
-    upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
+    upstreams::{
+        Upstreams,
+        azure::{Azure, AzureOptions},
+    },
     webhooks::{Sender, SenderSettings, Webhooks},
     work::{self, Workers},
 };
@@ -55,27 +58,24 @@ impl Working {
 }
 
 fn jobs(pool: &Pool, settings: &Settings) -> anyhow::Result<Workers> {
-    let client = Arc::new(upstream::client(&settings.arm)?);
-    let upstream = jobs::Upstream {
-        observer: Arc::new(Observer::new(Arc::clone(&client))),
-        // Half as old as the time between two looks: a look never sees what the last one saw.
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), settings.offer_recheck() / 2)),
-        maintenance: Arc::new(MaintenanceCache::new(Arc::clone(&client), settings.window_recheck())),
-        clusters: client,
-    };
+    let azure = Azure::new(
+        Arc::new(upstream::client(&settings.arm)?),
+        AzureOptions {
+            // Half as old as the time between two looks: a look never sees what the last one saw.
+            catalogue_age: settings.offer_recheck() / 2,
+            maintenance_age: settings.window_recheck(),
+        },
+    );
+    let upstreams = Upstreams::new(azure);
     let policy = jobs::upgrade::Policy {
         stopped: settings.stopped_clusters,
         offer_recheck: settings.offer_recheck(),
         window_recheck: settings.window_recheck(),
     };
-    let mut handlers = jobs::handlers(pool, &upstream, policy, settings.catalogue_watch());
+    let mut handlers = jobs::handlers(pool, &upstreams, policy, settings.catalogue_watch());
     // Always there: the job ends where the setting is gone.
-    handlers.push(jobs::snapshots::handler(
-        pool,
-        &upstream,
-        settings.arm.snapshot_group.clone(),
-        settings.catalogue_watch(),
-    ));
+    let snapshot_group = settings.arm.snapshot_group.clone();
+    handlers.push(jobs::snapshots::handler(pool, &upstreams, snapshot_group, settings.catalogue_watch()));
     let kept = &settings.retention;
     handlers.push(jobs::housekeeping::handler(
         pool,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{outcome::JobError, upstream::Upstream};
+use super::outcome::JobError;
 use crate::{
     arm::{ErrorDetail, ResourceId},
     database::Pool,
@@ -13,7 +13,10 @@ use crate::{
     model::update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties},
     rollout::upgrade::{self, ConsistentPool, Goal, ImageChoice},
     store::{memberships, runs},
-    upstreams::azure::{ManagedClusters, UpstreamError},
+    upstreams::{
+        Upstreams,
+        azure::{CatalogueNeeds, UpstreamError},
+    },
 };
 
 /// What a run's node images are to be.
@@ -28,9 +31,9 @@ pub(super) enum RunImages {
 
 /// The node images of a run over the fleet's members as they are now, without those that were skipped. The inner error: AKS cannot be
 /// asked.
-pub(super) async fn choose<C: ManagedClusters>(
+pub(super) async fn choose(
     pool: &Pool,
-    upstream: &Upstream<C>,
+    upstreams: &Upstreams,
     (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,
 ) -> Result<Result<RunImages, UpstreamError>, JobError> {
@@ -56,26 +59,27 @@ pub(super) async fn choose<C: ManagedClusters>(
         .filter(|member| !skipped.contains(&member.name))
         .filter_map(|member| member.cluster_resource_id.parse().ok())
         .collect();
-    Ok(consistent(upstream, &clusters, &goal).await)
+    Ok(consistent(upstreams, &clusters, &goal).await)
 }
 
 /// One list of clusters and one of snapshots a subscription, one question for each family and each Kubernetes catalogue of a
 /// region; and one question a pool where the choice depends on what it ran lately.
-async fn consistent<C: ManagedClusters>(
-    upstream: &Upstream<C>,
+async fn consistent(
+    upstreams: &Upstreams,
     clusters: &BTreeSet<ResourceId>,
     goal: &Goal,
 ) -> Result<RunImages, UpstreamError> {
     let subscriptions: BTreeSet<&str> = clusters.iter().map(ResourceId::subscription).collect();
+    let needs = CatalogueNeeds { versions: goal.moves_version(), images: goal.moves_pools(), chosen_images: &[] };
     let (mut pools, mut owners) = (Vec::new(), Vec::new());
     for subscription in subscriptions {
-        let snapshots = upstream.catalogue.snapshots(subscription).await?;
-        for cluster in upstream.clusters.list(subscription).await? {
+        let snapshots = upstreams.azure.catalogue.snapshots(subscription).await?;
+        for cluster in upstreams.azure.clusters.list(subscription).await? {
             let Ok(id) = cluster.id.parse::<ResourceId>() else { continue };
             if !clusters.contains(&id) {
                 continue;
             }
-            let catalogue = upstream.catalogue.without_history(&id, &cluster).await?;
+            let catalogue = upstreams.azure.catalogue.of(&id, &cluster, needs).await?;
             let of_cluster = ConsistentPool::of(&cluster, goal, &catalogue, &snapshots);
             owners.extend(of_cluster.iter().map(|_| id.clone()));
             pools.extend(of_cluster);
@@ -91,7 +95,7 @@ async fn consistent<C: ManagedClusters>(
                         "the choice of images asks for a pool that is not there".to_owned(),
                     ));
                 };
-                pool.recently_used = Some(upstream.catalogue.recently_used(owner, &pool.pool.name).await?);
+                pool.recently_used = Some(upstreams.azure.catalogue.recently_used(owner, &pool.pool.name).await?);
             }
         }
     }

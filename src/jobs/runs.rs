@@ -1,6 +1,6 @@
 //! Starting a run, choosing its node images, and the timers of its waits.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -10,7 +10,6 @@ use super::{
     images::{self, RunImages},
     outcome::{JobError, begin, outcome, subject, timer_now},
     turns::turns,
-    upstream::Upstream,
 };
 use crate::{
     arm::ErrorDetail,
@@ -26,20 +25,77 @@ use crate::{
         resources::{self, Resource},
         runs,
     },
-    upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
+    upstreams::{
+        Upstreams,
+        azure::{UpstreamError, Verdict},
+    },
     work::{Attempt, Handler, Outcome},
 };
 
-/// Starts or restarts a run. At the first start the members are those that the fleet has now, and node images are chosen
-/// for good.
-pub struct Start<C> {
+/// Chooses the members and node images of a run at its first start: the members are those that the fleet has now, and the images
+/// are chosen for good.
+pub struct PlanRun {
     /// The database.
     pub pool: Pool,
     /// AKS.
-    pub upstream: Upstream<C>,
+    pub upstreams: Upstreams,
 }
 
-impl<C: ManagedClusters> Handler for Start<C> {
+impl Handler for PlanRun {
+    fn kind(&self) -> &'static str {
+        queue::PLAN
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl PlanRun {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let id = subject(attempt)?;
+        let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
+        let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
+        // Pre-check, so that AKS is not asked for a run that was stopped meanwhile. The transaction below checks again.
+        if !runs::is_starting(&mut self.pool.acquire().await?, id).await? {
+            return Ok(Outcome::Done);
+        }
+        let images = match images::choose(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
+            Ok(images) => images,
+            Err(error) => return put_off(attempt, &self.pool, id, &error).await,
+        };
+        let turns = turns(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
+        let now = Timestamp::now();
+        let mut tx = begin(attempt, &self.pool, id).await?;
+        if !runs::is_starting(&mut tx, id).await? {
+            return Ok(Outcome::Done);
+        }
+        let members = memberships::members_of_run(&mut tx, fleet, id).await?;
+        let mut plan = plan(&properties, &members)?;
+        plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
+        runs::replace_plan(&mut tx, id, &plan, now).await?;
+        let event = match images {
+            RunImages::Latest => Event::Planned,
+            RunImages::Chosen(images) => {
+                runs::select_images(&mut tx, id, &images).await?;
+                Event::Planned
+            }
+            RunImages::Impossible(error) => Event::StartFailed { error },
+        };
+        drive(&mut tx, id, event, now, attempt.trace.as_deref()).await?;
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+/// Starts a run for a replica of an older version, which leaves the whole start to a job.
+pub struct Start {
+    /// The database.
+    pub pool: Pool,
+}
+
+impl Handler for Start {
     fn kind(&self) -> &'static str {
         queue::START
     }
@@ -49,48 +105,15 @@ impl<C: ManagedClusters> Handler for Start<C> {
     }
 }
 
-impl<C: ManagedClusters> Start<C> {
+impl Start {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let id = subject(attempt)?;
-        let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
-        let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        // Chosen for good at the first start: a restart asks AKS nothing.
-        let first = {
-            let mut tx = self.pool.begin().await?;
-            let snapshot = runs::load_for_update(&mut tx, id).await?;
-            snapshot.is_some_and(|run| !run.has_begun())
-        };
-        let images = if first {
-            match images::choose(&self.pool, &self.upstream, (fleet, id), &properties).await? {
-                Ok(images) => images,
-                Err(error) => return put_off(attempt, &self.pool, id, &error).await,
-            }
-        } else {
-            RunImages::Latest
-        };
-        let turns =
-            if first { turns(&self.pool, &self.upstream, (fleet, id), &properties).await? } else { HashMap::new() };
-        let now = Timestamp::now();
-        let mut tx = begin(attempt, &self.pool, id).await?;
-        let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
-        let trace = attempt.trace.as_deref();
-        let mut event = Event::Start;
-        if !snapshot.has_begun() {
-            let members = memberships::members_of_run(&mut tx, fleet, id).await?;
-            let mut plan = plan(&properties, &members)?;
-            plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
-            runs::replace_plan(&mut tx, id, &plan, now).await?;
-            match images {
-                RunImages::Latest => {}
-                RunImages::Chosen(images) => runs::select_images(&mut tx, id, &images).await?,
-                RunImages::Impossible(error) => event = Event::StartFailed { error },
-            }
-        }
-        match drive(&mut tx, id, event, now, trace).await {
+        let run = subject(attempt)?;
+        let mut tx = begin(attempt, &self.pool, run).await?;
+        match drive(&mut tx, run, Event::Start, Timestamp::now(), attempt.trace.as_deref()).await {
             Ok(_) => {}
-            // It was allowed when it was asked for; something else came first.
+            // The start was allowed when it was asked for; something else came first.
             Err(EngineError::Refused(refused)) => {
-                tracing::warn!("the start has become pointless: {refused}");
+                tracing::warn!(%run, "the update run is not started: {refused}");
                 return Ok(Outcome::Done);
             }
             Err(error) => return Err(error.into()),
@@ -102,14 +125,14 @@ impl<C: ManagedClusters> Start<C> {
 }
 
 /// Chooses the node images of a `Consistent` run that was not started, for people to read.
-pub struct Images<C> {
+pub struct Images {
     /// The database.
     pub pool: Pool,
     /// AKS.
-    pub upstream: Upstream<C>,
+    pub upstreams: Upstreams,
 }
 
-impl<C: ManagedClusters> Handler for Images<C> {
+impl Handler for Images {
     fn kind(&self) -> &'static str {
         queue::IMAGES
     }
@@ -119,12 +142,12 @@ impl<C: ManagedClusters> Handler for Images<C> {
     }
 }
 
-impl<C: ManagedClusters> Images<C> {
+impl Images {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let id = subject(attempt)?;
         let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        let images = match images::choose(&self.pool, &self.upstream, (fleet, id), &properties).await? {
+        let images = match images::choose(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
             Ok(images) => images,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
@@ -183,7 +206,8 @@ async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProper
 /// Tries again later, and says so on the run: no member shows yet what is wrong.
 async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError) -> Result<Outcome, JobError> {
     let (after, cause) = match error.verdict() {
-        Verdict::Retry { after, detail } => (after, Some(detail)),
+        Verdict::WaitForBudget { after } => return Ok(Outcome::AgainAfter { delay: after }),
+        Verdict::Retry { after, detail, .. } => (after, Some(detail)),
         Verdict::Wait(detail) | Verdict::Fail(detail) => (Some(PUT_OFF), Some(detail)),
         Verdict::LookAgain => (Some(PUT_OFF), None),
     };
@@ -193,7 +217,12 @@ async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError
     );
     let reason = cause.into_iter().fold(reason, ErrorDetail::with);
     let mut tx = begin(attempt, pool, id).await?;
-    runs::explain_wait(&mut tx, id, &reason).await?;
+    if runs::is_starting(&mut tx, id).await? {
+        let blocked = Event::PlanningBlocked { error: reason };
+        drive(&mut tx, id, blocked, Timestamp::now(), attempt.trace.as_deref()).await?;
+    } else {
+        runs::explain_wait(&mut tx, id, &reason).await?;
+    }
     attempt.settle(&mut tx, Outcome::Retry { error: error.to_string(), after }).await?;
     tx.commit().await?;
     Ok(Outcome::Settled)
@@ -203,10 +232,11 @@ async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError
 const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// The handlers of this file.
-pub(super) fn handlers<C: ManagedClusters>(pool: &Pool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers(pool: &Pool, upstreams: &Upstreams) -> Vec<Arc<dyn Handler>> {
     vec![
-        Arc::new(Start { pool: pool.clone(), upstream: upstream.clone() }),
-        Arc::new(Images { pool: pool.clone(), upstream: upstream.clone() }),
+        Arc::new(PlanRun { pool: pool.clone(), upstreams: upstreams.clone() }),
+        Arc::new(Start { pool: pool.clone() }),
+        Arc::new(Images { pool: pool.clone(), upstreams: upstreams.clone() }),
         Arc::new(WaitElapsed { pool: pool.clone() }),
     ]
 }

@@ -10,16 +10,13 @@ use std::{
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::{
-    outcome::{JobError, outcome},
-    upstream::Upstream,
-};
+use super::outcome::{JobError, outcome};
 use crate::{
     arm::ResourceId,
     database::Pool,
     rollout::upgrade::{expired_snapshots, missing_snapshots},
     store::memberships,
-    upstreams::azure::{ManagedClusters, UpstreamError},
+    upstreams::{Upstreams, azure::UpstreamError},
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 
@@ -36,23 +33,18 @@ pub async fn begin(pool: &Pool) -> Result<(), sqlx::Error> {
 
 /// The handler. `group`: where snapshots are kept; `None`: the job ends. `interval`: time between two looks.
 #[must_use]
-pub fn handler<C: ManagedClusters>(
-    pool: &Pool,
-    upstream: &Upstream<C>,
-    group: Option<String>,
-    interval: Duration,
-) -> Arc<dyn Handler> {
-    Arc::new(KeepSnapshots { pool: pool.clone(), upstream: upstream.clone(), group, interval })
+pub fn handler(pool: &Pool, upstreams: &Upstreams, group: Option<String>, interval: Duration) -> Arc<dyn Handler> {
+    Arc::new(KeepSnapshots { pool: pool.clone(), upstreams: upstreams.clone(), group, interval })
 }
 
-struct KeepSnapshots<C> {
+struct KeepSnapshots {
     pool: Pool,
-    upstream: Upstream<C>,
+    upstreams: Upstreams,
     group: Option<String>,
     interval: Duration,
 }
 
-impl<C: ManagedClusters> Handler for KeepSnapshots<C> {
+impl Handler for KeepSnapshots {
     fn kind(&self) -> &'static str {
         KIND
     }
@@ -62,7 +54,7 @@ impl<C: ManagedClusters> Handler for KeepSnapshots<C> {
     }
 }
 
-impl<C: ManagedClusters> KeepSnapshots<C> {
+impl KeepSnapshots {
     async fn run(&self) -> Result<Outcome, JobError> {
         let Some(group) = &self.group else { return Ok(Outcome::Done) };
         let members: HashSet<String> =
@@ -83,7 +75,7 @@ impl<C: ManagedClusters> KeepSnapshots<C> {
         group: &str,
         is_member: impl Fn(&ResourceId) -> bool,
     ) -> Result<(), UpstreamError> {
-        let client = &self.upstream.clusters;
+        let client = &self.upstreams.azure.clusters;
         let clusters: Vec<_> = client
             .list(subscription)
             .await?

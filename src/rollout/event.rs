@@ -9,11 +9,18 @@ use crate::{arm::ErrorDetail, model::update_run::UpdateState};
 /// Something that happened to a run. Events may come twice, late or out of order: one that no longer fits changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A person starts or restarts the run.
+    /// A person starts or restarts the run. The first start is followed by [`Event::Planned`].
     Start,
-    /// The run that was told to start cannot: nothing was begun, and nothing is until somebody starts it again.
+    /// The members and node images of a run that is being started were chosen, and stored.
+    Planned,
+    /// They cannot be chosen at all: nothing was begun, and nothing is until somebody starts the run again.
     StartFailed {
         /// Why, and what to do.
+        error: ErrorDetail,
+    },
+    /// They cannot be chosen yet: the run is Pending until they are.
+    PlanningBlocked {
+        /// Why.
         error: ErrorDetail,
     },
     /// A person stops the run.
@@ -160,6 +167,8 @@ pub enum MemberChange {
 /// Something to set in motion. Each is harmless when set in motion twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
+    /// Choose the run's members and node images, then raise [`Event::Planned`].
+    Plan,
     /// Upgrade a member: it has a slot.
     Upgrade {
         /// [`Member::index`].

@@ -253,20 +253,24 @@ impl Goal {
         Self { when_image_unavailable, skips_far_clusters: true, ..self }
     }
 
-    /// The images that were chosen for the pools, at most one a family; `None` where each gets the newest of its region.
+    /// The node images that pools are to have; none when each pool gets the newest of its region.
     #[must_use]
-    pub fn chosen_images(&self) -> Option<&[NodeImage]> {
+    pub fn chosen_images(&self) -> &[NodeImage] {
         match &self.images {
-            ImageGoal::Consistent(images) | ImageGoal::Custom(images) if self.moves_pools() => Some(images),
-            _ => None,
+            ImageGoal::Consistent(images) | ImageGoal::Custom(images) if self.moves_pools() => images,
+            _ => &[],
         }
     }
 
-    fn moves_version(&self) -> bool {
+    /// Whether the upgrade changes Kubernetes versions.
+    #[must_use]
+    pub fn moves_version(&self) -> bool {
         self.upgrade_type != ManagedClusterUpgradeType::NodeImageOnly
     }
 
-    fn moves_pools(&self) -> bool {
+    /// Whether the upgrade changes agent pools.
+    #[must_use]
+    pub fn moves_pools(&self) -> bool {
         self.upgrade_type != ManagedClusterUpgradeType::ControlPlaneOnly
     }
 }

@@ -42,7 +42,7 @@ async fn waiting_parts_say_why_and_what_to_do() {
     world.emulator("PUT", "/emulator/clusters/aks-1/maintenance/aksManagedAutoUpgradeSchedule", Some(window)).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-2"}, "action": {"hangOperation": true}})).await;
     let stages = json!([
-        {"name": "first", "groups": [{"name": "a"}]},
+        {"name": "first", "maxConcurrency": "2", "groups": [{"name": "a", "maxConcurrency": "2"}]},
         {"name": "second", "beforeGates": [{"type": "Approval", "displayName": "look first"}], "groups": [{"name": "b"}]},
     ]);
     let wish = json!({"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
@@ -102,7 +102,7 @@ async fn a_message_about_an_outage_goes_when_it_is_over() {
     world.until(&run, LATE, "in progress", says("Step 1 of 1: control plane")).await;
     let fault = json!({"match": {"path": "/operations/"}, "times": 1000, "action": {"status": 503}});
     world.fault(fault).await;
-    world.until(&run, LATE, "an outage", says("AKS cannot be asked")).await;
+    world.until(&run, LATE, "an outage", says("AKS cannot be called")).await;
     world.emulator("DELETE", "/emulator/faults", None).await;
     let status = world.until(&run, LATE, "over", |s| text(members(s)[0], "message").starts_with("Step 1 of 1")).await;
     assert_eq!(members(&status)[0]["status"]["state"], "Running");
@@ -143,10 +143,13 @@ fn the_table_of_states_has_every_code_and_no_other() {
     }
     // States are no codes.
     listed.remove("NotStarted");
-    let mut used = std::collections::BTreeSet::new();
+    // The API itself refuses the change of a run that was started.
+    listed.remove("UpdateRunAlreadyStarted");
+    let (mut used, mut everything) = (std::collections::BTreeSet::new(), String::new());
     for room in ["src/rollout", "src/jobs", "src/engine", "src/upstreams"] {
         sources(&root.join(room), &mut |text| {
             let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+            everything.push_str(text);
             let constant = |name: &str| {
                 let found = text.split(&format!("const {name}: &str = \"")).nth(1)?;
                 found.split('"').next().map(str::to_owned)
@@ -174,7 +177,8 @@ fn the_table_of_states_has_every_code_and_no_other() {
     ] {
         used.remove(elsewhere);
     }
-    let (missing, stale): (Vec<_>, Vec<_>) = (used.difference(&listed).collect(), listed.difference(&used).collect());
+    let missing: Vec<_> = used.difference(&listed).collect();
+    let stale: Vec<_> = listed.iter().filter(|code| !everything.contains(&format!("\"{code}\""))).collect();
     assert!(missing.is_empty(), "not in docs/states.md: {missing:?}");
     assert!(stale.is_empty(), "in docs/states.md, and in no source: {stale:?}");
 }

@@ -1,4 +1,4 @@
-//! Every answer of the life of a fleet, with its mistakes, against the schema of its operation and status code.
+//! The responses of a session with a fleet, including errors, match the schema of their operation and status.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ const DEVIATIONS: Deviations = &[];
 /// Operations of the contract that belong to later versions of the service.
 const LATER: [&str; 1] = ["managedNamespaces"];
 
-/// A world whose every answer is checked.
+/// A world in which each response is checked.
 struct Checked<'a> {
     world: &'a World,
     contract: &'a Contract,
@@ -127,6 +127,17 @@ async fn every_answer_fits_its_schema() {
 }
 
 async fn live(c: &Checked<'_>) {
+    // All regions offer the same: only then is there something to choose.
+    for (family, version) in [
+        ("AKSUbuntu-2204gen2containerd", "202602.01.0"),
+        ("AKSAzureLinux-V3gen2", "202602.01.0"),
+        ("AKSWindows-2022-containerd", "20348.9999.260201"),
+    ] {
+        for region in ["eastus", "westeurope", "swedencentral"] {
+            let body = json!({"region": region, "family": family, "version": version});
+            c.world.emulator("POST", "/emulator/images", Some(body)).await;
+        }
+    }
     let fleet = c.world.fleet("f");
     let provider = "/providers/Microsoft.ContainerService";
     c.ok("GET", &format!("{provider}/operations"), None, 200).await;
@@ -253,17 +264,6 @@ async fn live(c: &Checked<'_>) {
         ["Failed", "Completed", "Skipped", "Pending"].contains(&state.as_str())
     };
     c.until(&fails, "over", ended).await;
-    // All regions offer the same: only then is there something to choose.
-    for (family, version) in [
-        ("AKSUbuntu-2204gen2containerd", "202602.01.0"),
-        ("AKSAzureLinux-V3gen2", "202602.01.0"),
-        ("AKSWindows-2022-containerd", "20348.9999.260201"),
-    ] {
-        for region in ["eastus", "westeurope", "swedencentral"] {
-            let body = json!({"region": region, "family": family, "version": version});
-            c.world.emulator("POST", "/emulator/images", Some(body)).await;
-        }
-    }
     let images = format!("{fleet}/updateRuns/images");
     let update = json!({"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": {"type": "Consistent"}});
     c.ok("PUT", &images, Some(json!({"properties": {"managedClusterUpdate": update}})), 201).await;

@@ -79,6 +79,10 @@ impl<C: ManagedClusters> Start<C> {
         let now = Timestamp::now();
         let mut tx = begin(attempt, &self.pool, id).await?;
         let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
+        // Nothing starts in a fleet that is being deleted.
+        if resources::get_by_row(&mut tx, fleet).await?.is_none_or(|fleet| fleet.provisioning_state == "Deleting") {
+            return Ok(Outcome::Done);
+        }
         let trace = attempt.trace.as_deref();
         if snapshot.status.state == UpdateState::NotStarted {
             let members = memberships::members_of_run(&mut tx, fleet, id).await?;

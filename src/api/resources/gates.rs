@@ -69,14 +69,14 @@ pub(crate) async fn patch(
         .at("properties.state")
         .into());
     }
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let seen = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
     if !completes {
         // A patch that says nothing changes nothing; least of all does it approve.
         request.precondition.check(Some(seen.etag))?;
         return Ok(Json(show(&request, &seen)?));
     }
-    // The run's row comes first, as everywhere: two locks in one order.
+    // The run before its gate: see the order of locks in `store`.
     let (Some(run), Ok(name)) = (seen.parent_id, uuid::Uuid::try_parse(&seen.name)) else {
         return Err(not_found(&request.id));
     };

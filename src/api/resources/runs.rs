@@ -8,6 +8,7 @@ use axum::{
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -43,15 +44,23 @@ use crate::{
 
 /// Most runs in a page: their status trees are large.
 const MAX_PAGE: u32 = 20;
+/// Most members of all runs in a page together, unless the first run alone has more.
+const MAX_PAGE_MEMBERS: u64 = 10_000;
+/// Reads of status trees at the same time, in this process: the tree of 10,000 members takes some 35 MB for a moment.
+static STATUS_READS: Semaphore = Semaphore::const_new(4);
 /// Most targets of one skip.
 const MAX_SKIP_TARGETS: usize = 1000;
 
 /// GET of one.
-pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
+pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
     let allowed = request.authorize(&app, action::RUNS_READ).await?;
+    let _slot = STATUS_READS.acquire().await;
     let mut conn = app.pool.acquire().await?;
     let run = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
-    Ok(Json(show(&mut conn, &request, &run).await?))
+    let shown = show(&mut conn, &request, &run).await?;
+    drop(conn);
+    // Written out while the slot is held: the tree is several times as large as its text.
+    Ok(Json(shown).into_response())
 }
 
 /// Lists those of a fleet.
@@ -59,14 +68,34 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
     request.authorize(&app, action::RUNS_READ).await?;
     let page = request.page(&app)?;
     let page = Page { limit: page.limit.min(MAX_PAGE), ..page };
+    let _slot = STATUS_READS.acquire().await;
     let mut conn = app.pool.acquire().await?;
     let fleet = parent(&mut conn, &request).await?;
-    let (rows, more) = resources::list_children(&mut conn, fleet.id, types::UPDATE_RUNS, &page).await?;
-    let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
+    let (mut rows, mut more) = resources::list_children(&mut conn, fleet.id, types::UPDATE_RUNS, &page).await?;
+    let mut ids: Vec<_> = rows.iter().map(|run| run.id).collect();
+    let members = runs::member_counts(&mut conn, &ids).await?;
+    let fit = fitting(ids.iter().map(|id| members.get(id).copied().unwrap_or_default()));
+    if fit < rows.len() {
+        rows.truncate(fit);
+        ids.truncate(fit);
+        more = true;
+    }
     let mut statuses = runs::statuses(&mut conn, &ids, &request.fleet()).await?;
+    drop(conn);
     let items =
         rows.iter().map(|run| render_run(&request, run, statuses.remove(&run.id))).collect::<ApiResult<Vec<_>>>()?;
     Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
+}
+
+/// How many runs of a list, by the numbers of their members, go into one page: at least one, and then as many as keep the page
+/// within [`MAX_PAGE_MEMBERS`].
+fn fitting(members: impl Iterator<Item = u64>) -> usize {
+    let mut sum = 0;
+    let within = members.take_while(|members| {
+        sum += members;
+        sum <= MAX_PAGE_MEMBERS
+    });
+    within.count().max(1)
 }
 
 /// Creates a run, or replaces one that was not started.
@@ -157,6 +186,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
 pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
     request.authorize(&app, action::RUNS_START).await?;
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
+    parent_for_write(&mut tx, &request, action::RUNS_START, types::UPDATE_RUNS).await?;
     let run = locked(&mut tx, &request).await?;
     let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
     // Only to know whether it is allowed: the job decides again on what is then.
@@ -251,7 +281,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         )
         .into());
     }
-    engine::delete::delete(&mut tx, run.id, request.now, Some(request.correlation())).await?;
+    engine::delete::run(&mut tx, run.id, request.now, Some(request.correlation())).await?;
     tx.commit().await?;
     Ok(StatusCode::OK)
 }
@@ -346,4 +376,22 @@ fn render_run(request: &ArmRequest, run: &Resource, status: Option<UpdateRunStat
         properties.insert("status".to_owned(), serde_json::to_value(status)?);
     }
     render::resource(request, run, properties)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn a_page_has_the_runs_whose_members_fit_and_at_least_one() {
+        for (members, runs) in [
+            (&[10_000, 10_000][..], 1),
+            (&[4_000, 6_000, 1], 2),
+            (&[25_000, 1], 1),
+            (&[1; 20], 20),
+            (&[0, 0, 10_001], 2),
+        ] {
+            assert_eq!(fitting(members.iter().copied()), runs, "{members:?}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 //!
 //! Functions take a connection, so that the caller decides what belongs to one transaction.
 //!
+//! Every function fails with a [`StoreError`] when the database does; a function's documentation names only further errors.
+//!
 //! # The order of locks
 //!
 //! Whoever locks rows of several of these kinds in one transaction locks them in this order, so that no two transactions

@@ -23,6 +23,7 @@ mod faults_members;
 mod faults_overlap;
 mod faults_refused;
 mod faults_silence;
+mod fleet_identity;
 mod front_door;
 mod gates;
 mod harness;

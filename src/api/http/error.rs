@@ -15,11 +15,11 @@ use crate::{
 };
 
 /// What handlers return.
-pub(crate) type ApiResult<T> = Result<T, ApiError>;
+pub type ApiResult<T> = Result<T, ApiError>;
 
 /// An error on its way out.
 #[derive(Debug)]
-pub(crate) enum ApiError {
+pub enum ApiError {
     /// The caller's to mend.
     Arm(ArmError),
     /// Ours: the chain goes to the log, the caller gets a 500.

@@ -402,9 +402,13 @@ mod tests {
 
     #[test]
     fn a_page_has_the_runs_whose_members_fit_and_at_least_one() {
-        for (members, runs) in
-            [(&[10_000, 10_000][..], 1), (&[4_000, 6_000, 1], 2), (&[25_000, 1], 1), (&[1; 20], 20), (&[0, 0, 10_001], 2)]
-        {
+        for (members, runs) in [
+            (&[10_000, 10_000][..], 1),
+            (&[4_000, 6_000, 1], 2),
+            (&[25_000, 1], 1),
+            (&[1; 20], 20),
+            (&[0, 0, 10_001], 2),
+        ] {
             assert_eq!(fitting(members.iter().copied()), runs, "{members:?}");
         }
     }

@@ -199,6 +199,8 @@ struct Target {
 #[derive(Deserialize, ToSchema)]
 enum TargetType {
     Member,
+    /// A member, also one whose upgrade is in progress. An extension.
+    RunningMember,
     Group,
     Stage,
     AfterStageWait,
@@ -227,6 +229,7 @@ pub(crate) async fn skip(
         .into_iter()
         .map(|target| match target.kind {
             TargetType::Member => SkipTarget::Member(target.name),
+            TargetType::RunningMember => SkipTarget::RunningMember(target.name),
             TargetType::Group => SkipTarget::Group(target.name),
             TargetType::Stage => SkipTarget::Stage(target.name),
             TargetType::AfterStageWait => SkipTarget::AfterStageWait(target.name),

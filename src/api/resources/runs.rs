@@ -291,6 +291,8 @@ struct Target {
 #[derive(Deserialize, ToSchema)]
 enum TargetType {
     Member,
+    /// A member, also one whose upgrade is in progress. An extension.
+    RunningMember,
     Group,
     Stage,
     AfterStageWait,
@@ -300,6 +302,7 @@ impl From<Target> for SkipTarget {
     fn from(target: Target) -> Self {
         match target.kind {
             TargetType::Member => Self::Member(target.name),
+            TargetType::RunningMember => Self::RunningMember(target.name),
             TargetType::Group => Self::Group(target.name),
             TargetType::Stage => Self::Stage(target.name),
             TargetType::AfterStageWait => Self::AfterStageWait(target.name),

@@ -31,4 +31,5 @@ pub const EXTENSIONS: &[Extension] = &[
         path: "properties.managedClusterUpdate.whenImageUnavailable",
         values: &["Fail", "Newest"],
     },
+    Extension { resource_type: types::UPDATE_RUNS, path: "skip.targets.type", values: &["Member", "RunningMember"] },
 ];

@@ -335,6 +335,7 @@ async fn record(tx: &mut Connection, request: &ArmRequest, run: &Resource, event
         Event::Skip { targets, .. } => {
             let name = |target: &SkipTarget| match target {
                 SkipTarget::Member(name)
+                | SkipTarget::RunningMember(name)
                 | SkipTarget::Group(name)
                 | SkipTarget::Stage(name)
                 | SkipTarget::AfterStageWait(name) => name.clone(),

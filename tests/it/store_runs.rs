@@ -103,8 +103,10 @@ impl World {
         advanced
     }
 
+    /// What follows of an event; of a first start, once the members are chosen.
     async fn raise(&self, event: Event) -> Vec<Effect> {
-        self.try_raise(event, now()).await.unwrap().effects
+        let effects = self.try_raise(event, now()).await.unwrap().effects;
+        if effects == [Effect::Plan] { self.try_raise(Event::Planned, now()).await.unwrap().effects } else { effects }
     }
 
     async fn skip(&self, targets: Vec<SkipTarget>) -> Result<Advanced, Refused> {
@@ -403,7 +405,7 @@ async fn every_statement_has_an_index() {
     let mut tx = world.db.pool.begin().await.unwrap();
     sqlx::query("SET LOCAL enable_seqscan = off").execute(&mut *tx).await.unwrap();
     let targets = vec![SkipTarget::Member("a-00002".to_owned()), SkipTarget::AfterStageWait("s2".to_owned())];
-    for event in [Event::Skip { targets, members: vec![] }, Event::Start, Event::Stop] {
+    for event in [Event::Skip { targets, members: vec![] }, Event::Start, Event::Planned, Event::Stop] {
         runs::advance(&mut tx, world.run, event, now()).await.unwrap().unwrap().unwrap();
     }
     let member = runs::member(&mut tx, world.run, 3).await.unwrap().unwrap();
@@ -515,7 +517,8 @@ async fn whatever_happens_rows_stay_possible_and_the_run_ends() {
             let one = |of: &[Member], n: usize| of.get(n % of.len().max(1)).cloned();
             let (kind, n) = (draw(12), draw(64));
             let event = match kind {
-                0 | 1 => Some(Event::Start),
+                0 => Some(Event::Start),
+                1 => Some(Event::Planned),
                 2 => (n % 4 == 0).then_some(Event::Stop),
                 3 | 4 => {
                     one(&running, n).map(|m| Event::MemberEnded { attempt: m.attempt, member: m, outcome: completed() })
@@ -560,6 +563,7 @@ async fn whatever_happens_rows_stay_possible_and_the_run_ends() {
                     drop(world.raise(Event::Start).await)
                 }
                 UpdateState::Running | UpdateState::Pending | UpdateState::Stopping => {
+                    world.raise(Event::Planned).await;
                     for member in world.in_state("Running").await {
                         world.complete(member).await;
                     }

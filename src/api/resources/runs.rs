@@ -153,20 +153,22 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     Ok((status, Json(shown)).into_response())
 }
 
-/// Starts or restarts; a job does it, so the answer still shows the run as it was.
+/// Starts or restarts: the run is Running from the answer on. Its members are chosen by a job at the first start, whose answer
+/// still shows the run as it was, as Azure's does.
 pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
     request.authorize(&app, action::RUNS_START).await?;
     let mut tx = app.pool.begin().await?;
+    // A fleet that is being deleted starts nothing, and is not deleted before this is done.
+    parent_for_write(&mut tx, &request, action::RUNS_START, types::UPDATE_RUNS).await?;
     let run = locked(&mut tx, &request).await?;
-    let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
-    // Only to know whether it is allowed: the job decides again on what is then.
-    rollout::advance(&snapshot, &Event::Start, request.now)?;
-    if work::is_queued(&mut tx, queue::START, &run.id.to_string()).await? {
-        let message = "The update run is being started already. Get it to see how far it is.";
-        return Err(ArmError::conflict("UpdateRunAlreadyStarted", message).into());
+    runs::lock(&mut tx, run.id).await?;
+    let before = runs::status(&mut tx, run.id, &request.fleet()).await?;
+    if before.as_ref().is_none_or(|before| before.status.state != UpdateState::NotStarted) {
+        return finish(tx, &request, &run, Event::Start).await;
     }
-    work::enqueue(&mut tx, queue::start(run.id, Some(request.correlation()))).await?;
-    let shown = show(&mut tx, &request, &run).await?;
+    let trace = Some(request.correlation());
+    engine::drive(&mut tx, run.id, Event::Start, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
+    let shown = render_run(&request, &run, before)?;
     tx.commit().await?;
     Ok(Json(shown))
 }

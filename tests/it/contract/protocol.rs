@@ -303,8 +303,14 @@ async fn a_run_that_cannot_choose_its_images_says_why() {
     let run = world.start_run(&fleet, "r", json!({"managedClusterUpdate": update})).await;
     let status =
         world.until(&run, Duration::from_secs(20), "explained", |status| status["status"]["error"].is_object()).await;
-    assert_eq!(status["status"]["state"], "NotStarted");
     assert_eq!(status["status"]["error"]["code"], "NodeImageVersionNotAvailable");
     assert!(status.to_string().contains("no right to list"), "AKS's own words: {status}");
+    world.reaches(&run, "Pending", Duration::from_secs(20)).await;
+    // It can be stopped, and started again.
+    for _ in 0..2 {
+        assert_eq!(world.post(&format!("{run}/stop"), None).await.status, 200);
+        assert_eq!(world.get(&run).await.body["properties"]["status"]["status"]["state"], "Stopped");
+        assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
+    }
     assert_eq!(world.delete(&run).await.status, 200);
 }

@@ -1,7 +1,6 @@
-//! Logs: set up once. They go to standard error, so that standard output belongs to what a command prints.
+//! Logs. They go to standard error; standard output is for the output of commands.
 //!
-//! Identifiers of a request or a job are fields of spans, made where the request or job enters; the formats below
-//! write the fields of all enclosing spans with each event.
+//! The IDs of a request or a job are fields of its span. Both log formats write the fields of all enclosing spans with each event.
 
 use std::io::IsTerminal;
 
@@ -12,18 +11,18 @@ use crate::config::LogFormat;
 /// Why logs could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter does not parse.
+    /// The filter is invalid.
     #[error("the log filter is invalid: {0}")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
-    /// There is a subscriber already.
+    /// Logging is set up already.
     #[error(transparent)]
     AlreadySet(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends the events that `filter` lets through (`info,fleet_manager=debug`) to standard error.
+/// Sets up logging to standard error, for events that pass `filter` (such as `info,fleet_manager=debug`).
 ///
 /// # Errors
-/// When the filter does not parse, or logs were set up before.
+/// [`TelemetryError`].
 pub fn init(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
     let filter = EnvFilter::try_new(filter)?;
     let registry = tracing_subscriber::registry().with(filter);

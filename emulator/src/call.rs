@@ -1,4 +1,4 @@
-//! A request as the world sees it, and its answer: plain data, so that the world needs no HTTP and no clock.
+//! A request and its response as plain data, so that the emulated world needs no HTTP and no clock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,26 +13,26 @@ use crate::errors::ArmError;
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
-    /// As sent, without the query.
+    /// Path as sent, without the query.
     pub(crate) path: String,
-    /// Segments as sent; empty ones are dropped.
+    /// Path segments as sent, without empty ones.
     pub(crate) segments: Vec<String>,
-    /// Names in lower case.
+    /// Query parameters, names in lower case.
     pub(crate) query: BTreeMap<String, String>,
     pub(crate) if_match: Option<String>,
     pub(crate) if_none_match: Option<String>,
-    /// `Err` carries why the body is not JSON.
+    /// The JSON body; `Err`: why the body is not JSON.
     pub(crate) body: Result<Option<Value>, String>,
-    /// `http://host:port` or `https://…`, which absolute URLs in the answer start with.
+    /// `http://host:port` or `https://…`, with which absolute URLs in the response begin.
     pub(crate) base: String,
     pub(crate) caller: Option<String>,
     /// The bearer token.
     pub(crate) token: Option<String>,
-    /// Fields of a body that is a form.
+    /// Fields of a form body.
     pub(crate) form: BTreeMap<String, String>,
-    /// Whether `Metadata: true` came with it.
+    /// Whether the request has the header `Metadata: true`.
     pub(crate) metadata: bool,
-    /// `X-IDENTITY-HEADER`.
+    /// Value of the header `X-IDENTITY-HEADER`.
     pub(crate) identity_header: Option<String>,
 }
 
@@ -45,12 +45,12 @@ impl Call {
         self.segments.iter().map(|segment| segment.to_ascii_lowercase()).collect()
     }
 
-    /// Anything but reading.
+    /// Whether the method is neither GET nor HEAD.
     pub(crate) fn is_mutating(&self) -> bool {
         !matches!(self.method, Method::GET | Method::HEAD)
     }
 
-    /// The body as an object; its absence is an error.
+    /// Returns the body as an object. No body is an error.
     pub(crate) fn object(&self) -> Result<&Map<String, Value>, ArmError> {
         let invalid = |detail: &str| {
             let message = format!("The request content was invalid and could not be deserialized: '{detail}'.");
@@ -64,7 +64,7 @@ impl Call {
         }
     }
 
-    /// `properties` of the body, empty when absent.
+    /// Returns `properties` of the body, empty when absent.
     pub(crate) fn properties(&self) -> Result<Map<String, Value>, ArmError> {
         match self.object()?.get("properties") {
             None | Some(Value::Null) => Ok(Map::new()),
@@ -77,7 +77,7 @@ impl Call {
         }
     }
 
-    /// If-Match and If-None-Match against what exists (`None`: nothing).
+    /// Checks If-Match and If-None-Match against the current resource (`None`: it does not exist).
     pub(crate) fn check_etag(&self, kind: &str, current: Option<&str>) -> Result<(), ArmError> {
         let plain = |text: &str| text.trim().trim_start_matches("W/").trim_matches('"').to_owned();
         if let Some(wanted) = self.if_match.as_deref().map(plain) {
@@ -99,9 +99,9 @@ impl Call {
 pub(crate) enum Body {
     Empty,
     Json(Value),
-    /// JSON that is already text.
+    /// JSON as text.
     Text(Arc<str>),
-    /// What no JSON client can read.
+    /// A body that is not JSON.
     Garbage,
 }
 
@@ -145,7 +145,7 @@ impl From<ArmError> for Reply {
     }
 }
 
-/// What the log says of a request, filled in while it is carried out.
+/// The log entry of a request, filled in while the request is handled.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Note {
     pub(crate) cluster: Option<String>,
@@ -157,7 +157,7 @@ pub(crate) struct Note {
 }
 
 impl Note {
-    /// What the path alone tells.
+    /// Returns an entry with what the path says.
     pub(crate) fn of(call: &Call) -> Self {
         let lower = call.lower();
         let after = |word: &str| {

@@ -1,16 +1,16 @@
-//! What is published where: Kubernetes versions and node images arrive region by region, so the newest of a region and the
-//! newest published everywhere differ.
+//! Kubernetes versions and node images that each region offers. Releases reach regions one by one, so that the newest of a region
+//! and the newest that all regions have differ.
 
 use std::collections::BTreeMap;
 
 use crate::version::{Version, Wish};
 
-/// Node image families of the three kinds of agent pool.
+/// Node image families of the three kinds of agent pools.
 pub(crate) const UBUNTU: &str = "AKSUbuntu-2204gen2containerd";
 pub(crate) const AZURE_LINUX: &str = "AKSAzureLinux-V3gen2";
 pub(crate) const WINDOWS: &str = "AKSWindows-2022-containerd";
 
-/// Regions the generated clusters take turns in.
+/// Regions of the generated clusters, in turn.
 pub(crate) const REGIONS: [&str; 3] = ["eastus", "westeurope", "swedencentral"];
 
 const EVERYWHERE: &[Version] = &[
@@ -30,22 +30,22 @@ const LAGGING: &[(&str, Version, bool)] = &[
     ("westeurope", Version::new(1, 32, 9), false),
     ("westeurope", Version::new(1, 34, 0), false),
 ];
-/// Family, then versions oldest first: the first two are everywhere, the third not in swedencentral, the fourth in eastus only.
+/// Family and versions, oldest first. All regions have the first two, swedencentral lacks the third, only eastus has the fourth.
 const IMAGES: [(&str, [&str; 4]); 3] = [
     (UBUNTU, ["202508.20.1", "202509.11.0", "202510.03.0", "202510.29.0"]),
     (AZURE_LINUX, ["202508.20.1", "202509.11.0", "202510.03.0", "202510.29.0"]),
     (WINDOWS, ["20348.4052.250805", "20348.4171.250910", "20348.4294.251014", "20348.4405.251112"]),
 ];
-/// How many of [`IMAGES`] have reached each of [`REGIONS`].
+/// How many versions of [`IMAGES`] each of [`REGIONS`] has.
 const IMAGES_ARRIVED: [usize; 3] = [4, 3, 2];
 
-/// The oldest image of a family, which generated agent pools run.
+/// Returns the oldest image of a family. Generated agent pools run it.
 pub(crate) fn oldest_image(family: &str) -> String {
     let version = IMAGES.iter().find(|(name, _)| *name == family).and_then(|(_, versions)| versions.first());
     format!("{family}-{}", version.copied().unwrap_or("202508.20.1"))
 }
 
-/// `AKSUbuntu-2204gen2containerd` of `AKSUbuntu-2204gen2containerd-202508.20.1`.
+/// Returns the family, such as `AKSUbuntu-2204gen2containerd` of `AKSUbuntu-2204gen2containerd-202508.20.1`.
 pub(crate) fn family(image: &str) -> &str {
     image.rsplit_once('-').map_or(image, |(family, _)| family)
 }
@@ -55,7 +55,7 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
-/// What one region offers.
+/// Versions and images that a region offers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Region {
     /// Version, and whether it is a preview.
@@ -65,7 +65,8 @@ pub(crate) struct Region {
 }
 
 impl Region {
-    /// What a cluster gets that names no version: the minor version before the newest that is not a preview.
+    /// Returns the version of a cluster that is created without one: the newest patch of the minor version before the newest one that is
+    /// not a preview.
     pub(crate) fn default_minor(&self) -> Option<(u32, u32)> {
         let stable = self.versions.iter().filter(|(_, preview)| !**preview).map(|(version, _)| *version);
         let mut minors: Vec<(u32, u32)> = stable.map(|version| (version.major, version.minor)).collect();
@@ -73,7 +74,7 @@ impl Region {
         minors.iter().nth_back(1).or(minors.last()).copied()
     }
 
-    /// Full name of the newest image of a family.
+    /// Returns the full name of the newest image of a family.
     pub(crate) fn newest_image(&self, family: &str) -> Option<String> {
         self.images.get(family)?.last().map(|version| format!("{family}-{version}"))
     }
@@ -85,7 +86,7 @@ impl Region {
             .unwrap_or(false)
     }
 
-    /// The version a wish stands for: itself when offered, else the newest patch that is not a preview.
+    /// Resolves a requested version: the version itself if offered, else the newest patch of the minor version that is not a preview.
     pub(crate) fn resolve(&self, wish: Wish) -> Option<Version> {
         match wish {
             Wish::Exact(version) => self.versions.contains_key(&version).then_some(version),
@@ -135,7 +136,7 @@ impl Catalogue {
         self.regions.keys().map(String::as_str)
     }
 
-    /// The region to publish in; a new one starts with what every region has.
+    /// Returns the region to publish in. A new region starts with the versions and images that all regions have.
     pub(crate) fn region_or_new(&mut self, name: &str) -> &mut Region {
         self.regions.entry(name.to_owned()).or_insert_with(|| published(name, 2))
     }
@@ -152,7 +153,7 @@ fn published(name: &str, arrived: usize) -> Region {
     region
 }
 
-/// `East US` and `eastus` are one location.
+/// Returns the normalised name: `East US` and `eastus` are one location.
 pub(crate) fn location(text: &str) -> String {
     text.chars().filter(|c| *c != ' ').flat_map(char::to_lowercase).collect()
 }

@@ -1,4 +1,4 @@
-//! Managed clusters and their agent pools, and how AKS shows them.
+//! Managed clusters and agent pools, and their JSON as AKS returns it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use uuid::Uuid;
 use crate::catalogue;
 use crate::version::Version;
 
-/// Succeeded, Failed and Canceled; anything else means that an operation is under way.
+/// Whether the state is Succeeded, Failed or Canceled. Any other state means that an operation is in progress.
 pub(crate) fn is_terminal(state: &str) -> bool {
     matches!(state, "Succeeded" | "Failed" | "Canceled")
 }
 
-/// The last operation did not succeed: a PUT of the same versions takes it up again.
+/// Whether the last operation failed, so that a PUT of the same versions retries it.
 pub(crate) fn is_broken(state: &str) -> bool {
     matches!(state, "Failed" | "Canceled")
 }
 
-/// Properties of a cluster that only the service sets; ignored in a body.
+/// Read-only properties of a cluster; ignored in a request body.
 pub(crate) const READ_ONLY: &[&str] = &[
     "provisioningState",
     "powerState",
@@ -35,7 +35,7 @@ pub(crate) const READ_ONLY: &[&str] = &[
     "resourceUID",
     "status",
 ];
-/// The same of an agent pool; versions and image are read apart.
+/// Read-only properties of an agent pool. Versions and image are handled separately.
 pub(crate) const POOL_READ_ONLY: &[&str] = &[
     "name",
     "eTag",
@@ -47,7 +47,7 @@ pub(crate) const POOL_READ_ONLY: &[&str] = &[
     "status",
 ];
 
-/// A version and image that a pool ran before, which it may go back to.
+/// A version and image that a pool ran before and can return to.
 #[derive(Clone, Debug)]
 pub(crate) struct RecentlyUsed {
     pub(crate) version: Version,
@@ -59,9 +59,9 @@ pub(crate) struct RecentlyUsed {
 pub(crate) struct Pool {
     pub(crate) name: String,
     pub(crate) etag: String,
-    /// What the caller chose or AKS defaulted, without [`POOL_READ_ONLY`].
+    /// Properties set by the caller or by a default of AKS, without [`POOL_READ_ONLY`].
     pub(crate) settings: Map<String, Value>,
-    /// The wish: `1.33.2` or `1.33`.
+    /// The requested version: `1.33.2` or `1.33`.
     pub(crate) orchestrator_version: String,
     pub(crate) version: Version,
     /// Full name of the node image.
@@ -70,12 +70,12 @@ pub(crate) struct Pool {
     pub(crate) state: String,
     pub(crate) stopped: bool,
     pub(crate) error: Option<(String, String)>,
-    /// The agent pool operation under way.
+    /// The agent pool operation in progress.
     pub(crate) running: Option<Uuid>,
 }
 
 impl Pool {
-    /// Properties as a GET of the pool shows them.
+    /// Returns the properties as a GET of the pool shows them.
     pub(crate) fn properties(&self) -> Map<String, Value> {
         let mut all = self.settings.clone();
         all.insert("eTag".into(), self.etag.as_str().into());
@@ -102,7 +102,7 @@ impl Pool {
         self.settings.get("mode").and_then(Value::as_str) == Some("System")
     }
 
-    /// Keeps what the pool ran until now, newest first, three at most.
+    /// Records the version and image that the pool ran until now: newest first, at most three.
     pub(crate) fn remember(&mut self, version: Version, image: String, now: Timestamp) {
         self.recent.retain(|used| used.image != image || used.version != version);
         self.recent.insert(0, RecentlyUsed { version, image, until: now });
@@ -110,7 +110,7 @@ impl Pool {
     }
 }
 
-/// Settings of an agent pool as AKS completes them.
+/// Adds the defaults of AKS to the settings of an agent pool.
 pub(crate) fn pool_settings(body: &Map<String, Value>) -> Map<String, Value> {
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let os_type = text("osType").unwrap_or("Linux");
@@ -125,7 +125,7 @@ pub(crate) fn pool_settings(body: &Map<String, Value>) -> Map<String, Value> {
     merged(defaults, body, POOL_READ_ONLY)
 }
 
-/// The image family an agent pool boots from.
+/// Returns the image family of an agent pool.
 pub(crate) fn image_family(settings: &Map<String, Value>) -> &'static str {
     match settings.get("osSKU").and_then(Value::as_str) {
         Some("AzureLinux" | "AzureLinux3" | "CBLMariner") => catalogue::AZURE_LINUX,
@@ -144,32 +144,32 @@ pub(crate) struct Cluster {
     pub(crate) tags: Option<Value>,
     pub(crate) sku: Value,
     pub(crate) identity: Value,
-    /// What the caller chose or AKS defaulted, without [`READ_ONLY`].
+    /// Properties set by the caller or by a default of AKS, without [`READ_ONLY`].
     pub(crate) settings: Map<String, Value>,
-    /// The wish: `1.33.2` or `1.33`.
+    /// The requested version: `1.33.2` or `1.33`.
     pub(crate) kubernetes_version: String,
     pub(crate) version: Version,
     pub(crate) pools: Vec<Pool>,
     pub(crate) state: String,
     pub(crate) stopped: bool,
     pub(crate) error: Option<(String, String)>,
-    /// The cluster-level operation under way.
+    /// The cluster-level operation in progress.
     pub(crate) running: Option<Uuid>,
-    /// Overrides how long its operations take.
+    /// Duration of its operations, if not the default.
     pub(crate) upgrade_seconds: Option<f64>,
     /// Maintenance configurations by lower-cased name: name as given, and properties.
     pub(crate) maintenance: BTreeMap<String, (String, Value)>,
-    /// The body of a GET, until something changes: lists of thousands are then mere concatenation.
+    /// Cached body of a GET, cleared on each change, so that long lists are concatenated texts.
     pub(crate) rendered: Option<Arc<str>>,
 }
 
 impl Cluster {
-    /// Lower-cased resource id, under which the world keeps it.
+    /// Returns the resource ID in lower case, its key in the world.
     pub(crate) fn key(&self) -> String {
         self.id().to_lowercase()
     }
 
-    /// As AKS spells it: `resourcegroups` in lower case.
+    /// Returns the resource ID as AKS spells it, with `resourcegroups` in lower case.
     pub(crate) fn id(&self) -> String {
         format!(
             "/subscriptions/{}/resourcegroups/{}/providers/Microsoft.ContainerService/managedClusters/{}",
@@ -191,7 +191,7 @@ impl Cluster {
         self.rendered = None;
     }
 
-    /// The body of a GET.
+    /// Returns the body of a GET.
     pub(crate) fn json(&mut self) -> Arc<str> {
         if let Some(text) = &self.rendered {
             return Arc::clone(text);
@@ -243,7 +243,7 @@ impl Cluster {
         body
     }
 
-    /// The body of a GET of one of its agent pools.
+    /// Returns the body of a GET of an agent pool.
     pub(crate) fn pool_body(&self, pool: &Pool) -> Value {
         json!({
             "id": format!("{}/agentPools/{}", self.id(), pool.name), "name": pool.name,
@@ -252,7 +252,7 @@ impl Cluster {
     }
 }
 
-/// Settings of a cluster as AKS completes them; `before` keeps what a PUT that leaves it out does not reset.
+/// Adds the defaults of AKS to the settings of a cluster. `before`: settings that a PUT without them does not reset.
 pub(crate) fn cluster_settings(
     name: &str,
     body: &Map<String, Value>,
@@ -303,7 +303,7 @@ fn provisioning_error((code, message): &(String, String)) -> Value {
     json!({"provisioningError": {"code": code, "message": message}})
 }
 
-/// FNV-1a: names that look generated, yet are the same on every start.
+/// Returns the FNV-1a hash, for names that look generated and are the same on every start.
 fn hash(text: &str, salt: u64) -> u64 {
     text.bytes()
         .fold(0xcbf2_9ce4_8422_2325 ^ salt, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

@@ -1,25 +1,25 @@
-//! What an emulator is started with.
+//! Settings of an emulator.
 
 /// Settings of an [`Emulator`](crate::Emulator). Those of the rules can be changed while it runs (`PATCH /emulator/settings`).
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How many clusters `aks-1…aks-N` the catalogue starts with (two more, `aks-sub2-1` and `-2`, are always there).
+    /// Number of clusters `aks-1…aks-N` at start, in addition to `aks-sub2-1` and `aks-sub2-2`.
     pub clusters: usize,
-    /// How long every long-running operation takes, in seconds of wall time.
+    /// Duration of each long-running operation, in seconds.
     pub upgrade_seconds: f64,
-    /// Chooses versions and agent pools of the generated clusters; the same seed gives the same clusters.
+    /// Seed for versions and agent pools of the generated clusters. The same seed gives the same clusters.
     pub seed: u64,
-    /// Answer 429 as AKS's documented throttles would.
+    /// Whether requests beyond AKS's documented limits get 429.
     pub enforce_throttles: bool,
-    /// Answer 401 to requests without a bearer token. Any non-empty token is accepted, none is verified.
+    /// Whether requests without a bearer token get 401. Any non-empty token is accepted; tokens are not verified.
     pub require_token: bool,
-    /// Answer 401 to all tokens but those that the emulator's own token endpoints have issued and that have not expired.
+    /// Whether only unexpired tokens of the emulator's own token endpoints are accepted.
     pub require_issued_tokens: bool,
-    /// How long issued tokens are valid, in seconds of wall time.
+    /// Lifetime of issued tokens, in seconds.
     pub token_seconds: u64,
-    /// Who gets tokens.
+    /// The identity that gets tokens.
     pub identity: Identity,
-    /// Extension to AKS: let `nodeImageVersion` of an agent pool PUT be any image published in the region, not only one of
+    /// Extension to AKS: accept as `nodeImageVersion` of an agent pool PUT any image published in the region, not only one of
     /// the pool's `recentlyUsedVersions`.
     pub accept_any_published_image: bool,
 }
@@ -40,14 +40,14 @@ impl Default for Config {
     }
 }
 
-/// The one identity that gets tokens, and how it proves itself. Its tenant is `11111111-1111-1111-1111-111111111111`.
+/// The identity that gets tokens, and its credentials. Its tenant is `11111111-1111-1111-1111-111111111111`.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Application (client) ID, of the service principal and of the managed identity.
     pub client_id: String,
     /// Secret of the service principal.
     pub client_secret: String,
-    /// Kubernetes' token that is taken for the service principal (workload identity).
+    /// Federated token that authenticates the service principal (workload identity).
     pub federated_token: String,
     /// `IDENTITY_HEADER` of the App Service shape of managed identity.
     pub identity_header: String,

@@ -1,4 +1,4 @@
-//! The control API under `/emulator/`: what a test or a demonstration does to the emulated Azure behind its users' back.
+//! The control API under `/emulator/`, with which a test or a demonstration changes the emulated Azure.
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Query, State};
@@ -41,7 +41,7 @@ async fn unknown(uri: Uri) -> Refusal {
     Refusal(ArmError::not_found(format!("The control API has nothing at '{}'.", uri.path())))
 }
 
-/// A refusal in the shape of ARM's.
+/// An error response in the ARM format.
 struct Refusal(ArmError);
 
 impl From<ArmError> for Refusal {
@@ -70,7 +70,7 @@ fn done() -> Answer {
 }
 
 impl Emulator {
-    /// The world as of now.
+    /// Returns the world, advanced to the current time.
     fn settled<T>(&self, act: impl FnOnce(&mut World, Timestamp) -> T) -> T {
         let now = Timestamp::now();
         let mut world = self.world();
@@ -235,7 +235,7 @@ fn new_cluster(given: NewCluster) -> Result<Cluster, Refusal> {
     Ok(cluster)
 }
 
-/// Which cluster of a name, when several subscriptions or groups have one.
+/// Selects among clusters with the same name in several subscriptions or resource groups.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Which {
@@ -264,7 +264,7 @@ struct ClusterChange {
     provisioning_state: Option<String>,
     upgrade_seconds: Option<f64>,
     tags: Option<Map<String, Value>>,
-    /// Somebody else's operation on the cluster, or one of its agent pools.
+    /// An operation of another caller on the cluster, or on one of its agent pools.
     outside_operation: Option<OutsideOperation>,
 }
 
@@ -326,7 +326,7 @@ async fn remove_cluster(
 ) -> Answer {
     emulator.settled(|world, now| {
         let key = find(world, &name, &which)?;
-        // What was under way on it ends with it, as an operation of AKS does.
+        // Operations in progress on the cluster end with it, as in AKS.
         for operation in world.running_on(&key) {
             world.finish(operation, Status::Canceled, now);
         }
@@ -335,7 +335,7 @@ async fn remove_cluster(
     })
 }
 
-/// Sets the `properties` of a maintenance configuration, whatever they are and whatever its name: as AKS would not.
+/// Sets the `properties` of a maintenance configuration without validation, so that tests can use windows that AKS refuses.
 async fn set_maintenance(
     State(emulator): State<Emulator>,
     Path((name, configuration)): Path<(String, String)>,

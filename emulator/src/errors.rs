@@ -1,9 +1,9 @@
-//! ARM error answers, with the codes and wording of AKS where recordings or issue threads show them.
+//! ARM error responses, with the codes and wording of AKS where recordings or issue threads show them.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-/// A refusal: `{"error": {"code", "message", "target"?}}` under its status.
+/// An error response: `{"error": {"code", "message", "target"?}}` under its status.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ArmError {
     pub(crate) status: StatusCode,

@@ -1,16 +1,16 @@
-//! Faults on request: what matching requests meet instead of, or besides, their answer.
+//! Injected faults: what happens to matching requests instead of, or in addition to, their normal response.
 
 use serde::{Deserialize, Serialize};
 
 use crate::call::Call;
 
-/// Which requests a fault is for; what is absent matches all.
+/// Which requests a fault applies to. An absent condition matches all requests.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Match {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) method: Option<String>,
-    /// Part of the path, without case.
+    /// A part of the path, compared without case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) path: Option<String>,
     /// Name of the cluster; also matches the polling of its operations.
@@ -32,9 +32,9 @@ impl Match {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Cut {
-    /// Nothing is changed.
+    /// The request is not executed.
     Before,
-    /// The change is made, its answer lost.
+    /// The request is executed, and its response is lost.
     After,
 }
 
@@ -45,11 +45,11 @@ pub(crate) struct Failure {
     pub(crate) message: String,
 }
 
-/// What happens; exactly one form.
+/// The effect of a fault.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase", deny_unknown_fields)]
 pub(crate) enum Action {
-    /// Answer this error, changing nothing.
+    /// Return this error without executing the request.
     Status {
         status: u16,
         #[serde(default)]
@@ -59,7 +59,7 @@ pub(crate) enum Action {
         #[serde(default)]
         retry_after: Option<u64>,
     },
-    /// Change nothing, keep silent for so many seconds, then cut the connection.
+    /// Do not execute the request. Close the connection after this many seconds without a response.
     Timeout {
         timeout: f64,
     },
@@ -74,11 +74,11 @@ pub(crate) enum Action {
     HangOperation {
         hang_operation: bool,
     },
-    /// Carry out the request, answer it so many seconds late.
+    /// Execute the request, and delay the response by this many seconds.
     Delay {
         delay: f64,
     },
-    /// Change nothing and answer 200 with a body that is not JSON.
+    /// Do not execute the request. Return 200 with a body that is not JSON.
     Garbage {
         garbage: bool,
     },
@@ -95,7 +95,7 @@ impl Action {
 pub(crate) struct Fault {
     #[serde(default, rename = "match")]
     pub(crate) matches: Match,
-    /// How many requests are still to meet it.
+    /// Number of requests that the fault still applies to.
     #[serde(default = "once")]
     pub(crate) times: u32,
     pub(crate) action: Action,
@@ -105,7 +105,7 @@ fn once() -> u32 {
     1
 }
 
-/// Faults still waiting, oldest first.
+/// Active faults, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Faults(Vec<Fault>);
 
@@ -124,12 +124,12 @@ impl Faults {
         self.0.clear();
     }
 
-    /// The fault that meets a request on arrival, used up by one.
+    /// Returns the fault that applies to a request when it arrives, and counts the use.
     pub(crate) fn take_request(&mut self, call: &Call, cluster: Option<&str>) -> Option<Action> {
         self.take(call, cluster, false)
     }
 
-    /// The fault that meets the operation a request has started, used up by one.
+    /// Returns the fault that applies to the operation that a request started, and counts the use.
     pub(crate) fn take_operation(&mut self, call: &Call, cluster: Option<&str>) -> Option<Action> {
         self.take(call, cluster, true)
     }

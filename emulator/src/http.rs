@@ -1,4 +1,4 @@
-//! The HTTP edge: requests into calls, outcomes into answers, late answers or closed connections.
+//! HTTP: converts requests into calls, and results into responses, delayed responses or closed connections.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -23,10 +23,10 @@ use crate::control;
 use crate::world::Outcome;
 use crate::{Emulator, errors::ArmError};
 
-/// ARM refuses larger bodies.
+/// Largest request body, as in ARM.
 const LARGEST_BODY: usize = 4 * 1024 * 1024;
 
-/// `scheme`: what the listener speaks.
+/// `scheme`: `http` or `https`, as the listener.
 pub(crate) fn router(emulator: Emulator, scheme: &'static str) -> Router {
     let arm = move |State(emulator): State<Emulator>, request: Request<Body>| arm(emulator, scheme, request);
     Router::new().nest("/emulator", control::router()).fallback(arm).with_state(emulator)
@@ -93,7 +93,7 @@ fn read(parts: &Parts, body: &[u8], scheme: &str) -> Call {
     }
 }
 
-/// A form is written as a query is.
+/// Parses a form body, which has the syntax of a query.
 fn form(body: &[u8]) -> BTreeMap<String, String> {
     let uri = std::str::from_utf8(body).ok().and_then(|body| format!("/?{body}").parse::<Uri>().ok());
     let fields = uri.and_then(|uri| Query::try_from_uri(&uri).ok());
@@ -105,7 +105,7 @@ fn bearer(header: &str) -> Option<&str> {
     Some(token.trim()).filter(|token| scheme.eq_ignore_ascii_case("bearer") && !token.is_empty())
 }
 
-/// Who an unverified token speaks for: `oid`, `appid` or `sub` of a JWT, else how the token begins.
+/// Returns the principal of an unverified token: `oid`, `appid` or `sub` of a JWT, else the first characters of the token.
 fn caller(token: &str) -> String {
     let claims = token.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part.trim_end_matches('=')).ok());
     let claims: Option<Value> = claims.and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -113,7 +113,7 @@ fn caller(token: &str) -> String {
     claim("oid").or_else(|| claim("appid")).or_else(|| claim("sub")).unwrap_or_else(|| token.chars().take(8).collect())
 }
 
-/// Scheme and host the caller sees, also through a proxy.
+/// Returns scheme and host as the caller sees them, also behind a proxy.
 fn base(headers: &HeaderMap, uri: &Uri, scheme: &str) -> String {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let scheme = text("x-forwarded-proto").unwrap_or(scheme);
@@ -122,7 +122,7 @@ fn base(headers: &HeaderMap, uri: &Uri, scheme: &str) -> String {
     format!("{scheme}://{}", host.unwrap_or("localhost"))
 }
 
-/// Adds the headers that every answer of ARM carries.
+/// Adds the headers of every ARM response.
 pub(crate) fn answer(reply: Reply, request: &Parts) -> Response {
     let (body, kind) = match reply.body {
         call::Body::Empty => (Body::empty(), None),

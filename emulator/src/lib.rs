@@ -1,7 +1,7 @@
 //! An emulator of the AKS resource provider: seeded clusters, long-running operations, faults on request.
 //!
-//! The heart is a state machine without clock, network or tasks (`world`): a request and a time go in, an answer comes out. Around
-//! it are an HTTP edge and a control API under `/emulator/`. See the crate's README for what can be asked of it.
+//! The module `world` is a state machine without clock, network or tasks: it maps a request and a time to a response. Around it are
+//! the HTTP server and a control API under `/emulator/`. The crate's README documents both.
 
 mod aks;
 mod call;
@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 pub use config::{Config, Identity};
 use world::World;
 
-/// How long requests under way may go on once the emulator is told to stop.
+/// How long requests in progress may take after the emulator is told to stop.
 const GRACE: Duration = Duration::from_secs(1);
 
 /// A running emulator. Clones share its state.
@@ -53,18 +53,18 @@ struct Shared {
 }
 
 impl Emulator {
-    /// An emulator with the clusters that `config` describes.
+    /// Returns an emulator with the clusters that `config` describes.
     pub fn new(config: Config) -> Self {
         let world = Mutex::new(World::new(&config, Timestamp::now()));
         Self { shared: Arc::new(Shared { config, world }) }
     }
 
-    /// The AKS API and, under `/emulator/`, the control API, to be served without TLS.
+    /// Returns a router for the AKS API and, under `/emulator/`, the control API, to be served without TLS.
     pub fn router(&self) -> Router {
         http::router(self.clone(), "http")
     }
 
-    /// Serves until `stop` is cancelled; requests under way then get a second to end.
+    /// Serves until `stop` is cancelled. Requests in progress then get a second to end.
     ///
     /// # Errors
     /// When the listener fails.
@@ -80,8 +80,7 @@ impl Emulator {
         }
     }
 
-    /// The same by https, with a certificate chain and its key in PEM files. Azure's identity libraries ask for tokens by https
-    /// only.
+    /// Serves https with a certificate chain and a key in PEM files. Azure's identity libraries request tokens over https only.
     ///
     /// # Errors
     /// When the files cannot be used, or the listener fails.
@@ -92,7 +91,7 @@ impl Emulator {
         key: &Path,
         stop: CancellationToken,
     ) -> io::Result<()> {
-        // An error says that the process has chosen one already.
+        // An error means that the process has installed a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let config = RustlsConfig::from_pem_file(certificate, key).await?;
         let handle = Handle::new();
@@ -109,7 +108,7 @@ impl Emulator {
         }
     }
 
-    /// The state. A panic elsewhere leaves it usable: every change to it is made by plain assignments.
+    /// Returns the state. It stays usable after a panic elsewhere, since every change to it is a plain assignment.
     fn world(&self) -> MutexGuard<'_, World> {
         self.shared.world.lock().unwrap_or_else(PoisonError::into_inner)
     }

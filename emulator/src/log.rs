@@ -1,4 +1,4 @@
-//! The log of all requests that change something or wanted to.
+//! The log of all requests except GET and HEAD, including refused ones.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -10,23 +10,23 @@ use crate::call::{Call, Note};
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Entry {
-    /// Counts from 1 in the order of being carried out.
+    /// Position in the order of execution, from 1.
     pub(crate) sequence: u64,
     pub(crate) time: Timestamp,
     pub(crate) caller: Option<String>,
     pub(crate) method: String,
     pub(crate) path: String,
-    /// What was answered; null when the connection was cut.
+    /// Status of the response; null if the connection was cut.
     pub(crate) status: Option<u16>,
     pub(crate) cluster: Option<String>,
     /// `ControlPlane`, `Cluster`, `AgentPool:{name}`, `NodeImage:{name}`, `Maintenance:{name}` and so on.
     pub(crate) step: Option<String>,
-    /// The version or image asked for.
+    /// The requested version or image.
     pub(crate) target: Option<String>,
-    /// The image chosen besides a version.
+    /// The requested image, in a request that also sets a version.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) node_image: Option<String>,
-    /// Whether the world was changed.
+    /// Whether the request changed the world.
     pub(crate) applied: bool,
     #[serde(skip)]
     pub(crate) operation: Option<Uuid>,
@@ -57,7 +57,7 @@ impl Log {
         self.0.len()
     }
 
-    /// Entries after a sequence number, of one method or all, each with the present state of its operation.
+    /// Returns the entries after a sequence number, of one method or all, each with the current state of its operation.
     pub(crate) fn read(&self, after: u64, method: Option<&str>, operation: impl Fn(Uuid) -> Value) -> Value {
         let skipped = usize::try_from(after).unwrap_or(usize::MAX);
         let wanted = self

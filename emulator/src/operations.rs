@@ -1,4 +1,4 @@
-//! Long-running operations: begun by a request, over when their time has come, settled before anything is read.
+//! Long-running operations. A request starts an operation; it ends after its duration. Due operations are ended before each read.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::cluster::is_terminal;
 use crate::world::World;
 
-/// What an operation does when it succeeds; versions show from its beginning.
+/// The effect of an operation that succeeds. Versions show the target from the beginning.
 #[derive(Clone, Debug)]
 pub(crate) enum Effect {
     Image { pool: String, image: String },
@@ -42,19 +42,19 @@ pub(crate) struct Operation {
     /// Key of the cluster in the world.
     pub(crate) cluster: String,
     pub(crate) cluster_name: String,
-    /// Agent pool it is about; `None`: cluster-level.
+    /// The agent pool of the operation; `None`: cluster-level.
     pub(crate) pool: Option<String>,
-    /// Agent pools that share the cluster's state meanwhile.
+    /// Agent pools that show the cluster's state during the operation.
     pools: Vec<String>,
     effects: Vec<Effect>,
     pub(crate) started: Timestamp,
-    /// When it ends by itself; `None`: hanging until released.
+    /// When it ends; `None`: it hangs until released.
     due: Option<Timestamp>,
     pub(crate) ended: Option<Timestamp>,
     pub(crate) status: Status,
-    /// Code and message it will end Failed with.
+    /// Code and message, if the operation will fail.
     failure: Option<(String, String)>,
-    /// Recorded with stop and start: NotLatestOperation beside a good status.
+    /// Whether a succeeded operation also shows NotLatestOperation, as recorded for stop and start.
     not_latest: bool,
 }
 
@@ -63,10 +63,10 @@ pub(crate) struct Begin<'a> {
     pub(crate) cluster: &'a str,
     pub(crate) pool: Option<String>,
     pub(crate) pools: Vec<String>,
-    /// Provisioning state meanwhile: Upgrading, Updating …
+    /// Provisioning state during the operation: Upgrading, Updating …
     pub(crate) state: &'a str,
     pub(crate) effects: Vec<Effect>,
-    /// Overrides how long it takes.
+    /// Duration, if not the default.
     pub(crate) seconds: Option<f64>,
     pub(crate) not_latest: bool,
 }
@@ -86,13 +86,13 @@ impl<'a> Begin<'a> {
     }
 }
 
-/// A time so many seconds later; what cannot be added is as good as never.
+/// Returns the time this many seconds later, or the last possible time.
 pub(crate) fn later(now: Timestamp, seconds: f64) -> Timestamp {
     let span = jiff::SignedDuration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(jiff::SignedDuration::MAX);
     now.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
-/// `2023-06-25T03:06:50.0431958Z`: seven digits, as AKS has them.
+/// Formats a time as AKS does, with seven digits: `2023-06-25T03:06:50.0431958Z`.
 pub(crate) fn stamp(time: Timestamp) -> String {
     format!("{time:.7}")
 }
@@ -124,7 +124,7 @@ impl Operation {
 }
 
 impl World {
-    /// Begins an operation on a cluster that is there and free: the caller has checked.
+    /// Starts an operation. The caller has checked that the cluster exists and has no conflicting operation.
     pub(crate) fn begin(&mut self, begin: Begin<'_>, now: Timestamp) -> Uuid {
         let id = self.fresh_id();
         let etag = self.fresh_etag();
@@ -171,7 +171,7 @@ impl World {
         id
     }
 
-    /// An operation that has nothing to do and is over at once.
+    /// Records an operation without effect, which ends at once.
     pub(crate) fn begin_finished(&mut self, cluster: &str, now: Timestamp) -> Uuid {
         let id = self.fresh_id();
         if let Some(cluster_now) = self.clusters.get(cluster) {
@@ -195,7 +195,7 @@ impl World {
         id
     }
 
-    /// Ends every operation whose time has come.
+    /// Ends all due operations.
     pub(crate) fn settle(&mut self, now: Timestamp) {
         while let Some(&(at, id)) = self.due.first().filter(|(at, _)| *at <= now) {
             self.due.remove(&(at, id));
@@ -204,7 +204,7 @@ impl World {
         }
     }
 
-    /// Ends an operation, in whatever way, and frees its cluster or pool.
+    /// Ends an operation with the given result, so that its cluster or pool accepts new ones.
     pub(crate) fn finish(&mut self, id: Uuid, status: Status, at: Timestamp) {
         let etag = self.fresh_etag();
         let Some(operation) = self.operations.get_mut(&id).filter(|operation| operation.status == Status::InProgress)
@@ -273,7 +273,7 @@ impl World {
         }
     }
 
-    /// Ends hanging operations now, of one cluster or all, and says how many.
+    /// Ends hanging operations, of one cluster or all, and returns how many.
     pub(crate) fn release(&mut self, cluster: Option<&str>, now: Timestamp) -> usize {
         let of = |operation: &Operation| cluster.is_none_or(|name| name.eq_ignore_ascii_case(&operation.cluster_name));
         let hanging: Vec<Uuid> = self
@@ -289,14 +289,14 @@ impl World {
         hanging.len()
     }
 
-    /// Operations under way on a cluster, its own first.
+    /// Returns the operations in progress on a cluster: cluster-level first.
     pub(crate) fn running_on(&self, key: &str) -> Vec<Uuid> {
         let Some(cluster) = self.clusters.get(key) else { return Vec::new() };
         cluster.running.into_iter().chain(cluster.pools.iter().filter_map(|pool| pool.running)).collect()
     }
 }
 
-/// A state set from outside (control API) counts like an operation: what is not terminal is busy.
+/// Whether a state that the control API set is busy. States that are not terminal are.
 pub(crate) fn is_busy(state: &str) -> bool {
     !is_terminal(state)
 }

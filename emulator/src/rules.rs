@@ -1,4 +1,4 @@
-//! Which versions may follow which: the rules of AKS, as pure functions.
+//! AKS's rules for version upgrades, as pure functions.
 
 use axum::http::StatusCode;
 
@@ -6,7 +6,7 @@ use crate::catalogue::Region;
 use crate::errors::ArmError;
 use crate::version::{Version, Wish};
 
-/// How many minor versions an agent pool may be behind its control plane (three since Kubernetes 1.28).
+/// Largest number of minor versions that an agent pool may be behind its control plane (three since Kubernetes 1.28).
 const POOL_SKEW: u32 = 3;
 
 fn bad(code: &str, message: String) -> ArmError {
@@ -19,18 +19,18 @@ fn wish(text: &str, target: &'static str) -> Result<Wish, ArmError> {
     })
 }
 
-/// Versions a control plane can move to in one step: later patches and the next minor.
+/// Returns the versions that a control plane can upgrade to in one step: later patches and the next minor.
 pub(crate) fn control_plane_upgrades(from: Version, region: &Region) -> Vec<Version> {
     let near = |to: &Version| *to > from && to.major == from.major && to.minor <= from.minor + 1;
     region.versions.keys().copied().filter(near).collect()
 }
 
-/// Versions an agent pool may have under this control plane.
+/// Returns the versions that an agent pool may have under this control plane.
 pub(crate) fn pool_versions(control_plane: Version, region: &Region) -> Vec<Version> {
     region.versions.keys().copied().filter(|version| skew(*version, control_plane).is_ok()).collect()
 }
 
-/// What `kubernetesVersion: wanted` makes of a control plane at `current` (`None`: a new one).
+/// Returns the version that `kubernetesVersion: wanted` sets on a control plane at `current` (`None`: a new cluster).
 pub(crate) fn control_plane(
     name: &str,
     current: Option<Version>,
@@ -69,7 +69,7 @@ pub(crate) fn control_plane(
     }
 }
 
-/// What `orchestratorVersion: wanted` makes of a pool at `current` (`None`: a new one) under a control plane.
+/// Returns the version that `orchestratorVersion: wanted` sets on a pool at `current` (`None`: a new pool) under a control plane.
 pub(crate) fn pool(
     current: Option<Version>,
     wanted: &str,
@@ -82,7 +82,7 @@ pub(crate) fn pool(
     {
         return Ok(current);
     }
-    // A new pool may have the control plane's version even when that was withdrawn from the region.
+    // A new pool may have the control plane's version even if the region no longer offers it.
     let target = if wish == Wish::Exact(control_plane) { Some(control_plane) } else { region.resolve(wish) };
     let Some(target) = target else {
         return Err(bad(
@@ -103,7 +103,7 @@ pub(crate) fn pool(
     Ok(target)
 }
 
-/// A pool is never newer than its control plane, and at most three minor versions older.
+/// Checks that a pool is not newer than its control plane, and at most three minor versions older.
 pub(crate) fn skew(pool: Version, control_plane: Version) -> Result<(), ArmError> {
     let incompatible = |why: &str| {
         bad(
@@ -129,7 +129,7 @@ pub(crate) fn skew(pool: Version, control_plane: Version) -> Result<(), ArmError
     Ok(())
 }
 
-/// Sending the same version again, or the minor version it already has, upgrades nothing.
+/// Whether the requested version is the current version, or its minor version, so that nothing is upgraded.
 fn keeps(wish: Wish, current: Version) -> bool {
     match wish {
         Wish::Exact(version) => version == current,

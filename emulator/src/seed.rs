@@ -1,4 +1,4 @@
-//! The clusters an emulator starts with: a function of the configuration.
+//! The clusters at start, a function of the configuration.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use crate::version::Version;
 pub(crate) const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 pub(crate) const SUBSCRIPTIONS: [&str; 2] =
     ["00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"];
-/// Up to this number clusters share the first subscription's `rg1`; later ones alternate.
+/// Clusters up to this number are in the first subscription's `rg1`. Later ones alternate.
 const IN_RG1: usize = 12;
-/// Versions to start at: 1.33.2 and 1.33.5, published everywhere, are one step away.
+/// Versions at start. All regions offer 1.33.2 and 1.33.5, one minor version later.
 const STARTS: [Version; 2] = [Version::new(1, 32, 5), Version::new(1, 32, 7)];
 /// Name, osType, osSKU and mode of the first, second and third agent pool.
 const POOLS: [(&str, &str, &str, &str); 3] = [
@@ -25,7 +25,7 @@ const POOLS: [(&str, &str, &str, &str); 3] = [
     ("npwin", "Windows", "Windows2022", "User"),
 ];
 
-/// All clusters of the catalogue.
+/// Returns the clusters at start.
 pub(crate) fn clusters(config: &Config) -> Vec<Cluster> {
     let [first, second] = SUBSCRIPTIONS;
     let mut rng = StdRng::seed_from_u64(config.seed);
@@ -40,7 +40,7 @@ pub(crate) fn clusters(config: &Config) -> Vec<Cluster> {
             generate(&mut rng, subscription, group, format!("aks-{n}"), n)
         })
         .collect();
-    // A generator of their own, so that they are the same however many clusters there are.
+    // A separate generator, so that these clusters do not depend on the number of others.
     let mut rng = StdRng::seed_from_u64(!config.seed);
     clusters.extend((1..=2).map(|n| generate(&mut rng, second, "rg2", format!("aks-sub2-{n}"), n)));
     clusters
@@ -58,7 +58,7 @@ fn generate(rng: &mut StdRng, subscription: &str, group: &str, name: String, n: 
     cluster
 }
 
-/// A cluster at rest, without agent pools yet.
+/// Returns a cluster without operations and agent pools.
 pub(crate) fn cluster(subscription: &str, group: &str, name: String, location: &str, version: Version) -> Cluster {
     let mut cluster = Cluster {
         subscription: subscription.to_owned(),
@@ -86,12 +86,12 @@ pub(crate) fn cluster(subscription: &str, group: &str, name: String, location: &
     cluster
 }
 
-/// A system-assigned identity, by which readers learn the cluster's tenant.
+/// Returns a system-assigned identity, which has the cluster's tenant.
 pub(crate) fn identity(key: &str, tenant: &str) -> Value {
     json!({"type": "SystemAssigned", "principalId": guid(key, 3), "tenantId": tenant})
 }
 
-/// An agent pool at rest on its family's oldest image.
+/// Returns an agent pool without operations, on the oldest image of its family.
 pub(crate) fn pool(name: &str, chosen: Map<String, Value>, version: Version) -> Pool {
     let settings = pool_settings(&chosen);
     Pool {

@@ -1,5 +1,5 @@
-//! The token endpoints of Microsoft Entra ID and of managed identities. Who proves to be the configured identity gets an opaque
-//! token, and the resource provider knows the token again.
+//! The token endpoints of Microsoft Entra ID and of managed identities. A caller with the credentials of the configured
+//! identity gets an opaque token, which the resource provider accepts.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use crate::call::{Body, Call, Reply};
 use crate::config::Identity;
 use crate::seed::TENANT;
 
-/// What a token may be for, besides the emulator itself.
+/// Audiences of tokens besides the emulator itself.
 const AZURE: [&str; 2] = ["https://management.azure.com", "https://management.core.windows.net"];
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// Expired tokens are remembered for so long, to be called expired and not unknown.
+/// How long expired tokens are remembered, so that the error says expired instead of unknown.
 const REMEMBERED: SignedDuration = SignedDuration::from_hours(1);
 
-/// How many tokens were given to whom, and how many requests for one were refused.
+/// Counts of issued tokens by kind of credential, and of refused requests.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Counts {
@@ -28,7 +28,7 @@ struct Counts {
     refused: u64,
 }
 
-/// How a caller proved who it is.
+/// Kind of credential.
 #[derive(Clone, Copy)]
 enum Proof {
     Secret,
@@ -42,7 +42,7 @@ pub(crate) enum Endpoint {
     Entra { tenant: String },
     /// `GET /metadata/identity/oauth2/token`, of virtual machines.
     Imds,
-    /// `GET /msi/token`, of App Service: what `IDENTITY_ENDPOINT` leads to.
+    /// `GET /msi/token`, of App Service, for `IDENTITY_ENDPOINT`.
     AppService,
 }
 
@@ -58,7 +58,7 @@ impl Endpoint {
     }
 }
 
-/// Whether a token is good.
+/// Validity of a token.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Known {
     Valid,
@@ -66,11 +66,11 @@ pub(crate) enum Known {
     Unknown,
 }
 
-/// A refusal as the endpoints word it.
+/// An error of a token endpoint.
 struct Refused {
     status: StatusCode,
     error: &'static str,
-    /// Entra's number, in `error_codes` and in the text.
+    /// Error number of Entra, in `error_codes` and in the text.
     code: Option<u32>,
     text: String,
 }
@@ -93,11 +93,11 @@ impl Refused {
     }
 }
 
-/// Tokens that were issued.
+/// Issued tokens.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     identity: Identity,
-    /// By token, when it expires.
+    /// Time of expiry by token.
     issued: HashMap<String, Timestamp>,
     counts: Counts,
 }
@@ -115,7 +115,7 @@ impl Tokens {
         }
     }
 
-    /// Forgets all tokens, as if they had never been issued; how many there were.
+    /// Removes all tokens, and returns how many there were.
     pub(crate) fn revoke(&mut self) -> usize {
         std::mem::take(&mut self.issued).len()
     }
@@ -125,7 +125,7 @@ impl Tokens {
         json!({"issued": self.counts, "valid": valid})
     }
 
-    /// Answers a request for a token that is valid for so many seconds; `fresh` is the token to give.
+    /// Handles a token request. `fresh` is the new token, valid for the given number of seconds.
     pub(crate) fn answer(
         &mut self,
         endpoint: &Endpoint,
@@ -159,7 +159,7 @@ impl Tokens {
             Endpoint::Entra { .. } => {
                 json!({"token_type": "Bearer", "expires_in": seconds, "ext_expires_in": seconds, "access_token": fresh})
             }
-            // All but Entra's are strings.
+            // Numbers are strings in all responses but those of Entra.
             Endpoint::Imds | Endpoint::AppService => json!({
                 "access_token": fresh, "client_id": self.identity.client_id, "expires_on": expires.as_second().to_string(),
                 "expires_in": seconds.to_string(), "resource": call.query.get("resource"), "token_type": "Bearer",
@@ -237,7 +237,7 @@ impl Tokens {
         if call.method != Method::GET {
             return Err(Refused::plain(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "GET it."));
         }
-        // Dates sort as text.
+        // API versions are dates, which sort as text.
         if call.query.get("api-version").is_none_or(|version| version.as_str() < oldest) {
             return Err(bad(format!("The api-version must be {oldest} or later.")));
         }
@@ -259,7 +259,7 @@ impl Tokens {
     }
 }
 
-/// Whether a token for this resource would be for the emulator.
+/// Whether the resource of a token request is the emulator or Azure Resource Manager.
 fn is_resource(resource: &str, call: &Call) -> bool {
     let resource = resource.trim_end_matches('/');
     resource == call.base || AZURE.contains(&resource)

@@ -1,4 +1,4 @@
-//! Kubernetes versions, as AKS writes them.
+//! Kubernetes versions as in AKS.
 
 use std::fmt;
 use std::str::FromStr;
@@ -39,8 +39,7 @@ impl FromStr for Version {
     }
 }
 
-/// What a caller may write in `kubernetesVersion` or `orchestratorVersion`: a whole version, or a minor one that resolves to
-/// its newest patch.
+/// Value of `kubernetesVersion` or `orchestratorVersion`: a full version, or a minor version that resolves to its newest patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
     Exact(Version),

@@ -1,5 +1,5 @@
-//! The emulated part of Azure: clusters, what is published, operations, faults, throttles and the log. A state machine: a request
-//! and a time go in, an answer comes out.
+//! The emulated part of Azure: clusters, offered versions and images, operations, faults, throttles and the log. It is a state machine
+//! that maps a request and a time to a response.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -23,7 +23,7 @@ use crate::seed;
 use crate::throttle::Throttle;
 use crate::tokens::{Endpoint, Known, Tokens};
 
-/// Rules that can be changed while the emulator runs.
+/// Settings that can be changed while the emulator runs.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) upgrade_seconds: f64,
@@ -32,45 +32,45 @@ pub(crate) struct Settings {
     pub(crate) require_issued_tokens: bool,
     pub(crate) token_seconds: u64,
     pub(crate) accept_any_published_image: bool,
-    /// Sent as `Retry-After` with operations; AKS mostly sends none.
+    /// `Retry-After` of operations in seconds; `None`, as mostly in AKS, sends no header.
     pub(crate) retry_after_seconds: Option<u64>,
-    /// Object IDs of callers that may read only.
+    /// Object IDs of callers with read-only permission.
     pub(crate) readers: Vec<String>,
 }
 
 pub(crate) struct World {
     pub(crate) settings: Settings,
     pub(crate) catalogue: Catalogue,
-    /// By lower-cased resource id, which groups them by subscription and resource group.
+    /// Clusters by lower-case resource ID, which sorts them by subscription and resource group.
     pub(crate) clusters: BTreeMap<String, Cluster>,
     /// Subscription and lower-cased name of each resource group, and the name as first given.
     pub(crate) groups: BTreeMap<(String, String), String>,
     pub(crate) operations: HashMap<Uuid, Operation>,
-    /// Operations that end by themselves, soonest first.
+    /// Operations with a time of end, earliest first.
     pub(crate) due: BTreeSet<(Timestamp, Uuid)>,
     pub(crate) faults: Faults,
     pub(crate) log: Log,
     pub(crate) tokens: Tokens,
-    /// How often clusters' maintenance configurations were read.
+    /// Number of reads of maintenance configurations.
     pub(crate) maintenance_reads: u64,
     throttle: Throttle,
-    /// Requests that were answered 429 for being too many.
+    /// Number of throttled requests (429).
     throttled: u64,
     fresh: StdRng,
 }
 
-/// What is to become of a request after its change, if any, was made.
+/// How a request is answered after it was executed.
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Answer(Reply),
-    /// Answer after so many seconds.
+    /// Respond after this many seconds.
     Late(Reply, f64),
-    /// Close the connection after so many seconds, without an answer.
+    /// Close the connection after this many seconds without a response.
     Cut(f64),
 }
 
 impl World {
-    /// `now` makes operation ids differ between two starts of the same configuration.
+    /// Returns a world. `now` makes operation IDs differ between two starts of the same configuration.
     pub(crate) fn new(config: &Config, now: Timestamp) -> Self {
         let mut world = Self {
             settings: Settings {
@@ -125,13 +125,13 @@ impl World {
         self.fresh_id().to_string()
     }
 
-    /// Takes a request through throttles and faults to the resource provider, and logs it.
+    /// Handles a request: throttles, faults, resource provider, log.
     pub(crate) fn apply(&mut self, call: &Call, now: Timestamp) -> Outcome {
         self.settle(now);
         let mut note = Note::of(call);
         let endpoint = Endpoint::of(call);
         let outcome = self.outcome(call, endpoint.as_ref(), &mut note, now);
-        // Who asks for a token changes nothing.
+        // Token requests change no resource and are not logged.
         if call.is_mutating() && endpoint.is_none() {
             let status = match &outcome {
                 Outcome::Answer(reply) | Outcome::Late(reply, _) => Some(reply.status.as_u16()),
@@ -188,7 +188,7 @@ impl World {
         }
     }
 
-    /// Code and message of the refusal of a request whose token is not good enough.
+    /// Returns code and message if the token of a request is missing or invalid.
     fn authenticate(&self, call: &Call, now: Timestamp) -> Result<(), (&'static str, &'static str)> {
         let (required, issued) = (self.settings.require_token, self.settings.require_issued_tokens);
         let known = call.token.as_deref().map(|token| self.tokens.known(token, now));
@@ -223,13 +223,13 @@ impl World {
         reply
     }
 
-    /// The cluster whose operation a request polls.
+    /// Returns the cluster whose operation a request polls.
     fn cluster_of_operation(&self, call: &Call) -> Option<String> {
         let id = call.segments.last()?.parse().ok()?;
         Some(self.operations.get(&id)?.cluster_name.clone())
     }
 
-    /// Counts for `/emulator/state`.
+    /// Returns the counts of `/emulator/state`.
     pub(crate) fn counts(&self) -> serde_json::Value {
         let running = self.operations.values().filter(|operation| operation.ended.is_none());
         let mut states = BTreeMap::<&str, usize>::new();

@@ -129,7 +129,7 @@ async fn raw(served: &Served, method: &str, path: &str, body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn cut_connections_send_not_one_byte() {
+async fn a_cut_connection_sends_no_byte() {
     let served = Served::start(Config { upgrade_seconds: 3600.0, ..Config::default() }).await;
     let url = |name: &str| format!("{RG1}/{name}?{VERSION}");
     for (name, cut) in [("aks-1", "before"), ("aks-2", "after")] {
@@ -157,7 +157,7 @@ async fn cut_connections_send_not_one_byte() {
 }
 
 #[tokio::test]
-async fn injected_answers_come_as_often_as_asked() {
+async fn an_injected_response_is_sent_the_requested_number_of_times() {
     let served = Served::start(Config { upgrade_seconds: 0.05, ..Config::default() }).await;
     served.fault(json!({"match": {"cluster": "aks-1"}, "times": 2, "action": {"status": 429, "retryAfter": 7}})).await;
     for _ in 0..2 {
@@ -201,7 +201,7 @@ async fn injected_answers_come_as_often_as_asked() {
 }
 
 #[tokio::test]
-async fn a_hanging_operation_is_released_and_polls_can_be_hit_by_cluster() {
+async fn a_hanging_operation_is_released_and_faults_match_polls_by_cluster() {
     let served = Served::start(Config { upgrade_seconds: 0.0, ..Config::default() }).await;
     served.fault(json!({"match": {"cluster": "aks-4"}, "action": {"hangOperation": true}})).await;
     let put = served.raise("aks-4").await.unwrap();
@@ -336,7 +336,7 @@ async fn the_control_api_changes_the_world() {
 }
 
 #[tokio::test]
-async fn tokens_are_asked_for_when_configured_and_name_the_caller() {
+async fn tokens_are_required_when_configured_and_name_the_caller() {
     let served = Served::start(Config { require_token: true, ..Config::default() }).await;
     let refused = served.request(Method::GET, &format!("{RG1}/aks-1?{VERSION}"), None).await.unwrap();
     assert_eq!(refused.status(), 401);
@@ -353,7 +353,7 @@ async fn tokens_are_asked_for_when_configured_and_name_the_caller() {
 }
 
 #[tokio::test]
-async fn serving_ends_when_told_even_with_a_request_under_way() {
+async fn serving_ends_on_stop_even_with_a_request_in_progress() {
     let served = Served::start(Config::default()).await;
     served.fault(json!({"match": {"cluster": "aks-1"}, "action": {"timeout": 3600}})).await;
     let url = format!("http://{}{RG1}/aks-1?{VERSION}", served.address);

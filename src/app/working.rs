@@ -11,7 +11,10 @@ use crate::{
     config::{ArmCredential, Settings},
     database::Pool,
     jobs::{self, housekeeping::Retention},
-    upstreams::azure::{CatalogueCache, MaintenanceCache, Observer},
+    upstreams::{
+        Upstreams,
+        azure::{Azure, AzureOptions},
+    },
     webhooks::{Sender, SenderSettings, Webhooks},
     work::{self, Workers},
 };
@@ -52,21 +55,22 @@ impl Working {
 }
 
 fn jobs(pool: &Pool, settings: &Settings) -> anyhow::Result<Workers> {
-    let emulated = settings.arm.credential == ArmCredential::Emulator;
-    let client = Arc::new(upstream::client(&settings.arm)?);
-    let upstream = jobs::Upstream {
-        observer: Arc::new(Observer::new(Arc::clone(&client))),
-        // Half as old as the time between two looks: a look never sees what the last one saw.
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&client), settings.offer_recheck() / 2, emulated)),
-        maintenance: Arc::new(MaintenanceCache::new(Arc::clone(&client), settings.window_recheck())),
-        clusters: client,
-    };
+    let azure = Azure::new(
+        Arc::new(upstream::client(&settings.arm)?),
+        AzureOptions {
+            // Half as old as the time between two looks: a look never sees what the last one saw.
+            catalogue_age: settings.offer_recheck() / 2,
+            maintenance_age: settings.window_recheck(),
+            accepts_any_image: settings.arm.credential == ArmCredential::Emulator,
+        },
+    );
+    let upstreams = Upstreams::new(azure);
     let policy = jobs::upgrade::Policy {
         stopped: settings.stopped_clusters,
         offer_recheck: settings.offer_recheck(),
         window_recheck: settings.window_recheck(),
     };
-    let mut handlers = jobs::handlers(pool, &upstream, policy, settings.catalogue_watch());
+    let mut handlers = jobs::handlers(pool, &upstreams, policy, settings.catalogue_watch());
     let kept = &settings.retention;
     handlers.push(jobs::housekeeping::handler(
         pool,

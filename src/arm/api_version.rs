@@ -32,7 +32,7 @@ impl ApiVersion {
         !self.stable
     }
 
-    /// Reads the `api-version` of a request to one of ARM's own types, of which every version is the same here.
+    /// Parses the `api-version` of a request to one of ARM's own types, which have the same shape in every version.
     ///
     /// # Errors
     /// 400 `MissingApiVersionParameter` or `InvalidApiVersionParameter`.
@@ -48,10 +48,10 @@ impl ApiVersion {
         })
     }
 
-    /// Reads the `api-version` of a request to a type that has the versions `supported` (newest first).
+    /// Parses the `api-version` of a request to a type with the versions `supported` (newest first).
     ///
     /// # Errors
-    /// 400 `MissingApiVersionParameter`, `InvalidApiVersionParameter` (not of the form) or
+    /// 400 `MissingApiVersionParameter`, `InvalidApiVersionParameter` (malformed) or
     /// `NoRegisteredProviderFound` (unknown to this type), as Azure Resource Manager answers.
     pub fn negotiate(given: Option<&str>, resource_type: &str, supported: &[Self]) -> Result<Self, ArmError> {
         let listed = || supported.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_and_refuses() {
+    fn versions_are_ordered_and_malformed_ones_refused() {
         let v = |text: &str| text.parse::<ApiVersion>();
         assert!(v("2026-06-01").unwrap() < v("2026-06-02-preview").unwrap());
         assert!(v("2026-06-01-preview").unwrap() < v("2026-06-01").unwrap());

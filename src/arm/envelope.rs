@@ -1,4 +1,4 @@
-//! What every ARM resource has around its properties (common-types v5).
+//! The properties that every ARM resource has besides its own (common-types v5).
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use super::Problems;
 /// Tags of a tracked resource.
 pub type Tags = BTreeMap<String, String>;
 
-/// Who made and who last changed a resource, and when.
+/// Who created and who last changed a resource, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SystemData {
-    /// Name of who made it: a user's UPN, an application's ID.
+    /// Name of the creator: a user's UPN or an application's ID.
     pub created_by: String,
     /// User, Application, ManagedIdentity or Key.
     pub created_by_type: String,
     /// When.
     pub created_at: Timestamp,
-    /// Name of who changed it last.
+    /// Name of whoever changed the resource last.
     pub last_modified_by: String,
     /// Kind of that identity.
     pub last_modified_by_type: String,

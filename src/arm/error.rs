@@ -1,5 +1,5 @@
-//! ARM error bodies: `{"error": {"code", "message", "target"?, "details"?}}` (common-types v5), and the error type that
-//! every request path ends in.
+//! ARM error bodies: `{"error": {"code", "message", "target"?, "details"?}}` (common-types v5), and the error type of every
+//! request handler.
 
 use std::borrow::Cow;
 
@@ -13,32 +13,32 @@ pub struct ErrorDetail {
     /// Machine-readable code, PascalCase, such as `ResourceNotFound`.
     #[schema(value_type = String)]
     pub code: Cow<'static, str>,
-    /// What was wrong, where, and what to do about it.
+    /// What is wrong with which resource, and what to do about it.
     pub message: String,
-    /// What it is about: a property's path in the request body, or a parameter's name.
+    /// The property's path in the request body, or the parameter's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// All findings, where there are several; causes, where an upstream said more.
+    /// All errors of a validation, or the causes that an upstream reported.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(no_recursion)]
     pub details: Vec<ErrorDetail>,
 }
 
 impl ErrorDetail {
-    /// A plain code and message.
+    /// Returns an error with a code and a message.
     #[must_use]
     pub fn new(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
         Self { code: code.into(), message: message.into(), target: None, details: Vec::new() }
     }
 
-    /// The same, naming what it is about.
+    /// Sets the target.
     #[must_use]
     pub fn at(mut self, target: impl Into<String>) -> Self {
         self.target = Some(target.into());
         self
     }
 
-    /// The same, with a cause or finding inside.
+    /// Adds an inner error.
     #[must_use]
     pub fn with(mut self, inner: ErrorDetail) -> Self {
         self.details.push(inner);
@@ -46,7 +46,7 @@ impl ErrorDetail {
     }
 }
 
-/// An error answer: a status and a body. Boxed inside, as results carry it everywhere.
+/// An error response: a status, headers and a body. Boxed, since many results contain it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}: {}", .0.detail.code, .0.detail.message)]
 pub struct ArmError(Box<Inner>);
@@ -66,7 +66,7 @@ impl ArmError {
         Self::from_detail(status, ErrorDetail::new(code, message))
     }
 
-    /// An error with a body made elsewhere.
+    /// Returns an error with a given body.
     #[must_use]
     pub fn from_detail(status: StatusCode, detail: ErrorDetail) -> Self {
         Self(Box::new(Inner { status, detail, retry_after: None, headers: Vec::new() }))
@@ -96,7 +96,7 @@ impl ArmError {
         Self::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", message)
     }
 
-    /// 500 with nothing of the inside in it: the cause belongs to the log, under the same request ID.
+    /// Returns a 500 without internal details. The cause is in the log, with the same request ID.
     #[must_use]
     pub fn internal() -> Self {
         Self::new(
@@ -106,7 +106,7 @@ impl ArmError {
         )
     }
 
-    /// Names what the error is about.
+    /// Sets the target.
     #[must_use]
     pub fn at(mut self, target: impl Into<String>) -> Self {
         self.0.detail.target = Some(target.into());
@@ -120,7 +120,7 @@ impl ArmError {
         self
     }
 
-    /// Adds a header to the answer, such as `Allow` or `WWW-Authenticate`.
+    /// Adds a response header, such as `Allow` or `WWW-Authenticate`.
     #[must_use]
     pub fn header(mut self, name: http::HeaderName, value: http::HeaderValue) -> Self {
         self.0.headers.push((name, value));
@@ -139,20 +139,20 @@ impl ArmError {
         &self.0.detail
     }
 
-    /// Seconds for `Retry-After`, where the caller should try again.
+    /// Returns the seconds for `Retry-After`, if the caller should retry.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.0.retry_after
     }
 
-    /// Further headers of the answer.
+    /// Returns the additional response headers.
     #[must_use]
     pub fn headers(&self) -> &[(http::HeaderName, http::HeaderValue)] {
         &self.0.headers
     }
 }
 
-/// The body of an error answer.
+/// The body of an error response.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ErrorResponse {
     /// The error.

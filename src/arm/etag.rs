@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::ArmError;
 
-/// Version of a resource. Shown with its quotes inside, in the body's `eTag`.
+/// Version of a resource. The quotes are part of its text, also in the body's `eTag`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Etag(pub Uuid);
 
@@ -17,17 +17,17 @@ impl fmt::Display for Etag {
     }
 }
 
-/// What a request demands of the resource's present state.
+/// The condition of a request on the resource's current state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precondition {
-    /// Nothing.
+    /// No condition.
     #[default]
     None,
-    /// `If-Match: *`: it exists.
+    /// `If-Match: *`: the resource exists.
     Exists,
-    /// `If-Match: "…"`: it exists and is this version; `None` where the text is no ETag of ours and so matches nothing.
+    /// `If-Match: "…"`: the resource exists and has this version. `None`: the text is not an ETag of this service and matches nothing.
     Is(Option<Etag>),
-    /// `If-None-Match: *`: it does not exist.
+    /// `If-None-Match: *`: the resource does not exist.
     Absent,
 }
 
@@ -37,7 +37,7 @@ impl Precondition {
     /// # Errors
     /// 400 where both are given, or `If-None-Match` is anything but `*`.
     pub fn read(headers: &HeaderMap) -> Result<Self, ArmError> {
-        // A condition that cannot be read is one that is not met, rather than none.
+        // A condition that cannot be read counts as not met; ignoring it could overwrite a change.
         let text = |name| headers.get(name).map(|v: &http::HeaderValue| v.to_str().unwrap_or("unreadable").trim());
         match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
             (None, None) | (Some(""), None) | (None, Some("")) => Ok(Self::None),
@@ -59,7 +59,7 @@ impl Precondition {
         }
     }
 
-    /// Judges the condition against what is there (`None`: nothing).
+    /// Checks the condition against the current version (`None`: the resource does not exist).
     ///
     /// # Errors
     /// 412 `PreconditionFailed`.
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn judges_as_the_contract_table() {
+    fn conditions_follow_the_table_of_the_arm_contract() {
         let tag = Etag(Uuid::from_u128(7));
         let read = |name: header::HeaderName, value: &str| {
             Precondition::read(&HeaderMap::from_iter([(name, value.parse().unwrap())])).unwrap()

@@ -1,20 +1,20 @@
-//! `$filter`: the part of OData's grammar that ARM's lists take, comparisons joined by `and`.
+//! `$filter`: the part of OData's grammar that ARM's lists accept, comparisons joined by `and`.
 
 use super::ArmError;
 
-/// Longest filter that is read, in bytes.
+/// Longest accepted filter, in bytes.
 const MAX_LENGTH: usize = 2048;
 
 /// One comparison: `name eq 'value'`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// The property, without the `properties/` in front that some clients send.
+    /// The property, without the prefix `properties/` that some clients send.
     pub name: String,
-    /// What it must be equal to.
+    /// The value that the property must equal.
     pub value: String,
 }
 
-/// Reads a filter: `state eq 'Pending' and gateType eq Approval`. Values may be quoted, with `''` for a quote inside; keywords
+/// Parses a filter: `state eq 'Pending' and gateType eq Approval`. Values may be quoted, with `''` for a quote inside; keywords
 /// compare without case. An absent or empty filter has no comparisons.
 ///
 /// # Errors
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_what_clients_send() {
+    fn filters_of_clients_are_parsed() {
         let one = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(parse(None).unwrap(), []);
         assert_eq!(pairs("  "), Some(vec![]));
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_it_stops_understanding() {
+    fn the_error_names_the_character() {
         for (text, at) in
             [("state", 6), ("state ne x", 7), ("state eq", 9), ("a eq b and", 11), ("a eq 'b", 6), ("a eq b c eq d", 8)]
         {

@@ -1,5 +1,4 @@
-//! The ARM protocol, knowing nothing of the resource types it carries: resource IDs, error bodies, the resource
-//! envelope, API versions, ETags, paging and asynchronous operations. Pure: no I/O, no clock.
+//! The ARM protocol, independent of resource types: resource IDs, error bodies, the resource envelope, API versions, ETags, paging and asynchronous operations. Pure: no I/O, no clock.
 
 pub mod api_version;
 pub mod envelope;

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use super::ErrorDetail;
 
-/// Version in operation URLs. Azure's own, and not one of the resource types': any is accepted there.
+/// API version in operation URLs: Azure's, not one of the resource types'. Operation URLs accept any version.
 pub const OPERATION_API_VERSION: &str = "2016-03-30";
 /// Seconds a client should wait between polls. Clients take 30 s when the header is missing or zero.
 pub const RETRY_AFTER_SECONDS: u64 = 1;
@@ -14,18 +14,18 @@ pub const RETRY_AFTER_SECONDS: u64 = 1;
 /// State of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum OperationState {
-    /// Not over.
+    /// Still running.
     InProgress,
-    /// Over, as wished.
+    /// Ended successfully.
     Succeeded,
-    /// Over, with an error.
+    /// Ended with an error.
     Failed,
-    /// Given up on request.
+    /// Cancelled on request.
     Canceled,
 }
 
 impl OperationState {
-    /// Whether it is over.
+    /// Whether the operation has ended.
     #[must_use]
     pub fn is_terminal(self) -> bool {
         self != Self::InProgress
@@ -38,7 +38,7 @@ impl OperationState {
 pub struct OperationStatus {
     /// The operation's GUID.
     pub name: String,
-    /// Where it is.
+    /// State.
     pub status: OperationState,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]

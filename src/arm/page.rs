@@ -1,8 +1,7 @@
 //! Paging: a sealed, opaque `$skipToken` that names the last key seen.
 //!
-//! Keyset paging is stable under concurrent inserts and deletes: what was there all the time is seen exactly once. The
-//! token is authenticated together with the list it belongs to, so that a changed one, or one of another list, is
-//! refused rather than obeyed.
+//! Keyset paging is stable under concurrent inserts and deletes: an item that exists throughout is returned exactly once. The
+//! token is authenticated together with the list it belongs to, so that a modified token, or one of another list, is refused.
 
 use std::num::IntErrorKind;
 
@@ -22,23 +21,23 @@ pub struct TokenSealer {
     key: [u8; 32],
 }
 
-/// Which part of a list is wanted.
+/// Which part of a list to return.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// At most so many items, 1–[`MAX_PAGE`].
+    /// Most items to return, 1–[`MAX_PAGE`].
     pub limit: u32,
-    /// Only keys after this one.
+    /// Returns only items with a key after this one.
     pub after: Option<String>,
 }
 
 impl TokenSealer {
-    /// Uses a secret key of 32 bytes.
+    /// Returns a sealer with a secret key of 32 bytes.
     #[must_use]
     pub fn new(key: [u8; 32]) -> Self {
         Self { key }
     }
 
-    /// A token that continues the list `list` after the item with the key `last`.
+    /// Returns a token that continues the list `list` after the item with the key `last`.
     #[must_use]
     pub fn seal(&self, list: &str, last: &str) -> String {
         let mut bytes = self.tag(list, last.as_bytes()).to_vec();
@@ -111,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn opens_its_own_and_nothing_else(list in ".{0,20}", key in ".{0,40}", at in 0usize..80, bit in 0u8..8) {
+        fn a_modified_token_is_refused(list in ".{0,20}", key in ".{0,40}", at in 0usize..80, bit in 0u8..8) {
             let sealer = TokenSealer::new([7; 32]);
             let token = sealer.seal(&list, &key);
             prop_assert_eq!(sealer.page(&list, None, Some(&token)).unwrap().after, Some(key));

@@ -1,37 +1,37 @@
-//! Findings of a validation, collected so that a caller sees all of them at once.
+//! Errors of a validation, collected so that the caller gets all of them in one response.
 
 use super::{ArmError, ErrorDetail};
 
-/// Most findings reported in one answer.
+/// Most errors in one response.
 const MAX_REPORTED: usize = 50;
 
-/// Findings so far, each with the path of the property it is about.
+/// The errors found so far, each with the path of its property.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<ErrorDetail>);
 
 impl Problems {
-    /// Adds a finding with the code `InvalidParameter`.
+    /// Adds an error with the code `InvalidParameter`.
     pub fn add(&mut self, path: &str, message: impl Into<String>) {
         self.add_coded("InvalidParameter", path, message);
     }
 
-    /// Adds a finding with a code of its own.
+    /// Adds an error with the given code.
     pub fn add_coded(&mut self, code: &'static str, path: &str, message: impl Into<String>) {
         if self.0.len() < MAX_REPORTED {
             self.0.push(ErrorDetail::new(code, message).at(path));
         }
     }
 
-    /// Whether nothing was found.
+    /// Whether there are no errors.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The 400 that says all findings: itself when there is one, `MultipleErrorsOccurred` with details otherwise.
+    /// Returns the errors as one 400: the error itself if there is one, else `MultipleErrorsOccurred` with all in its details.
     ///
     /// # Errors
-    /// Whenever something was found.
+    /// If there is any error.
     pub fn into_result(mut self) -> Result<(), ArmError> {
         match self.0.len() {
             0 => Ok(()),

@@ -1,8 +1,8 @@
-//! Paths into a JSON document, as tables of versions write them: `properties.strategy.stages[].maxConcurrency`.
+//! Paths into a JSON document, as in the table of API versions: `properties.strategy.stages[].maxConcurrency`.
 
 use serde_json::Value;
 
-/// Removes what the path points at, in every element of the arrays on its way.
+/// Removes the property at the path, in every element of the arrays along the path.
 pub fn remove(document: &mut Value, path: &str) {
     let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
     let (name, array) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));
@@ -24,8 +24,8 @@ pub fn remove(document: &mut Value, path: &str) {
     }
 }
 
-/// Copies what the path points at from one document into another that has the way to it. Elements of arrays correspond
-/// when they have the same `name`, or, without one, the same `type`.
+/// Copies the property at the path from one document into another, where the parents of the property exist. Elements of arrays
+/// correspond when they have the same `name` or, without names, the same `type`.
 pub fn carry(into: &mut Value, from: &Value, path: &str) {
     let (head, rest) = path.split_once('.').map_or((path, None), |(head, rest)| (head, Some(rest)));
     let (name, array) = head.strip_suffix("[]").map_or((head, false), |name| (name, true));

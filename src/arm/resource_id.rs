@@ -1,13 +1,13 @@
 //! ARM resource IDs: `/subscriptions/{s}/resourceGroups/{g}/providers/{namespace}/{type}/{name}/…`.
 //!
-//! IDs compare without case and keep the spelling they were written with (ARM resource provider contract). Equality,
-//! ordering and hashing here therefore look at [`ResourceId::key`] only.
+//! IDs compare without case and keep the caller's spelling (ARM resource provider contract). Equality, ordering and hashing
+//! therefore use [`ResourceId::key`] only.
 
 use std::{fmt, hash, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Longest ID that is read, in bytes. ARM's own limit for a resource ID.
+/// Longest accepted ID, in bytes. ARM's own limit for a resource ID.
 pub const MAX_LENGTH: usize = 2048;
 
 /// The ID of a subscription, a resource group, or a resource in one (of any depth).
@@ -30,7 +30,7 @@ pub enum ResourceIdError {
     /// Does not begin with `/subscriptions/{id}`.
     #[error("a resource ID begins with '/subscriptions/{{subscriptionId}}'")]
     NoSubscription,
-    /// A segment that should have been there, or should not.
+    /// A segment is missing or unexpected.
     #[error("'{0}' is not a resource ID: expected {1}")]
     Malformed(String, &'static str),
 }
@@ -74,7 +74,7 @@ impl ResourceId {
         Self::assemble(self.subscription.clone(), self.resource_group.clone(), self.namespace.clone(), segments)
     }
 
-    /// The resource that holds this one; for a top-level resource the resource group, then the subscription.
+    /// Returns the parent resource; for a top-level resource the resource group, then the subscription.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         let mut up = self.clone();
@@ -90,7 +90,7 @@ impl ResourceId {
         Some(Self::assemble(up.subscription, up.resource_group, up.namespace, up.segments))
     }
 
-    /// Lower-cased text: what uniqueness and comparison go by.
+    /// Returns the ID in lower case, the key for uniqueness and comparison.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_an_id() {
+    fn malformed_ids_are_refused() {
         for text in [
             "",
             "/",

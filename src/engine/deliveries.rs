@@ -1,5 +1,5 @@
-//! The events of runs, for webhooks: recorded with the change, in its transaction, and delivered by a job for each webhook and run
-//! that has a backlog.
+//! Webhook events of runs. They are recorded in the transaction of the change. A job for each webhook and run with undelivered events
+//! sends them.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -19,7 +19,7 @@ use crate::{
     work::{self, NewJob},
 };
 
-/// The jobs that deliver what was recorded of a run to those who want it.
+/// Returns the jobs that deliver the recorded events of a run to the webhooks that get their types.
 pub(super) fn deliveries_of<'a>(
     run: Uuid,
     recorded: &'a [(Uuid, NewEvent)],
@@ -37,7 +37,7 @@ fn delivery(webhook: &str, run: Uuid, trace: Option<&str>) -> NewJob {
     queue::delivery(&DeliveryJob { webhook: webhook.to_owned(), run }, trace)
 }
 
-/// Records the events of gates that were deleted, and enqueues their deliveries.
+/// Records events of deleted gates, and enqueues their delivery.
 pub(super) async fn gates_deleted(
     tx: &mut Connection,
     gates: &[Resource],
@@ -64,18 +64,18 @@ pub(super) async fn gates_deleted(
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 
-/// Enqueues a job for each webhook and run with events that are not delivered: a webhook may want types now that it did not want
-/// when the events were recorded, in runs that are over.
+/// Enqueues a job for each webhook and run with undelivered events. Such a job is missing when a webhook was configured for more
+/// types after their events were recorded, in a run that has ended.
 pub async fn catch_up(tx: &mut Connection) -> Result<(), StoreError> {
     let behind = deliveries::backlogs(tx).await?;
     let jobs: Vec<NewJob> = behind.iter().map(|(webhook, run)| delivery(webhook, *run, None)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))
 }
 
-/// Has dead letters delivered again, and returns how many.
+/// Enqueues dead letters for another delivery, and returns how many.
 pub async fn replay(tx: &mut Connection, which: &DeadLetters<'_>) -> Result<usize, StoreError> {
-    let asked = deliveries::replay(tx, which).await?;
-    let jobs: Vec<NewJob> = asked.iter().map(|(webhook, run)| delivery(webhook, *run, None)).collect();
+    let replayed = deliveries::replay(tx, which).await?;
+    let jobs: Vec<NewJob> = replayed.iter().map(|(webhook, run)| delivery(webhook, *run, None)).collect();
     work::enqueue_all(tx, &jobs).await.map_err(StoreError::while_("enqueuing deliveries"))?;
-    Ok(asked.len())
+    Ok(replayed.len())
 }

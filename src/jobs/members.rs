@@ -1,6 +1,6 @@
 //! Joining and leaving.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
@@ -22,7 +22,10 @@ use crate::{
         resources::{self, Resource},
         runs,
     },
-    upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
+    upstreams::{
+        Upstreams,
+        azure::{UpstreamError, Verdict},
+    },
     work::{Attempt, Handler, Outcome},
 };
 
@@ -32,14 +35,14 @@ const JOIN_LIMIT: SignedDuration = SignedDuration::from_mins(30);
 const BUSY_AGAIN: Duration = Duration::from_secs(5);
 
 /// Checks a member's cluster at AKS: that it exists, can be read, is of the right tenant and not being deleted.
-pub struct Join<C> {
+pub struct Join {
     /// The database.
     pub pool: Pool,
     /// AKS.
-    pub clusters: Arc<C>,
+    pub upstreams: Upstreams,
 }
 
-impl<C: ManagedClusters> Handler for Join<C> {
+impl Handler for Join {
     fn kind(&self) -> &'static str {
         queue::JOIN
     }
@@ -56,7 +59,7 @@ enum Seen {
     Never(ErrorDetail),
 }
 
-impl<C: ManagedClusters> Join<C> {
+impl Join {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let OperationJob { operation, tenant } = serde_json::from_value(attempt.payload.clone())?;
         let id = subject(attempt)?;
@@ -95,7 +98,7 @@ impl<C: ManagedClusters> Join<C> {
         let Some(cluster) = properties.cluster() else {
             return Err(JobError::Unexpected(format!("'{}' is no cluster", properties.cluster_resource_id)));
         };
-        let seen = match self.clusters.get(&cluster).await {
+        let seen = match self.upstreams.azure.clusters.get(&cluster).await {
             Ok(seen) => seen.cluster,
             Err(error) => return Ok(unreached(&error)),
         };
@@ -119,7 +122,8 @@ impl<C: ManagedClusters> Join<C> {
 
 fn unreached(error: &UpstreamError) -> Seen {
     match error.verdict() {
-        Verdict::Retry { after, detail } => {
+        Verdict::WaitForBudget { after } => Seen::NotYet { error: error.detail(), after },
+        Verdict::Retry { after, detail, .. } => {
             Seen::NotYet { error: detail, after: after.unwrap_or(BUSY_AGAIN).max(Duration::from_secs(1)) }
         }
         Verdict::Wait(error) => Seen::NotYet { error, after: BUSY_AGAIN },

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{database::Pool, upstreams::azure::ManagedClusters, work::Handler};
+use crate::{database::Pool, upstreams::Upstreams, work::Handler};
 
 pub mod auto_upgrade;
 pub mod fleets;
@@ -15,17 +15,14 @@ pub mod resource_groups;
 pub mod runs;
 mod turns;
 pub mod upgrade;
-mod upstream;
 pub mod webhook_deliveries;
 pub mod webhook_registry;
 
-pub use upstream::Upstream;
-
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
-pub fn handlers<C: ManagedClusters>(
+pub fn handlers(
     pool: &Pool,
-    upstream: &Upstream<C>,
+    upstreams: &Upstreams,
     policy: upgrade::Policy,
     catalogue_watch: Duration,
 ) -> Vec<Arc<dyn Handler>> {
@@ -33,12 +30,12 @@ pub fn handlers<C: ManagedClusters>(
         Arc::new(fleets::Provision { pool: pool.clone() }),
         Arc::new(fleets::Delete { pool: pool.clone() }),
         Arc::new(resource_groups::Delete { pool: pool.clone() }),
-        Arc::new(members::Join { pool: pool.clone(), clusters: Arc::clone(&upstream.clusters) }),
+        Arc::new(members::Join { pool: pool.clone(), upstreams: upstreams.clone() }),
         Arc::new(members::Leave { pool: pool.clone() }),
-        Arc::new(upgrade::UpgradeMember::new(pool, upstream, policy)),
+        Arc::new(upgrade::UpgradeMember::new(pool, upstreams, policy)),
     ];
-    handlers.extend(runs::handlers(pool, upstream));
-    handlers.extend(auto_upgrade::handlers(pool, upstream, catalogue_watch));
+    handlers.extend(runs::handlers(pool, upstreams));
+    handlers.extend(auto_upgrade::handlers(pool, upstreams, catalogue_watch));
     handlers.extend(gates::handlers(pool));
     handlers
 }

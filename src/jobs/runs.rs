@@ -13,7 +13,6 @@ use uuid::Uuid;
 use super::{
     outcome::{JobError, begin, outcome, subject, timer_now},
     turns::turns,
-    upstream::Upstream,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -32,20 +31,23 @@ use crate::{
         resources::{self, Resource},
         runs,
     },
-    upstreams::azure::{ManagedClusters, UpstreamError, Verdict},
+    upstreams::{
+        Upstreams,
+        azure::{UpstreamError, Verdict},
+    },
     work::{Attempt, Handler, Outcome},
 };
 
 /// Chooses the members and node images of a run at its first start: the members are those that the fleet has now, and the images
 /// are chosen for good.
-pub struct PlanRun<C> {
+pub struct PlanRun {
     /// The database.
     pub pool: Pool,
     /// AKS.
-    pub upstream: Upstream<C>,
+    pub upstreams: Upstreams,
 }
 
-impl<C: ManagedClusters> Handler for PlanRun<C> {
+impl Handler for PlanRun {
     fn kind(&self) -> &'static str {
         queue::PLAN
     }
@@ -55,7 +57,7 @@ impl<C: ManagedClusters> Handler for PlanRun<C> {
     }
 }
 
-impl<C: ManagedClusters> PlanRun<C> {
+impl PlanRun {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let id = subject(attempt)?;
         let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
@@ -64,11 +66,11 @@ impl<C: ManagedClusters> PlanRun<C> {
         if !runs::is_starting(&mut self.pool.acquire().await?, id).await? {
             return Ok(Outcome::Done);
         }
-        let chosen = match chosen_images(&self.pool, &self.upstream, (fleet, id), &properties).await? {
+        let chosen = match chosen_images(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
             Ok(chosen) => chosen,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
-        let turns = turns(&self.pool, &self.upstream, (fleet, id), &properties).await?;
+        let turns = turns(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
         let now = Timestamp::now();
         let mut tx = begin(attempt, &self.pool, id).await?;
         if !runs::is_starting(&mut tx, id).await? {
@@ -124,14 +126,14 @@ impl Start {
 }
 
 /// Chooses the node images of a `Consistent` run that was not started, for people to read.
-pub struct Images<C> {
+pub struct Images {
     /// The database.
     pub pool: Pool,
     /// AKS.
-    pub upstream: Upstream<C>,
+    pub upstreams: Upstreams,
 }
 
-impl<C: ManagedClusters> Handler for Images<C> {
+impl Handler for Images {
     fn kind(&self) -> &'static str {
         queue::IMAGES
     }
@@ -141,12 +143,12 @@ impl<C: ManagedClusters> Handler for Images<C> {
     }
 }
 
-impl<C: ManagedClusters> Images<C> {
+impl Images {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let id = subject(attempt)?;
         let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        let chosen = match chosen_images(&self.pool, &self.upstream, (fleet, id), &properties).await? {
+        let chosen = match chosen_images(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
             Ok(chosen) => chosen,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
@@ -199,9 +201,9 @@ async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProper
 
 /// The images of a `Consistent` run over the fleet's members as they are now: the newest of each family that every region
 /// concerned offers. `None` for other selections.
-async fn chosen_images<C: ManagedClusters>(
+async fn chosen_images(
     pool: &Pool,
-    upstream: &Upstream<C>,
+    upstreams: &Upstreams,
     (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,
 ) -> Result<Result<Option<Vec<NodeImageVersion>>, UpstreamError>, JobError> {
@@ -224,18 +226,18 @@ async fn chosen_images<C: ManagedClusters>(
         .flat_map(|group| &group.members)
         .filter_map(|member| member.cluster_resource_id.parse().ok())
         .collect();
-    Ok(consistent(upstream, &clusters).await.map(Some))
+    Ok(consistent(upstreams, &clusters).await.map(Some))
 }
 
 /// One list a subscription, and one question for each family in each region.
-async fn consistent<C: ManagedClusters>(
-    upstream: &Upstream<C>,
+async fn consistent(
+    upstreams: &Upstreams,
     clusters: &BTreeSet<ResourceId>,
 ) -> Result<Vec<NodeImageVersion>, UpstreamError> {
     let subscriptions: BTreeSet<&str> = clusters.iter().map(ResourceId::subscription).collect();
     let mut seen: Vec<(ResourceId, ManagedCluster)> = Vec::new();
     for subscription in subscriptions {
-        for cluster in upstream.clusters.list(subscription).await? {
+        for cluster in upstreams.azure.clusters.list(subscription).await? {
             if let Ok(id) = cluster.id.parse::<ResourceId>()
                 && clusters.contains(&id)
             {
@@ -246,7 +248,7 @@ async fn consistent<C: ManagedClusters>(
     let mut latest: BTreeMap<(String, String), NodeImage> = BTreeMap::new();
     let mut observed = BTreeSet::new();
     for (id, cluster) in &seen {
-        for (family, image) in upstream.catalogue.latest_images(id, cluster).await? {
+        for (family, image) in upstreams.azure.catalogue.latest_images(id, cluster).await? {
             latest.insert((cluster.location.clone(), family), image);
         }
         let families = cluster.pools.iter().filter_map(|pool| Some(pool.image.as_ref()?.family().to_owned()));
@@ -258,7 +260,8 @@ async fn consistent<C: ManagedClusters>(
 /// Tries again later, and says so on the run: no member shows yet what is wrong.
 async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError) -> Result<Outcome, JobError> {
     let (after, cause) = match error.verdict() {
-        Verdict::Retry { after, detail } => (after, Some(detail)),
+        Verdict::WaitForBudget { after } => return Ok(Outcome::AgainAfter { delay: after }),
+        Verdict::Retry { after, detail, .. } => (after, Some(detail)),
         Verdict::Wait(detail) | Verdict::Fail(detail) => (Some(PUT_OFF), Some(detail)),
         Verdict::LookAgain => (Some(PUT_OFF), None),
     };
@@ -283,11 +286,11 @@ async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError
 const PUT_OFF: Duration = Duration::from_secs(30);
 
 /// The handlers of this file.
-pub(super) fn handlers<C: ManagedClusters>(pool: &Pool, upstream: &Upstream<C>) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers(pool: &Pool, upstreams: &Upstreams) -> Vec<Arc<dyn Handler>> {
     vec![
-        Arc::new(PlanRun { pool: pool.clone(), upstream: upstream.clone() }),
+        Arc::new(PlanRun { pool: pool.clone(), upstreams: upstreams.clone() }),
         Arc::new(Start { pool: pool.clone() }),
-        Arc::new(Images { pool: pool.clone(), upstream: upstream.clone() }),
+        Arc::new(Images { pool: pool.clone(), upstreams: upstreams.clone() }),
         Arc::new(WaitElapsed { pool: pool.clone() }),
     ]
 }

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{outcome::JobError, upstream::Upstream};
+use super::outcome::JobError;
 use crate::{
     arm::ResourceId,
     database::Pool,
@@ -14,7 +14,7 @@ use crate::{
     model::update_run::UpdateRunProperties,
     rollout::{self, upgrade::Turn},
     store::memberships,
-    upstreams::azure::{ManagedClusters, Wish},
+    upstreams::{Upstreams, azure::Freshness},
 };
 
 /// Questions about windows at the same time, and how long they may take in all.
@@ -23,9 +23,9 @@ const LONGEST_ORDERING: Duration = Duration::from_secs(5);
 
 /// When each member is tried, by its cluster as the member spells it. Of members that are not in it nothing is known: an
 /// order is worth neither AKS's limits, which are for those who begin, nor a late start.
-pub(super) async fn turns<C: ManagedClusters>(
+pub(super) async fn turns(
     pool: &Pool,
-    upstream: &Upstream<C>,
+    upstreams: &Upstreams,
     (fleet, run): (Uuid, Uuid),
     properties: &UpdateRunProperties,
 ) -> Result<HashMap<String, Turn>, JobError> {
@@ -39,14 +39,14 @@ pub(super) async fn turns<C: ManagedClusters>(
     for member in plan.contenders() {
         let Ok(cluster) = member.cluster_resource_id.parse::<ResourceId>() else { continue };
         let asked = asked.entry(cluster.subscription().to_owned()).or_default();
-        if *asked < upstream.maintenance.to_spare(cluster.subscription()) {
+        if *asked < upstreams.azure.maintenance.to_spare(cluster.subscription()) {
             *asked += 1;
             questions.push((member.cluster_resource_id.clone(), cluster));
         }
     }
     let upgrade_type = properties.managed_cluster_update.upgrade.upgrade_type;
     let ask = |(spelled, cluster): (String, ResourceId)| async move {
-        let configurations = upstream.maintenance.of(&cluster, Wish::Wait).await.ok()?;
+        let configurations = upstreams.azure.maintenance.of(&cluster, Freshness::Relaxed).await.ok()?;
         Some((spelled, rollout::upgrade::turn(&configurations, upgrade_type, Timestamp::now())))
     };
     let answers = stream::iter(questions).map(ask).buffer_unordered(AT_ONCE);

@@ -17,7 +17,6 @@ use windows::{May, until_next_look};
 use super::{
     outcome::{JobError, begin, outcome},
     reports::{Report, Reported, Reports},
-    upstream::Upstream,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -37,13 +36,24 @@ use crate::{
         resources,
         runs::{self, Holder, RunMember},
     },
-    upstreams::azure::{Followed, ManagedClusters, Observation, UpstreamError, Verdict, Wish},
+    upstreams::{
+        Upstreams,
+        azure::{CatalogueNeeds, Followed, Freshness, Observation, Seen, UpstreamError, Verdict},
+    },
     work::{Attempt, Handler, Outcome},
 };
 
-/// Consecutive failures to reach AKS after which a member whose upgrade has not begun is given up. With the engine's
-/// back-off that is about ten minutes and more.
-const GIVE_UP_AFTER: u32 = 30;
+/// Consecutive failures to reach AKS after which a member whose upgrade has not begun gives its slot back, and waits as
+/// Pending. With the engine's back-off that is some ten seconds and more.
+const PENDING_AFTER: u32 = 6;
+/// Consecutive answers that make no sense after which an operation's status is not asked for any more.
+const SENSELESS_AFTER: u32 = 3;
+/// Most calls to AKS that begin parts of one cluster's upgrade together. Further ones follow at once.
+const MOST_TOGETHER: usize = 16;
+/// A wait for AKS's limit on calls that is longer than this is shown on the member.
+const SHOWN_WAIT: Duration = Duration::from_secs(60);
+/// How the message of a member begins while AKS or the service's credential is not available.
+const OUTAGE: &str = "AKS cannot be called at the moment";
 /// How often the kind may look and act in one attempt before the job makes room for others.
 const MOST_LOOKS: u32 = 8;
 
@@ -59,14 +69,14 @@ pub struct Policy {
 }
 
 /// Upgrades members.
-pub struct UpgradeMember<C> {
+pub struct UpgradeMember {
     pool: Pool,
-    upstream: Upstream<C>,
+    upstreams: Upstreams,
     policy: Policy,
     reports: Arc<Reports>,
 }
 
-impl<C: ManagedClusters> Handler for UpgradeMember<C> {
+impl Handler for UpgradeMember {
     fn kind(&self) -> &'static str {
         queue::UPGRADE
     }
@@ -84,13 +94,24 @@ struct Task<'a> {
     row: RunMember,
     cluster: ResourceId,
     goal: Goal,
+    /// The record as it was loaded.
+    loaded: Upgrade,
     upgrade: Upgrade,
+    holds_cluster: bool,
 }
 
 impl Task<'_> {
     /// Whether AKS was told nothing that it has not declined.
     fn has_begun_nothing(&self) -> bool {
         self.upgrade.steps.iter().all(|step| step.state == StepState::Withdrawn)
+    }
+
+    fn catalogue_needs(&self) -> CatalogueNeeds<'_> {
+        CatalogueNeeds {
+            versions: self.goal.moves_version(),
+            images: self.goal.moves_pools(),
+            chosen_images: self.goal.chosen_images(),
+        }
     }
 
     fn holder(&self) -> Holder {
@@ -108,11 +129,11 @@ enum Then {
     Look,
 }
 
-impl<C: ManagedClusters> UpgradeMember<C> {
+impl UpgradeMember {
     /// Upgrades them by this policy.
     #[must_use]
-    pub fn new(pool: &Pool, upstream: &Upstream<C>, policy: Policy) -> Self {
-        Self { pool: pool.clone(), upstream: upstream.clone(), policy, reports: Reports::new(pool.clone()) }
+    pub fn new(pool: &Pool, upstreams: &Upstreams, policy: Policy) -> Self {
+        Self { pool: pool.clone(), upstreams: upstreams.clone(), policy, reports: Reports::new(pool.clone()) }
     }
 
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
@@ -162,13 +183,23 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         let goal =
             Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
         let goal = if loaded.auto_upgrade { goal.of_auto_upgrade() } else { goal };
-        let upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
-        Ok(Some(Task { attempt, run, run_state: loaded.run_state, row, cluster, goal, upgrade }))
+        let upgrade: Upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
+        Ok(Some(Task {
+            attempt,
+            run,
+            run_state: loaded.run_state,
+            row,
+            cluster,
+            goal,
+            loaded: upgrade.clone(),
+            upgrade,
+            holds_cluster: loaded.holds_cluster,
+        }))
     }
 
     /// Makes sure that the member belongs to the fleet, and that no other run upgrades its cluster.
     async fn take_cluster(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
-        if !task.upgrade.steps.is_empty() {
+        if task.holds_cluster || !task.upgrade.steps.is_empty() {
             return Ok(None);
         }
         let mut tx = task.attempt.begin(&self.pool).await?;
@@ -219,7 +250,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                 operation_url: operation_url.as_deref(),
                 elapsed: span(*at, now),
             };
-            match self.upstream.observer.observe(&followed).await {
+            match self.upstreams.azure.observer.observe(&followed).await {
                 Ok(Observation::Running { again_after }) => {
                     next = Some(next.map_or(again_after, |next| next.min(again_after)));
                 }
@@ -232,6 +263,12 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                     news = true;
                 }
                 Ok(Observation::Look) => {
+                    task.upgrade.lost(index);
+                    look = true;
+                }
+                Err(UpstreamError::Throttled { after, .. }) => next = Some(next.map_or(after, |next| next.min(after))),
+                Err(UpstreamError::Garbage(what)) if task.attempt.failures >= SENSELESS_AFTER => {
+                    tracing::warn!(cluster = %task.cluster, what, "the operation's status makes no sense; the cluster is read instead");
                     task.upgrade.lost(index);
                     look = true;
                 }
@@ -248,21 +285,21 @@ impl<C: ManagedClusters> UpgradeMember<C> {
 
     /// Looks at the cluster, decides, and acts.
     async fn look(&self, task: &mut Task<'_>) -> Result<Then, JobError> {
-        let seen = match self.upstream.clusters.get(&task.cluster).await {
+        let seen = match self.upstreams.azure.clusters.get(&task.cluster).await {
             Ok(seen) => seen,
             Err(error) => return self.not_read(task, &error).await,
         };
-        let offer = self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.wants_image_history()).await;
+        let offer = self.upstreams.azure.catalogue.of(&task.cluster, &seen.cluster, task.catalogue_needs()).await;
         let offer = match offer {
             Ok(offer) => offer,
             Err(error) => return self.not_read(task, &error).await,
         };
         let now = Timestamp::now();
         match upgrade::next(&task.upgrade, &seen.cluster, &task.goal, &offer, now) {
-            Next::Begin(begin) if begin.first => match self.may_begin(task, Wish::Begin).await {
+            Next::Begin(begin) if begin.first => match self.may_begin(task, Freshness::Required).await {
                 Ok(May::Begin) => self.begin(task, &seen, &begin).await,
                 Ok(May::Not(closed)) => self.closed(task, closed).await.map(Then::Return),
-                Ok(May::AskAgain(delay)) => self.put_off(task, delay).await,
+                Ok(May::AskAgain(delay)) => self.wait_for_budget(task, delay).await,
                 Err(error) => self.not_read(task, &error).await,
             },
             Next::Begin(begin) => self.begin(task, &seen, &begin).await,
@@ -275,13 +312,15 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         }
     }
 
-    /// Records the intent, calls, records the answers.
-    async fn begin(
-        &self,
-        task: &mut Task<'_>,
-        seen: &crate::upstreams::azure::Seen,
-        begin: &Begin,
-    ) -> Result<Then, JobError> {
+    /// Records the intent, calls, records the answers. What can refuse a call before it is sent comes before the intent.
+    async fn begin(&self, task: &mut Task<'_>, seen: &Seen, begin: &Begin) -> Result<Then, JobError> {
+        let truncated = begin.actions.len() > MOST_TOGETHER;
+        let mut begin = begin.clone();
+        begin.actions.truncate(MOST_TOGETHER);
+        let begin = &begin;
+        if let Err(error) = self.upstreams.azure.clusters.prepare(&task.cluster, &begin.actions).await {
+            return self.not_read(task, &error).await;
+        }
         let mut tx = self.pool.begin().await?;
         if begin.first
             && let Some(refusal) = refusal(&mut tx, task).await?
@@ -294,9 +333,11 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         record(&mut tx, task).await?;
         tx.commit().await?;
 
-        let (mut delay, mut again, mut failure, mut blocked) = (None::<Duration>, false, None, None);
+        let (mut delay, mut again, mut failure, mut blocked) = (None::<Duration>, truncated, None, None);
+        let attempt = task.attempt;
+        let time_left = move || attempt.lease_remaining();
         for (step, action) in steps.into_iter().zip(&begin.actions) {
-            match self.upstream.clusters.begin(&task.cluster, seen, action).await {
+            match self.upstreams.azure.clusters.begin(&task.cluster, seen, action, &time_left).await {
                 Ok(accepted) => {
                     let followed = Followed {
                         cluster: &task.cluster,
@@ -304,14 +345,22 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                         operation_url: accepted.operation_url.as_deref(),
                         elapsed: Duration::ZERO,
                     };
-                    let wait = self.upstream.observer.wait(&followed, accepted.retry_after);
+                    let wait = self.upstreams.azure.observer.wait(&followed, accepted.retry_after);
                     delay = Some(delay.map_or(wait, |delay| delay.min(wait)));
                     tracing::info!(cluster = %task.cluster, ?action, operation = accepted.operation_id, "upgrade begun");
                     task.upgrade.started(step, accepted.operation_url, accepted.operation_id, Timestamp::now());
                 }
                 Err(error) => match error.verdict() {
-                    // It may have begun: the intent stays, and a look tells.
-                    Verdict::Retry { .. } => failure = Some(error),
+                    // The call may have reached AKS. Keep the intent; the next read of the cluster decides.
+                    Verdict::Retry { may_have_effect: true, .. } => failure = Some(error),
+                    Verdict::Retry { .. } => {
+                        task.upgrade.withdraw(step);
+                        failure = Some(error);
+                    }
+                    Verdict::WaitForBudget { after } => {
+                        task.upgrade.withdraw(step);
+                        delay = Some(delay.map_or(after, |delay| delay.min(after)));
+                    }
                     Verdict::Wait(reason) => {
                         task.upgrade.withdraw(step);
                         blocked = Some(reason);
@@ -329,6 +378,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         }
         match (failure, delay, blocked) {
             (Some(error), ..) => self.unreachable(task, &error).await.map(Then::Return),
+            (None, Some(_), _) if truncated => self.wait_for(task, Duration::ZERO).await.map(|_| Then::Look),
             (None, Some(delay), _) => self.wait_for(task, delay).await,
             (None, None, Some(reason)) if task.has_begun_nothing() => {
                 self.blocked(task, reason, WaitsFor::Cluster).await.map(Then::Return)
@@ -356,9 +406,8 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             return self.blocked(task, reason, WaitsFor::Cluster).await;
         }
         let looked = async {
-            let seen = self.upstream.clusters.get(&task.cluster).await?;
-            let offer =
-                self.upstream.catalogue.of(&task.cluster, &seen.cluster, task.goal.wants_image_history()).await?;
+            let seen = self.upstreams.azure.clusters.get(&task.cluster).await?;
+            let offer = self.upstreams.azure.catalogue.of(&task.cluster, &seen.cluster, task.catalogue_needs()).await?;
             let now = Timestamp::now();
             Ok::<_, UpstreamError>(upgrade::next(&Upgrade::default(), &seen.cluster, &task.goal, &offer, now))
         };
@@ -369,6 +418,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
                     return Ok(outcome);
                 }
             }
+            Err(UpstreamError::Throttled { after, .. }) => return Ok(Outcome::AgainAfter { delay: after }),
             Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => {
                 return self.unreachable(task, &error).await;
             }
@@ -381,10 +431,12 @@ impl<C: ManagedClusters> UpgradeMember<C> {
 
     /// How a member that is Pending goes on waiting for its window; `None` when it need not.
     async fn wait_for_window(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
-        match self.may_begin(task, Wish::Wait).await {
+        match self.may_begin(task, Freshness::Relaxed).await {
             Ok(May::Begin) => Ok(None),
             Ok(May::Not(closed)) => self.closed(task, closed).await.map(Some),
-            Ok(May::AskAgain(delay)) => Ok(Some(Outcome::AgainAfter { delay })),
+            Ok(May::AskAgain(delay)) | Err(UpstreamError::Throttled { after: delay, .. }) => {
+                Ok(Some(Outcome::AgainAfter { delay }))
+            }
             Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => {
                 self.unreachable(task, &error).await.map(Some)
             }
@@ -396,6 +448,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     /// The cluster could not be read.
     async fn not_read(&self, task: &mut Task<'_>, error: &UpstreamError) -> Result<Then, JobError> {
         match error.verdict() {
+            Verdict::WaitForBudget { after } => self.wait_for_budget(task, after).await,
             Verdict::Retry { .. } => self.unreachable(task, error).await.map(Then::Return),
             Verdict::LookAgain => Ok(Then::Look),
             Verdict::Wait(reason) => self.blocked(task, reason, WaitsFor::Cluster).await.map(Then::Return),
@@ -403,31 +456,53 @@ impl<C: ManagedClusters> UpgradeMember<C> {
         }
     }
 
-    /// AKS did not answer properly: the job tries again, without a change of the member's state but with the reason in
-    /// its message. What has not begun is given up in the end; what may be in flight never is.
-    async fn unreachable(&self, task: &Task<'_>, error: &UpstreamError) -> Result<Outcome, JobError> {
-        let (after, detail) = match error.verdict() {
-            Verdict::Retry { after, detail } => (after.map(|after| after.max(SOONEST_ROW)), detail),
-            Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
-            Verdict::LookAgain => (Some(Duration::ZERO), ErrorDetail::new("ClusterChanged", error.to_string())),
-        };
-        let failures = task.attempt.failures + 1;
-        // A member that waits for something else holds nobody up, and goes on waiting.
-        let gives_up = task.row.member.state == UpdateState::Running && task.has_begun_nothing();
-        if failures >= GIVE_UP_AFTER && gives_up {
-            let error = ErrorDetail::new(
-                "UpstreamUnavailable",
-                format!("AKS did not answer properly {failures} times in a row. Nothing was begun on the cluster; start the run again when AKS can be reached."),
-            )
-            .with(detail);
-            return self.ended(task, upgrade::Outcome::Failed { error }).await;
+    /// AKS's limit on calls is reached, and the call's place in the queue is kept: the member waits for it. That is no
+    /// failure, and costs no statement unless something is to be recorded or the wait is long.
+    async fn wait_for_budget(&self, task: &Task<'_>, after: Duration) -> Result<Then, JobError> {
+        if after <= SHOWN_WAIT && task.upgrade == task.loaded {
+            return Ok(Then::Wait(after));
         }
-        let error = format!("{}: {}", detail.code, detail.message);
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
-        let message = format!("AKS cannot be asked at the moment and is tried again (failure {failures}): {error}");
+        if after > SHOWN_WAIT {
+            let until = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
+            let message = format!("AKS's limit on calls is reached. The upgrade goes on by itself at {until:.0}.");
+            runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
+        }
+        task.attempt.settle(&mut tx, Outcome::AgainAfter { delay: after.max(SOONEST_ROW) }).await?;
+        tx.commit().await?;
+        Ok(Then::Return(Outcome::Settled))
+    }
+
+    /// AKS or the service's credential is not available: the job tries again until it is. A member that has begun nothing
+    /// becomes Pending after a while, so that a stop ends its wait; one that may have an operation in flight stays Running,
+    /// with the reason in its message. Neither fails.
+    async fn unreachable(&self, task: &Task<'_>, error: &UpstreamError) -> Result<Outcome, JobError> {
+        let (after, detail) = match error.verdict() {
+            Verdict::Retry { after, detail, .. } => (after, detail),
+            Verdict::WaitForBudget { after } => (Some(after), error.detail()),
+            Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
+            Verdict::LookAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
+        };
+        let failures = task.attempt.failures + 1;
+        // A `Retry-After` of nothing does not have AKS called ten times a second.
+        let after = after.map(|after| after.max(SOONEST_ROW * 2_u32.pow(failures.min(8))));
+        let cause = format!("{}: {}", detail.code, detail.message);
+        let retry = Outcome::Retry { error: cause.clone(), after };
+        if task.row.member.state == UpdateState::Running && task.has_begun_nothing() && failures >= PENDING_AFTER {
+            let message = format!(
+                "{OUTAGE}: {cause} Nothing was begun on the cluster. The upgrade begins by itself when AKS can be called again."
+            );
+            let error = ErrorDetail::new("UpstreamUnavailable", message.clone()).with(detail);
+            let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
+            tracing::warn!(cluster = %task.cluster, failures, "member is pending: {message}");
+            let blocked = Event::MemberBlocked { member, attempt, error, message: Some(message) };
+            return self.report(task, blocked, retry).await;
+        }
+        let mut tx = task.attempt.begin(&self.pool).await?;
+        record(&mut tx, task).await?;
+        let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}");
         runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
-        let retry = Outcome::Retry { error, after };
         task.attempt.settle(&mut tx, retry).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
@@ -522,7 +597,7 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             operation_url: watch.operation_url.as_deref(),
             elapsed: span(watch.since, now),
         };
-        self.upstream.observer.wait(&followed, None)
+        self.upstreams.azure.observer.wait(&followed, None)
     }
 }
 

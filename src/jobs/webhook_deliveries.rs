@@ -1,8 +1,8 @@
-//! Telling webhooks what has changed: events are recorded with the change, in its transaction, and delivered by a job for
-//! each webhook and run that has a backlog.
+//! Delivery of events to webhooks. Events are recorded in the transaction of the change. A job for each webhook and run with
+//! undelivered events sends them.
 //!
-//! One job at a time delivers the events of a run to a webhook, in order, and keeps afterwards how far it came: a process
-//! that dies in between has them delivered again, from the same one on.
+//! One job at a time delivers the events of a run to a webhook, in order, and then stores how far it came. If the process dies in
+//! between, the events after the stored position are delivered again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,28 +15,28 @@ use crate::{
     database::{Connection, Pool},
     engine::queue::{self, DeliveryJob},
     store::deliveries::{self, Backlog, GivenUp, Queued},
-    webhooks::{Failure, Sender, Webhook, Webhooks},
+    webhooks::{DeliveryFailure, Sender, Webhook, Webhooks},
     work::{Attempt, Backoff, Handler, LimitSettings, Limits, Outcome, RetryAfter},
 };
 
-/// Most events that are read at a time.
-const READ: usize = 100;
-/// How long a job keeps its slot before others have theirs.
-const TURN: Duration = Duration::from_secs(5);
-/// Deliveries to one webhook at the same time, so that a slow one leaves the others their slots.
-const AT_ONCE: usize = 4;
-/// Least attempts before anything is given up.
-const LEAST_ATTEMPTS: u32 = 3;
-/// Between attempts, where the receiver does not say.
+/// Largest number of events read at a time.
+const PAGE: usize = 100;
+/// Time after which a job releases its slot to other deliveries.
+const MAX_SLOT_TIME: Duration = Duration::from_secs(5);
+/// Concurrent deliveries to one webhook, so that a slow webhook does not use all slots.
+const CONCURRENT_PER_WEBHOOK: usize = 4;
+/// Attempts before an event may become a dead letter.
+const MIN_ATTEMPTS: u32 = 3;
+/// Time between attempts when the receiver sends no `Retry-After`.
 const BACKOFF: Backoff = Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) };
 
-/// Delivers.
+/// The handler of delivery jobs.
 pub struct Deliver {
     pool: Pool,
     webhooks: Webhooks,
     sender: Sender,
-    /// How old an event gets before it is given up.
-    patience: Duration,
+    /// Age at which an undelivered event becomes a dead letter.
+    max_age: Duration,
     limits: Limits,
 }
 
@@ -50,15 +50,15 @@ impl Handler for Deliver {
     }
 }
 
-/// The handler.
+/// Returns the handler of delivery jobs.
 #[must_use]
-pub fn handler(pool: &Pool, webhooks: Webhooks, sender: Sender, patience: Duration) -> Arc<dyn Handler> {
-    let limits = Limits::new(LimitSettings { concurrency: AT_ONCE, burst: 1000, per_second: 1000.0 });
-    Arc::new(Deliver { pool: pool.clone(), webhooks, sender, patience, limits })
+pub fn handler(pool: &Pool, webhooks: Webhooks, sender: Sender, max_age: Duration) -> Arc<dyn Handler> {
+    let limits = Limits::new(LimitSettings { concurrency: CONCURRENT_PER_WEBHOOK, burst: 1000, per_second: 1000.0 });
+    Arc::new(Deliver { pool: pool.clone(), webhooks, sender, max_age, limits })
 }
 
-/// One attempt at one webhook and run.
-struct Turn<'a> {
+/// One attempt to deliver the events of a run to a webhook.
+struct Delivery<'a> {
     attempt: &'a Attempt,
     webhook: &'a Webhook,
     run: Uuid,
@@ -70,7 +70,7 @@ impl Deliver {
         let DeliveryJob { webhook: name, run } = attempt.subject.parse()?;
         let backlog = {
             let mut conn = self.pool.acquire().await?;
-            deliveries::backlog(&mut conn, &name, run, READ).await?
+            deliveries::backlog(&mut conn, &name, run, PAGE).await?
         };
         let Some(backlog) = backlog else { return Ok(Outcome::Done) };
         if !backlog.wait.is_zero() {
@@ -80,40 +80,45 @@ impl Deliver {
             return Ok(Outcome::Done);
         }
         let Some(webhook) = self.webhooks.named(&name) else {
-            // Another process knows it, which has a newer configuration.
+            // Another process with a newer configuration has this webhook.
             return Ok(Outcome::AgainAfter { delay: Duration::from_secs(15) });
         };
         let _permit = match self.limits.try_acquire(&name) {
             Ok(permit) => permit,
             Err(RetryAfter(delay)) => return Ok(Outcome::AgainAfter { delay }),
         };
-        let turn = Turn { attempt, webhook, run, backlog };
-        let (delivered, failure) = self.deliver(&turn).await;
-        self.keep(&turn, delivered, failure).await
+        let delivery = Delivery { attempt, webhook, run, backlog };
+        let (delivered, failure) = self.send_events(&delivery).await;
+        self.record_progress(&delivery, delivered, failure).await
     }
 
-    /// Sends what is queued, as long as it is taken and the turn lasts. How many events were delivered, and what went wrong.
-    async fn deliver(&self, turn: &Turn<'_>) -> (usize, Option<Failure>) {
+    /// Sends queued events until one fails or the slot time is over. Returns how many were delivered, and the failure.
+    async fn send_events(&self, delivery: &Delivery<'_>) -> (usize, Option<DeliveryFailure>) {
         let began = Instant::now();
         let mut delivered = 0;
-        // After a failure one by one, so that one event that is not taken does not take others along.
-        let size = if turn.backlog.failures > 0 { 1 } else { turn.webhook.batch };
-        for batch in turn.backlog.events.chunks(size) {
+        // After a failure events are sent one by one, so that one rejected event does not fail others.
+        let size = if delivery.backlog.failures > 0 { 1 } else { delivery.webhook.batch };
+        for batch in delivery.backlog.events.chunks(size) {
             let events: Vec<_> = batch.iter().map(|queued| queued.event.clone()).collect();
-            if let Err(failure) = self.sender.send(turn.webhook, &events).await {
+            if let Err(failure) = self.sender.send(delivery.webhook, &events).await {
                 return (delivered, Some(failure));
             }
             delivered += batch.len();
-            if began.elapsed() > TURN {
+            if began.elapsed() > MAX_SLOT_TIME {
                 break;
             }
         }
         (delivered, None)
     }
 
-    /// Keeps how far it came, and settles the job: one transaction.
-    async fn keep(&self, turn: &Turn<'_>, delivered: usize, failure: Option<Failure>) -> Result<Outcome, JobError> {
-        let Turn { attempt, webhook, run, backlog } = turn;
+    /// Stores how many events were delivered and settles the job, in one transaction.
+    async fn record_progress(
+        &self,
+        delivery: &Delivery<'_>,
+        delivered: usize,
+        failure: Option<DeliveryFailure>,
+    ) -> Result<Outcome, JobError> {
+        let Delivery { attempt, webhook, run, backlog } = delivery;
         let name = webhook.name.as_str();
         let (done, rest) = backlog.events.split_at_checked(delivered).unwrap_or((&backlog.events, &[]));
         let mut tx = attempt.begin(&self.pool).await?;
@@ -121,10 +126,10 @@ impl Deliver {
         let outcome = match (failure, rest.first()) {
             (Some(failure), Some(head)) => {
                 let failures = if done.is_empty() { backlog.failures.saturating_add(1) } else { 1 };
-                self.keep_failure(&mut tx, turn, head, failures, failure).await?
+                self.record_failure(&mut tx, delivery, head, failures, failure).await?
             }
-            // That was all: what was recorded since has enqueued the job again.
-            _ if rest.is_empty() && done.len() < READ && !done.iter().any(|queued| queued.replay) => Outcome::Done,
+            // All events were delivered. Events recorded in the meantime have enqueued the job again.
+            _ if rest.is_empty() && done.len() < PAGE && !done.iter().any(|queued| queued.replay) => Outcome::Done,
             _ => Outcome::AgainAfter { delay: Duration::ZERO },
         };
         attempt.settle(&mut tx, outcome).await?;
@@ -132,44 +137,44 @@ impl Deliver {
         Ok(Outcome::Settled)
     }
 
-    async fn keep_failure(
+    async fn record_failure(
         &self,
         tx: &mut Connection,
-        turn: &Turn<'_>,
+        delivery: &Delivery<'_>,
         head: &Queued,
         failures: u32,
-        Failure { error, after, refused }: Failure,
+        DeliveryFailure { error, retry_after, is_rejected }: DeliveryFailure,
     ) -> Result<Outcome, JobError> {
-        let (name, run) = (turn.webhook.name.as_str(), turn.run);
-        let wait = after.unwrap_or_default().max(BACKOFF.wait(failures, rand::random()));
-        if let Some(pause) = after {
+        let (name, run) = (delivery.webhook.name.as_str(), delivery.run);
+        let wait = retry_after.unwrap_or_default().max(BACKOFF.wait(failures, rand::random()));
+        if let Some(pause) = retry_after {
             self.limits.penalise(name, pause);
         }
         let error = format!("webhook '{name}': {error}");
         tracing::warn!(%run, failures, error, "events not delivered");
         let retry = Outcome::Retry { error: error.clone(), after: Some(wait) };
-        let hopeless = failures >= LEAST_ATTEMPTS && (refused || head.replay || head.age >= self.patience);
+        let is_given_up = failures >= MIN_ATTEMPTS && (is_rejected || head.replay || head.age >= self.max_age);
         let sequence = head.event.sequence;
-        // Dead letters before cursors, as whoever replays them locks them.
-        if hopeless && head.replay {
-            deliveries::give_up_replays(tx, name, run, refused.then_some(sequence), failures, &error).await?;
+        // Locks dead letters before cursors, in the order of a replay.
+        if is_given_up && head.replay {
+            deliveries::give_up_replays(tx, name, run, is_rejected.then_some(sequence), failures, &error).await?;
         }
         deliveries::failed(tx, name, run, failures, &error, wait).await?;
-        if !hopeless {
+        if !is_given_up {
             return Ok(retry);
         }
         if !head.replay {
-            let which = if refused { GivenUp::One(sequence) } else { GivenUp::OlderThan(self.patience) };
+            let which = if is_rejected { GivenUp::One(sequence) } else { GivenUp::OlderThan(self.max_age) };
             let given_up = deliveries::give_up(tx, name, run, which, failures, &error).await?;
             tracing::error!(
                 webhook = name, %run, sequence, given_up, error,
                 "events given up after {failures} attempts: see 'fleet-manager events dead-letters'"
             );
         }
-        if !refused {
+        if !is_rejected {
             return Ok(retry);
         }
-        // The receiver is there: what follows may be to its liking.
+        // The receiver responds, and may accept the next event: continue at once.
         deliveries::failed(tx, name, run, 0, &error, Duration::ZERO).await?;
         Ok(Outcome::AgainAfter { delay: Duration::ZERO })
     }

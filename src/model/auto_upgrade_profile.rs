@@ -1,5 +1,5 @@
-//! Auto-upgrade profiles (`Microsoft.ContainerService/fleets/autoUpgradeProfiles`): which releases of AKS's start update
-//! runs by themselves.
+//! Auto-upgrade profiles (`Microsoft.ContainerService/fleets/autoUpgradeProfiles`): which AKS releases start update
+//! runs automatically.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,19 +12,19 @@ use super::{
 };
 use crate::arm::{ErrorDetail, Problems, ResourceId};
 
-/// `properties` of a profile, as a client writes them and the service keeps them.
+/// `properties` of a profile, as a client sends them and the service stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoUpgradeProfileProperties {
-    /// The strategy of the runs that are made. Absent: all members, one by one.
+    /// The strategy of the generated runs. Absent: all members, one by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_strategy_id: Option<String>,
-    /// Which releases it follows.
+    /// Which releases the profile follows.
     pub channel: UpgradeChannel,
-    /// How the runs choose node images. Absent: `Latest`. Not for channels that are about images.
+    /// How the runs choose node images. Absent: `Latest`. Not allowed for the channels `NodeImage` and `SecurityPatch`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_image_selection: Option<AutoUpgradeNodeImageSelection>,
-    /// Starts nothing by itself.
+    /// Whether the profile starts no runs.
     #[serde(default)]
     pub disabled: bool,
     /// The minor version that `TargetKubernetesVersion` stays in, `x.y`.
@@ -33,7 +33,7 @@ pub struct AutoUpgradeProfileProperties {
     /// Follow the minor version into its long-term support.
     #[serde(default)]
     pub long_term_support: bool,
-    /// When runs are made. An extension; absent: `OnNewVersion`, as the product does.
+    /// When runs are generated. An extension; absent: `OnNewVersion`, as in Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<Reconcile>,
 }
@@ -54,7 +54,7 @@ pub enum UpgradeChannel {
 }
 
 impl UpgradeChannel {
-    /// As it is written.
+    /// Returns the value in requests and responses.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl UpgradeChannel {
         }
     }
 
-    /// Whether it is about node images, and leaves Kubernetes versions alone.
+    /// Whether the channel upgrades node images only.
     #[must_use]
     pub fn is_of_images(self) -> bool {
         matches!(self, Self::NodeImage | Self::SecurityPatch)
@@ -99,47 +99,47 @@ impl From<AutoUpgradeNodeImageSelectionType> for NodeImageSelectionType {
     }
 }
 
-/// When a profile makes runs: see [`super::extensions`].
+/// When a profile generates runs: see [`super::extensions`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Reconcile {
-    /// When something new is released.
+    /// When AKS releases a new target.
     OnNewVersion,
-    /// Besides, for members that have joined late or lag behind.
+    /// Also for members that joined later or are behind.
     Continuous,
 }
 
-/// Of the last trigger of a profile.
+/// Result of the last trigger of a profile.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AutoUpgradeProfileStatus {
-    /// When a run was to be made last.
+    /// When the profile was last triggered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, read_only)]
     pub last_triggered_at: Option<Timestamp>,
-    /// Whether that went well.
+    /// Whether the trigger succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub last_trigger_status: Option<AutoUpgradeLastTriggerStatus>,
-    /// Why not, and what to do about it.
+    /// Why the trigger failed, and what to do about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(read_only)]
     pub last_trigger_error: Option<ErrorDetail>,
-    /// The Kubernetes version, or the node images.
+    /// The target: a Kubernetes version, or node images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(read_only)]
     pub last_trigger_upgrade_versions: Vec<String>,
-    /// What a person should know besides. Preview.
+    /// Additional information for people. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub last_trigger_message: Option<String>,
 }
 
-/// How the last trigger went.
+/// Status of the last trigger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum AutoUpgradeLastTriggerStatus {
-    /// There is a run, or none was needed.
+    /// The run was created, or none was needed.
     Succeeded,
-    /// There is no run.
+    /// No run was created.
     Failed,
 }
 
@@ -170,13 +170,13 @@ impl std::str::FromStr for MinorVersion {
 }
 
 impl AutoUpgradeProfileProperties {
-    /// The minor version to stay in; `None` on other channels, and where validation would say so.
+    /// Returns the minor version to stay in. `None`: another channel, or an invalid value.
     #[must_use]
     pub fn target_minor(&self) -> Option<MinorVersion> {
         self.target_kubernetes_version.as_deref()?.parse().ok()
     }
 
-    /// Whether it also picks up members that have joined late or lag behind.
+    /// Whether the profile also upgrades members that joined later or are behind.
     #[must_use]
     pub fn is_continuous(&self) -> bool {
         self.reconcile == Some(Reconcile::Continuous)
@@ -188,13 +188,13 @@ impl AutoUpgradeProfileProperties {
         self.channel == other.channel && self.target_kubernetes_version == other.target_kubernetes_version
     }
 
-    /// The body to keep: what is left out and cannot be changed stays as it is stored, and what says nothing goes.
+    /// Returns the body to store: properties that are absent and immutable keep their stored value, and empty ones are removed.
     #[must_use]
     pub fn to_stored(mut self, stored: Option<&Self>) -> Self {
         self.target_kubernetes_version = self.target_kubernetes_version.filter(|version| !version.is_empty());
         if let Some(stored) = stored {
             self.update_strategy_id = self.update_strategy_id.or_else(|| stored.update_strategy_id.clone());
-            // A client that does not know the option does not turn it off.
+            // A client that does not know the extension does not reset it.
             self.reconcile = self.reconcile.or(stored.reconcile);
             if !self.channel.is_of_images() {
                 self.node_image_selection = self.node_image_selection.or_else(|| stored.node_image_selection.clone());
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_with_which_channel() {
+    fn properties_allowed_for_each_channel() {
         let strategy = format!("{FLEET}/updateStrategies/s");
         for sound in [
             json!({"channel": "Rapid", "updateStrategyId": strategy, "nodeImageSelection": {"type": "Consistent"}}),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fixed_at_creation() {
+    fn immutable_properties() {
         let strategy = format!("{FLEET}/updateStrategies/s");
         let stored =
             json!({"channel": "Rapid", "updateStrategyId": strategy, "nodeImageSelection": {"type": "Latest"}});
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn official_clients_do_not_turn_the_option_off() {
+    fn clients_without_the_extension_do_not_reset_it() {
         let stored = profile(json!({"channel": "Rapid", "reconcile": "Continuous"}));
         assert!(profile(json!({"channel": "Rapid"})).to_stored(Some(&stored)).is_continuous());
         let off = profile(json!({"channel": "Rapid", "reconcile": "OnNewVersion"})).to_stored(Some(&stored));

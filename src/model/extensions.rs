@@ -1,5 +1,5 @@
-//! What this service has and the official API does not, in one place. All of it is additive and off unless asked for:
-//! official clients neither send nor need it, and what they do not send stays as it was. `docs/extensions.md` explains each.
+//! All properties that the official API does not have. They are optional and off by default: official clients do not need them,
+//! and a property that a client does not send keeps its value. `docs/extensions.md` explains each.
 
 use super::types;
 
@@ -10,7 +10,7 @@ pub struct Extension {
     pub resource_type: &'static str,
     /// The property.
     pub path: &'static str,
-    /// Its values; the first is how the product behaves, and what an absent property means.
+    /// Its values. The first is the behaviour of Azure and the meaning of an absent property.
     pub values: &'static [&'static str],
 }
 

@@ -10,7 +10,7 @@ use crate::arm::Problems;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FleetProperties {
-    /// Present, even empty: the fleet has a hub cluster.
+    /// If present, even empty, the fleet has a hub cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hub_profile: Option<HubProfile>,
 }
@@ -76,9 +76,9 @@ pub struct ManagedServiceIdentity {
 pub enum IdentityType {
     /// None.
     None,
-    /// Made with the resource.
+    /// Created with the resource.
     SystemAssigned,
-    /// Made by the user.
+    /// Created by the user.
     UserAssigned,
     /// Both.
     #[serde(rename = "SystemAssigned, UserAssigned", alias = "SystemAssigned,UserAssigned")]
@@ -141,8 +141,7 @@ impl HubProfile {
 }
 
 impl ManagedServiceIdentity {
-    /// Checks that type and identities fit together. Identities beside the type `None` mean nothing, and the official
-    /// example of a fleet sends some.
+    /// Checks that type and identities agree. Identities with the type `None` are ignored, since an official example sends some.
     pub fn check(&self, problems: &mut Problems) {
         let named = self.user_assigned_identities.as_ref().is_some_and(|ids| !ids.is_empty());
         let wants = matches!(self.identity_type, IdentityType::UserAssigned | IdentityType::Both);

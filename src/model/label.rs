@@ -1,4 +1,4 @@
-//! Kubernetes' labels: what their keys and values are made of.
+//! Syntax of Kubernetes label keys and values.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use super::name;
 /// Labels by their keys.
 pub type Labels = BTreeMap<String, String>;
 
-/// What a key is, for people.
+/// Description of a valid key, for messages.
 pub const KEY_RULE: &str = "an optional DNS prefix and '/', then up to 63 letters, digits, '-', '_', '.'";
-/// What a value is, for people.
+/// Description of a valid value, for messages.
 pub const VALUE_RULE: &str = "up to 63 letters, digits, '-', '_', '.', beginning and ending with a letter or digit";
 
-/// Whether this is a label's key.
+/// Whether the text is a valid label key.
 #[must_use]
 pub fn is_key(key: &str) -> bool {
     match key.split_once('/') {
@@ -24,7 +24,7 @@ pub fn is_key(key: &str) -> bool {
     }
 }
 
-/// Whether this is a label's value; the empty one is.
+/// Whether the text is a valid label value. The empty text is valid.
 #[must_use]
 pub fn is_value(value: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric();

@@ -3,16 +3,16 @@
 /// A count or a percentage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// So many.
+    /// A number of members.
     Count(u32),
-    /// So many in a hundred of the members in scope, 0–100.
+    /// A percentage of the members in scope, 0–100.
     Percent(u8),
 }
 
-/// Ceiling of a stage that sets none, and the highest a stage may set (product documentation: at most 50 concurrent
+/// Concurrency of a stage that sets none, and the largest that a stage may set (product documentation: at most 50 concurrent
 /// upgrades in a stage).
 pub const STAGE_CONCURRENCY: u32 = 50;
-/// Ceiling of a group that sets none.
+/// Concurrency of a group that sets none.
 pub const GROUP_CONCURRENCY: u32 = 1;
 
 impl Limit {
@@ -37,12 +37,12 @@ impl Limit {
         if percent {
             digits.parse().ok().filter(|p| *p <= 100).map(Self::Percent)
         } else {
-            // More than a u32 holds is more than any fleet has.
+            // A number above u32 is larger than any fleet.
             Some(Self::Count(digits.parse().unwrap_or(u32::MAX)))
         }
     }
 
-    /// As a ceiling of concurrency over `members`: percentages round down, at least 1.
+    /// Returns the largest number of concurrent upgrades among `members`. Percentages are rounded down, to 1 at least.
     #[must_use]
     pub fn ceiling(self, members: u32) -> u32 {
         match self {
@@ -51,7 +51,7 @@ impl Limit {
         }
     }
 
-    /// As a tolerance of failures over `members`: percentages round up.
+    /// Returns the number of failures allowed among `members`. Percentages are rounded up.
     #[must_use]
     pub fn tolerance(self, members: u32) -> u32 {
         match self {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_the_pattern_refuses() {
+    fn values_outside_the_pattern_are_refused() {
         for text in ["", "0", "0%", "101%", "-1", "1.5", "01", "%", "5 %", "١"] {
             assert_eq!(Limit::concurrency(text), None, "{text}");
         }

@@ -3,17 +3,17 @@
 /// A region.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Location {
-    /// As resources spell it.
+    /// Name in resources, such as `westeurope`.
     pub name: &'static str,
-    /// For people.
+    /// Display name.
     pub display_name: &'static str,
-    /// The part of the world that it is in.
+    /// Geography, such as `Europe`.
     pub geography_group: &'static str,
 }
 
 macro_rules! locations {
     ($($group:literal: $($name:literal $display:literal),*;)*) => {
-        /// The regions in which fleets can be.
+        /// The regions in which fleets can be created.
         pub const LOCATIONS: &[Location] = &[$($(Location { name: $name, display_name: $display, geography_group: $group }),*),*];
     };
 }

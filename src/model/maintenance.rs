@@ -1,7 +1,7 @@
 //! Maintenance configurations of a cluster (`managedClusters/maintenanceConfigurations`), as AKS returns them.
 //!
-//! Reading is tolerant: whatever comes is a configuration, and one whose window cannot be read says why. Nobody is
-//! permitted anything by a window that is not understood.
+//! Parsing is tolerant: every answer is a configuration, and one with an unreadable window has an error. An unreadable window
+//! permits no upgrade.
 
 use jiff::{
     civil::{Date, Time, Weekday},
@@ -16,13 +16,13 @@ use crate::calendar::{Schedule, WeekIndex, Window};
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "Value")]
 pub struct MaintenanceConfiguration {
-    /// Its name, which says what it is for; empty when AKS sent none.
+    /// Name, which determines the purpose; empty if AKS sent none.
     pub name: String,
     /// Its `maintenanceWindow`.
     pub window: Result<Window, Unreadable>,
 }
 
-/// Why a window cannot be read.
+/// Why a window is unreadable.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unreadable(String);
@@ -96,7 +96,7 @@ fn schedule(schedule: Option<&Value>) -> Read<Schedule> {
     }
 }
 
-/// What is there and not `null`.
+/// Returns the value unless it is `null`.
 fn given<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     object.get(name).filter(|value| !value.is_null())
 }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_windows() {
+    fn windows_recorded_from_aks_are_read() {
         let weekly = json!({"schedule": {"weekly": {"intervalWeeks": 3, "dayOfWeek": "Friday"}}, "durationHours": 8,
             "utcOffset": "+05:30", "startDate": "2123-01-01", "startTime": "00:00"});
         assert_eq!(opens(weekly, "2026-01-01T00:00:00Z"), "2122-12-31T18:30:00Z");
@@ -183,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn next_to_nothing_is_enough() {
+    fn a_configuration_without_properties_is_read() {
         let bare = json!({"schedule": {"daily": null, "absoluteMonthly": {"intervalMonths": 1, "dayOfMonth": 31}},
             "durationHours": 4, "utcOffset": null, "startDate": null, "startTime": "00:00", "notAllowedDates": null, "x": 1});
         assert_eq!(opens(bare, "2026-02-01T00:00:00Z"), "2026-03-31T00:00:00Z");
     }
 
     #[test]
-    fn what_cannot_be_read_says_why() {
+    fn an_unreadable_window_has_an_error() {
         let good = json!({"schedule": {"daily": {"intervalDays": 1}}, "durationHours": 4, "startTime": "00:00"});
         assert!(read(good.clone()).window.is_ok());
         for (path, value, told) in [

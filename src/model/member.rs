@@ -9,20 +9,20 @@ use super::{
 };
 use crate::arm::{Problems, ResourceId};
 
-/// Labels under this prefix are the service's own.
+/// Prefix of the labels that the service sets.
 pub const AUTOMATIC_PREFIX: &str = "fleet.azure.com/";
-/// Most labels that a user may set on a member. The product documents no bound.
+/// Most labels that a user may set on a member. Azure documents no limit.
 pub const MAX_LABELS: usize = 100;
-/// Most members of a fleet; the product allows 1,000.
+/// Most members of a fleet. Azure allows 1,000.
 pub const MAX_MEMBERS: i64 = 10_000;
 
-/// `properties` of a member, as a client writes them.
+/// `properties` of a member, as a client sends them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberProperties {
-    /// The AKS cluster; its spelling is kept.
+    /// Resource ID of the AKS cluster, in the caller's spelling.
     pub cluster_resource_id: String,
-    /// The update group, which strategies refer to.
+    /// The update group that strategies refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     pub group: Option<String>,
@@ -33,7 +33,7 @@ pub struct MemberProperties {
 }
 
 impl MemberProperties {
-    /// The cluster's parsed ID; `None` where validation would say so.
+    /// Returns the cluster's parsed ID. `None`: the ID is invalid.
     #[must_use]
     pub fn cluster(&self) -> Option<ResourceId> {
         self.cluster_resource_id.parse().ok().filter(|id: &ResourceId| {
@@ -44,7 +44,7 @@ impl MemberProperties {
         })
     }
 
-    /// The labels that the service puts on a member by itself. The location is known once the cluster has been seen.
+    /// Returns the automatic labels of a member. The location is known once the cluster was read.
     #[must_use]
     pub fn automatic_labels(&self, member: &str, location: Option<&str>) -> Labels {
         let mut labels = Labels::new();
@@ -61,7 +61,7 @@ impl MemberProperties {
         labels
     }
 
-    /// The user's labels and the automatic ones: what is shown, and what selectors see.
+    /// Returns the user's labels and the automatic ones: those that are shown and that selectors match.
     #[must_use]
     pub fn all_labels(&self, member: &str, location: Option<&str>) -> Labels {
         let mut labels = self.labels.clone().unwrap_or_default();
@@ -96,7 +96,7 @@ impl MemberProperties {
         self.check_labels(&self.automatic_labels(member, location), problems);
     }
 
-    /// The body to keep: without empty values and without the automatic labels, which are made on read.
+    /// Returns the body to store: without empty values and without the automatic labels, which are added on read.
     #[must_use]
     pub fn to_stored(&self) -> Self {
         let mut stored = self.clone();
@@ -117,7 +117,7 @@ impl MemberProperties {
         for (key, value) in labels {
             let at = format!("properties.labels.{key}");
             if key.starts_with(AUTOMATIC_PREFIX) {
-                // Sent back as it was read is fine; an unknown location can be sent back by nobody but a guesser.
+                // A client may send back the automatic labels that it has read. An unknown location was never shown.
                 if automatic.get(key).is_some_and(|truth| truth != value)
                     || (!automatic.contains_key(key) && key != "fleet.azure.com/location")
                 {
@@ -135,7 +135,7 @@ impl MemberProperties {
     }
 }
 
-/// A GUID in its one common spelling: one cluster has one ID.
+/// Returns a GUID in its canonical spelling, so that a cluster has one ID.
 fn is_subscription(id: &str) -> bool {
     id.len() == uuid::fmt::Hyphenated::LENGTH && uuid::Uuid::try_parse(id).is_ok()
 }
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn automatic_labels_may_come_back_but_not_lie() {
+    fn automatic_labels_must_have_their_own_values() {
         let mut echoed = member(&[("team", "a")]);
         echoed.labels = Some(echoed.automatic_labels("m", Some("eastus")));
         assert!(findings(&echoed, None).is_empty());
@@ -173,19 +173,19 @@ mod tests {
     }
 
     #[test]
-    fn labels_follow_kubernetes() {
+    fn labels_have_the_syntax_of_kubernetes() {
         assert!(findings(&member(&[("a.b/c_d", "x.y"), ("e", "")]), None).is_empty());
         assert_eq!(findings(&member(&[("a b", "x"), ("-a", "x"), ("a", "-"), ("/x", "y")]), None).len(), 4);
     }
 
     #[test]
-    fn the_cluster_stays() {
+    fn the_cluster_is_immutable() {
         let mut other = member(&[]);
         other.cluster_resource_id = CLUSTER.replace("aks-1", "aks-2");
         assert_eq!(findings(&other, Some(&member(&[]))), ["properties.clusterResourceId"]);
         other.cluster_resource_id = CLUSTER.replace("resourcegroups", "resourceGroups");
         assert!(findings(&other, Some(&member(&[]))).is_empty());
-        // One cluster has one ID: what an ARM client would cut off or decode does not make another.
+        // Other spellings that an ARM client would cut off or decode are refused, so that a cluster has one ID.
         for name in ["aks-1?x=", "aks-1#x", "aks%2D1", "aks-1 ", "..", "\u{212a}", &"x".repeat(64)] {
             other.cluster_resource_id = CLUSTER.replace("aks-1", name);
             assert_eq!(findings(&other, None), ["properties.clusterResourceId"], "{name}");

@@ -1,7 +1,7 @@
 //! The resource types: typed bodies, defaults, validation, and what each API version shows. Pure.
 //!
-//! Wire types keep patterned strings (`maxConcurrency`, versions) as text, so that validation can collect every finding
-//! with its path; [`limit`] and [`version`] parse them into what the rest of the house reasons with.
+//! Wire types keep patterned strings (`maxConcurrency`, versions) as text, so that validation can report every error
+//! with its path. [`limit`] and [`version`] parse them into the types that other rooms use.
 
 pub mod auto_upgrade_profile;
 pub mod extensions;

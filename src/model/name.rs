@@ -1,4 +1,4 @@
-//! Names of fleets, of what is in them, and of what they refer to.
+//! Names of fleets, their children, resource groups and clusters.
 
 /// Longest name of a fleet or a managed namespace.
 pub const MAX_TRACKED: usize = 63;
@@ -16,7 +16,7 @@ pub fn is_valid(name: &str, max: usize) -> bool {
         && bytes.iter().all(|b| plain(*b) || *b == b'-')
 }
 
-/// Whether this may be a resource group's name: 1–90 letters, digits, `.`, `_`, `-`, `(`, `)`, not ending with `.`.
+/// Whether the text is a valid resource group name: 1–90 letters, digits, `.`, `_`, `-`, `(`, `)`, not ending with `.`.
 #[must_use]
 pub fn is_resource_group(name: &str) -> bool {
     (1..=90).contains(&name.chars().count())
@@ -24,7 +24,7 @@ pub fn is_resource_group(name: &str) -> bool {
         && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '(' | ')'))
 }
 
-/// Whether this may be an AKS cluster's name: 1–63 letters, digits, `_`, `-`, beginning and ending with a letter or digit.
+/// Whether the text is a valid AKS cluster name: 1–63 letters, digits, `_`, `-`, beginning and ending with a letter or digit.
 #[must_use]
 pub fn is_managed_cluster(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric();
@@ -35,7 +35,7 @@ pub fn is_managed_cluster(name: &str) -> bool {
         && bytes.iter().all(|b| plain(*b) || matches!(b, b'_' | b'-'))
 }
 
-/// What a name must look like, for messages.
+/// Returns a description of a valid name, for messages.
 #[must_use]
 pub fn rule(max: usize) -> String {
     format!("1 to {max} characters: lower-case letters, digits and '-', beginning and ending with a letter or digit")

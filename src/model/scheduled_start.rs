@@ -1,4 +1,4 @@
-//! Scheduled starts: a weekday and a local time at which a gate opens by itself.
+//! Scheduled starts: a weekday and a local time at which a gate opens automatically.
 
 use jiff::{
     SignedDuration, Timestamp, ToSpan as _,
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::arm::Problems;
 
-/// When a gate of the type `ScheduledStart` opens. The offset is fixed: no daylight saving time moves it.
+/// When a gate of the type `ScheduledStart` opens. The offset is fixed, without daylight saving time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScheduledStartConfiguration {
@@ -17,7 +17,7 @@ pub struct ScheduledStartConfiguration {
     pub start_day: DayOfWeek,
     /// Local time of day, `HH:mm`, 00:00 to 23:59.
     pub start_time: String,
-    /// Of local time from UTC, `±HH:mm`, -14:00 to +14:00.
+    /// Offset of local time from UTC, `±HH:mm`, -14:00 to +14:00.
     pub utc_offset: String,
 }
 
@@ -35,7 +35,7 @@ pub enum DayOfWeek {
 }
 
 impl ScheduledStartConfiguration {
-    /// Checks the formats; `at` is the schedule's own path in the body.
+    /// Checks the formats. `at` is the path of the schedule in the body.
     pub(super) fn check(&self, at: &str, problems: &mut Problems) {
         if read_time(&self.start_time).is_none() {
             let problem = format!("'{}' is not a time of day, '00:00' to '23:59'.", self.start_time);
@@ -47,8 +47,8 @@ impl ScheduledStartConfiguration {
         }
     }
 
-    /// The first occurrence for somebody who comes at `from`. During its minute an occurrence is not over, so that it may be
-    /// up to a minute before `from`. `None` for a schedule that is none, and at the end of time.
+    /// Returns the first occurrence at or after `from`. An occurrence lasts its whole minute, so that it may begin up to a minute
+    /// before `from`. `None`: the schedule is invalid, or the calendar ends.
     #[must_use]
     pub fn next(&self, from: Timestamp) -> Option<Timestamp> {
         let (time, offset) = (read_time(&self.start_time)?, read_offset(&self.utc_offset)?);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn its_own_minute_counts_as_reached() {
+    fn an_occurrence_lasts_its_whole_minute() {
         let wednesday = schedule(DayOfWeek::Wednesday, "02:00", "+00:00");
         for from in ["2026-08-19T02:00:00Z", "2026-08-19T02:00:00.5Z", "2026-08-19T02:00:59.999Z"] {
             assert_eq!(next(&wednesday, from), "2026-08-19T02:00:00Z", "{from}");
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn far_from_greenwich() {
+    fn offsets_of_14_and_12_hours() {
         // Wednesday in Kiritimati begins on Tuesday in UTC, on Baker Island it ends on Thursday.
         let east = schedule(DayOfWeek::Wednesday, "00:30", "+14:00");
         assert_eq!(next(&east, "2026-08-17T00:00:00Z"), "2026-08-18T10:30:00Z");
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_the_patterns_refuse() {
+    fn values_outside_the_patterns_are_refused() {
         for time in ["", "24:00", "2:00", "02:60", "02:00:00", "02.00", "+2:00", "０2:00"] {
             assert!(read_time(time).is_none(), "{time}");
         }

@@ -1,4 +1,4 @@
-//! Label selectors in Kubernetes' syntax (`labels.Parse` of apimachinery): `env=production,tier in (web,api),!retired`.
+//! Kubernetes label selectors (`labels.Parse` of apimachinery): `env=production,tier in (web,api),!retired`.
 
 use std::{collections::BTreeSet, iter::Peekable, str::CharIndices};
 
@@ -9,7 +9,7 @@ use super::label;
 /// Longest selector, in characters (API definition, `MemberSelector.byLabel`).
 pub const MAX_LENGTH: usize = 512;
 
-/// Which members of a fleet, as a strategy writes it.
+/// Which members of a fleet a stage or group has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberSelector {
@@ -17,51 +17,51 @@ pub struct MemberSelector {
     pub by_label: String,
 }
 
-/// A selector that was understood: all of its requirements hold.
+/// A parsed selector. It matches labels that meet all of its requirements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LabelSelector {
     /// At least one.
     pub requirements: Vec<Requirement>,
 }
 
-/// What one label must be like.
+/// A requirement on one label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
     /// The label's key.
     pub key: String,
-    /// What its value must be.
+    /// The condition on its value.
     pub condition: Condition,
 }
 
-/// What the value of a label must be.
+/// A condition on the value of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
-    /// `=`, `==`, `in`: the label is there, with one of these values.
+    /// `=`, `==`, `in`: the label exists and has one of these values.
     In(BTreeSet<String>),
-    /// `!=`, `notin`: the label is not there, or has none of these values.
+    /// `!=`, `notin`: the label does not exist, or has none of these values.
     NotIn(BTreeSet<String>),
-    /// The label is there.
+    /// The label exists.
     Exists,
-    /// `!`: the label is not there.
+    /// `!`: the label does not exist.
     DoesNotExist,
 }
 
-/// Where a selector stops being one.
+/// Why a selector is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("at character {at}: {problem}")]
 pub struct SelectorError {
-    /// The character, from 1.
+    /// Position of the error in characters, from 1.
     pub at: usize,
-    /// What was expected, or is wrong.
+    /// What was expected.
     pub problem: String,
 }
 
 impl LabelSelector {
-    /// Reads a selector. One that is empty would select everybody, in Kubernetes; here it is refused, as nobody writes down
-    /// a selector to leave the choice open.
+    /// Parses a selector. An empty selector, which matches everything in Kubernetes, is refused: a strategy that means all members
+    /// leaves the selector out.
     ///
     /// # Errors
-    /// [`SelectorError`] for the first thing that is wrong.
+    /// [`SelectorError`] for the first error.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
         let mut reader = Reader::new(text);
         let mut requirements = Vec::new();
@@ -85,12 +85,12 @@ enum Token<'a> {
     Not,
     Equals,
     NotEquals,
-    /// A comparison of numbers, which node affinities have and selectors of members have not.
+    /// Refuses comparisons of numbers, which node affinities have and member selectors do not.
     Compares(&'a str),
     End,
 }
 
-/// Tokens with their positions in characters, from 1.
+/// Splits the text into tokens with their positions in characters, from 1.
 struct Reader<'a> {
     text: &'a str,
     rest: Peekable<CharIndices<'a>>,
@@ -171,7 +171,7 @@ impl<'a> Reader<'a> {
         Ok(Requirement { key, condition })
     }
 
-    /// The value after `=`; nothing is the empty value.
+    /// Returns the value after `=`; without text it is empty.
     fn value(&mut self) -> Result<BTreeSet<String>, SelectorError> {
         let value = match self.peek() {
             (_, Token::End | Token::Comma) => String::new(),
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
         Ok(BTreeSet::from([value]))
     }
 
-    /// The values after `in`: `(a,b)`. Between two commas is the empty value; without any comma nothing is none.
+    /// Returns the values after `in`: `(a,b)`. `(a,)` contains the empty value, `()` has no value.
     fn values(&mut self) -> Result<BTreeSet<String>, SelectorError> {
         match self.take() {
             (_, Token::Open) => {}
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_as_kubernetes_does() {
+    fn selectors_are_parsed_as_in_kubernetes() {
         use Condition::{DoesNotExist, Exists, In, NotIn};
         // From the tests of apimachinery's labels.Parse.
         let cases: &[(&str, &[Requirement])] = &[
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn says_where_it_stops_understanding() {
+    fn the_error_names_the_position() {
         let cases = [
             ("", 1, "ends"),
             ("  ", 3, "ends"),

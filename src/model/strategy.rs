@@ -14,27 +14,27 @@ pub struct UpdateRunStrategy {
     pub stages: Vec<UpdateStage>,
 }
 
-/// Most stages in a strategy. The product documents no bound; this one keeps a status document readable.
+/// Most stages in a strategy. Azure documents no limit; this one keeps the status document readable.
 pub const MAX_STAGES: usize = 50;
 /// Most groups in a stage (product documentation, update orchestration concepts).
 pub const MAX_GROUPS_PER_STAGE: usize = 50;
 /// Longest wait after a stage: 90 days, in seconds.
 pub const MAX_STAGE_WAIT_SECONDS: i32 = 90 * 24 * 3600;
 
-/// Groups that are updated in parallel, and what must hold before and after them.
+/// Groups that are upgraded in parallel, with the gates before and after them.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStage {
     /// 1–50 characters, unique in the strategy.
     #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     pub name: String,
-    /// Groups of members, updated in parallel.
+    /// Groups of members, upgraded in parallel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<UpdateGroup>,
     /// Seconds to wait after the stage's groups are done. Absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_stage_wait_in_seconds: Option<i32>,
-    /// Ceiling of concurrent member upgrades over all groups: a count or a percentage. Absent: 50.
+    /// Largest number of concurrent member upgrades over all groups: a count or a percentage. Absent: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = r"^(?:([1-9]\d*)|([1-9]\d?|100)%)$")]
     pub max_concurrency: Option<String>,
@@ -42,8 +42,8 @@ pub struct UpdateStage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub max_allowed_failures: Option<String>,
-    /// Which members the stage has. Without groups: all of them are one implicit group, named like the stage. With groups:
-    /// those from which the groups choose. Preview.
+    /// Which members the stage has. Without groups they are one implicit group with the name of the stage. With groups, each group
+    /// selects among them. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub member_selector: Option<MemberSelector>,
@@ -62,7 +62,7 @@ pub struct UpdateGroup {
     /// 1–50 characters, unique in the whole strategy; without a selector it matches the members' `group`.
     #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
     pub name: String,
-    /// Ceiling of concurrent member upgrades in the group: a count or a percentage. Absent: 1.
+    /// Largest number of concurrent member upgrades in the group: a count or a percentage. Absent: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(pattern = r"^(?:([1-9]\d*)|([1-9]\d?|100)%)$")]
     pub max_concurrency: Option<String>,
@@ -70,7 +70,7 @@ pub struct UpdateGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub max_allowed_failures: Option<String>,
-    /// Which members the group has; its name then is no more than a name. Preview.
+    /// Which members the group has. If set, the group's name is not compared with the members' `group`. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub member_selector: Option<MemberSelector>,
@@ -82,11 +82,11 @@ pub struct UpdateGroup {
     pub after_gates: Vec<GateConfiguration>,
 }
 
-/// A gate as a strategy asks for it.
+/// A gate of a strategy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GateConfiguration {
-    /// What a person reads, 1–100 characters.
+    /// Name for people, 1–100 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub display_name: Option<String>,
@@ -104,7 +104,7 @@ pub struct GateConfiguration {
 pub enum GateType {
     /// A person's approval.
     Approval,
-    /// The time, or a person's approval before. Preview.
+    /// The scheduled time, or a person's approval before it. Preview.
     ScheduledStart,
 }
 

@@ -1,4 +1,4 @@
-//! What a strategy must be like.
+//! Validation of strategies.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ use super::{
 use crate::arm::Problems;
 
 impl UpdateRunStrategy {
-    /// Checks names, uniqueness, waits and limits; `at` is the strategy's own path in the body.
+    /// Checks names, uniqueness, waits and limits. `at` is the path of the strategy in the body.
     pub fn check(&self, at: &str, problems: &mut Problems) {
         if self.stages.is_empty() {
             problems.add(&format!("{at}.stages"), "A strategy needs at least one stage.");
@@ -176,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    /// The paths of what is wrong with a strategy of these stages.
+    /// Returns the paths of all errors in a strategy with these stages.
     fn wrong(stages: Value) -> Vec<String> {
         let strategy: UpdateRunStrategy = serde_json::from_value(json!({"stages": stages})).unwrap();
         let mut problems = Problems::default();
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn gates_are_of_two_types_in_their_places() {
+    fn gate_types_and_their_properties() {
         let at = json!({"startDay": "Friday", "startTime": "18:00", "utcOffset": "-05:00"});
         let timed = json!({"type": "ScheduledStart", "scheduledStartConfiguration": at});
         let stage = |group: Value, before: Value, after: Value| {

@@ -1,4 +1,4 @@
-//! The subscriptions that the service serves. They are configuration: a deployment says which of a tenant's it manages.
+//! The subscriptions that the service serves. The configuration lists which of the tenant's subscriptions these are.
 
 use std::str::FromStr;
 
@@ -7,16 +7,16 @@ use uuid::Uuid;
 /// A subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// Its ID.
+    /// Subscription ID, a GUID.
     pub id: Uuid,
-    /// Its name, for people.
+    /// Display name.
     pub display_name: String,
 }
 
 impl FromStr for Subscription {
     type Err = String;
 
-    /// Reads `GUID` or `GUID=Display name`.
+    /// Parses `GUID` or `GUID=Display name`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (id, name) = text.split_once('=').unwrap_or((text, text));
         let id = Uuid::try_parse(id.trim()).map_err(|_| format!("'{}' is not a subscription's GUID", id.trim()))?;

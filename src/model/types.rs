@@ -47,17 +47,17 @@ pub mod arm_action {
 pub struct ProviderOperation {
     /// The action.
     pub action: &'static str,
-    /// What it is on, for people.
+    /// Display name of the resource type.
     pub resource: &'static str,
-    /// What it does, for people.
+    /// Display name of the operation.
     pub operation: &'static str,
-    /// A sentence, for people.
+    /// Description, one sentence.
     pub description: &'static str,
 }
 
 macro_rules! operations {
     ($($name:ident = $action:literal, $resource:literal, $operation:literal, $description:literal;)*) => {
-        /// Actions, named once: what a request needs is what the provider lists.
+        /// Actions. Requests are authorised with the same names that the provider lists.
         pub mod action {
             $(#[doc = $description] pub const $name: &str = concat!("Microsoft.ContainerService/", $action);)*
         }

@@ -1,4 +1,4 @@
-//! Update runs (`Microsoft.ContainerService/fleets/updateRuns`): what is to be upgraded, in which order, and how far it is.
+//! Update runs (`Microsoft.ContainerService/fleets/updateRuns`): what is upgraded, in which order, and its status.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -7,11 +7,11 @@ use utoipa::ToSchema;
 use super::strategy::UpdateRunStrategy;
 use crate::arm::{ErrorDetail, ResourceId};
 
-/// `properties` of a run, as a client writes them and the service keeps them.
+/// `properties` of a run, as a client sends them and the service stores them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRunProperties {
-    /// The strategy that was copied into `strategy` when the run was made.
+    /// The strategy that was copied into `strategy` when the run was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_strategy_id: Option<String>,
     /// The order of the rollout. Neither this nor `updateStrategyId`: all members, one by one.
@@ -19,7 +19,7 @@ pub struct UpdateRunProperties {
     pub strategy: Option<UpdateRunStrategy>,
     /// What is upgraded.
     pub managed_cluster_update: ManagedClusterUpdate,
-    /// The auto-upgrade profile that the run was made from. Read-only.
+    /// The auto-upgrade profile that generated the run. Read-only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub auto_upgrade_profile_id: Option<String>,
@@ -86,28 +86,28 @@ pub enum NodeImageSelectionType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImageVersion {
-    /// Such as `AKSUbuntu-2204gen2containerd-202508.20.1`.
+    /// Full name, such as `AKSUbuntu-2204gen2containerd-202508.20.1`.
     pub version: String,
 }
 
 /// State of a run, stage, group, member, wait or gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 pub enum UpdateState {
-    /// Not reached.
+    /// Not started.
     NotStarted,
     /// In progress.
     Running,
-    /// Told to stop, or failing, while something is still in flight.
+    /// Stopping on request or after a failure, while upgrades are still in progress.
     Stopping,
     /// Stopped on request; can be started again.
     Stopped,
-    /// Left out, by request or because nothing was to be done.
+    /// Skipped, on request or because no upgrade was needed.
     Skipped,
-    /// Ended badly; a run can be started again.
+    /// Failed. A run can be started again.
     Failed,
-    /// Waits for something outside: a window, a version, a person.
+    /// Waiting for a maintenance window, a version, or an approval.
     Pending,
-    /// Done.
+    /// Completed.
     Completed,
 }
 
@@ -115,17 +115,17 @@ pub enum UpdateState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStatus {
-    /// When it was begun.
+    /// Start time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub start_time: Option<Timestamp>,
-    /// When it ended.
+    /// End time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub completed_time: Option<Timestamp>,
-    /// Where it is.
+    /// State.
     pub state: UpdateState,
-    /// Why it failed or waits.
+    /// Why it failed, or why it waits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorDetail>,
 }
@@ -134,12 +134,12 @@ pub struct UpdateStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRunStatus {
-    /// Of the run as a whole.
+    /// State, times and error of the run.
     pub status: UpdateStatus,
     /// In order of execution.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<UpdateStageStatus>,
-    /// Chosen images; empty unless `Consistent` or `Custom`. Always shown, as Azure does, though its own examples do not.
+    /// Selected images; empty unless `Consistent` or `Custom`. Always present, as in Azure's answers; Azure's examples leave it out.
     #[serde(default)]
     pub node_image_selection: NodeImageSelectionStatus,
     /// Members that failed. Preview.
@@ -148,7 +148,7 @@ pub struct UpdateRunStatus {
     pub failure_count: Option<u32>,
 }
 
-/// The images that a run chose.
+/// The node images that a run selected.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeImageSelectionStatus {
@@ -174,13 +174,13 @@ pub struct UpdateStageStatus {
     /// Gates after the stage.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after_gates: Vec<UpdateRunGateStatus>,
-    /// Present when the stage has a wait.
+    /// The wait after the stage, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after_stage_wait_status: Option<WaitStatus>,
-    /// Resolved ceiling.
+    /// Resolved `maxConcurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
-    /// Resolved tolerance. Preview.
+    /// Resolved `maxAllowedFailures`. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub max_allowed_failures: Option<u32>,
@@ -198,7 +198,7 @@ pub struct UpdateGroupStatus {
     pub status: UpdateStatus,
     /// The group's name.
     pub name: String,
-    /// Absent when the group matches nobody.
+    /// The members; absent when the group matches no member.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<MemberUpdateStatus>,
     /// Gates before the group.
@@ -207,10 +207,10 @@ pub struct UpdateGroupStatus {
     /// Gates after the group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after_gates: Vec<UpdateRunGateStatus>,
-    /// Resolved ceiling.
+    /// Resolved `maxConcurrency`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_concurrency: Option<u32>,
-    /// Resolved tolerance. Preview.
+    /// Resolved `maxAllowedFailures`. Preview.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub max_allowed_failures: Option<u32>,
@@ -228,12 +228,12 @@ pub struct MemberUpdateStatus {
     pub status: UpdateStatus,
     /// The member's name.
     pub name: String,
-    /// Its cluster.
+    /// Resource ID of its cluster.
     pub cluster_resource_id: String,
     /// The AKS operation of the latest attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation_id: Option<String>,
-    /// What a person should know beyond the state.
+    /// Additional information for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
@@ -244,7 +244,7 @@ pub struct MemberUpdateStatus {
 pub struct WaitStatus {
     /// State and times.
     pub status: UpdateStatus,
-    /// How long, in seconds.
+    /// Duration of the wait in seconds.
     pub wait_duration_in_seconds: i32,
 }
 
@@ -252,7 +252,7 @@ pub struct WaitStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateRunGateStatus {
-    /// What a person reads.
+    /// Name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 100)]
     pub display_name: Option<String>,

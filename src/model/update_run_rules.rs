@@ -1,4 +1,4 @@
-//! What an update run must be like.
+//! Validation of update runs.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,8 @@ use super::{
 use crate::arm::{Problems, ResourceId};
 
 impl UpdateRunProperties {
-    /// Checks a body against the rules; `fleet` is the run's own fleet. `strategy_is_copy`: the strategy that stands
-    /// beside an `updateStrategyId` is the one copied from it, sent back as it was read.
+    /// Validates a body. `fleet` is the run's own fleet. `strategy_is_copy`: the `strategy` in a body with `updateStrategyId` equals
+    /// the stored copy, since the client sends back what it has read.
     pub fn check(&self, fleet: &ResourceId, strategy_is_copy: bool, problems: &mut Problems) {
         if let Some(id) = &self.update_strategy_id {
             let at = "properties.updateStrategyId";

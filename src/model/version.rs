@@ -1,4 +1,4 @@
-//! Kubernetes versions, as AKS writes them: `1.33.2`, or `1.33` for its newest patch.
+//! Kubernetes versions as in AKS: `1.33.2`, or `1.33` for its newest patch.
 
 use std::{fmt, str::FromStr};
 
@@ -16,7 +16,7 @@ pub struct KubernetesVersion {
     pub patch: u32,
 }
 
-/// What an update run may ask for: a full version, or a minor version's newest patch.
+/// The version of an update run: a full version, or the newest patch of a minor version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VersionWish {
     /// `x.y.z`.
@@ -30,7 +30,7 @@ pub enum VersionWish {
     },
 }
 
-/// Not a Kubernetes version.
+/// The text is not a Kubernetes version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is not a Kubernetes version such as '1.33.2' or '1.33'")]
 pub struct InvalidVersion(pub String);
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_by_number_and_refuses_the_rest() {
+    fn versions_are_ordered_by_number_and_others_refused() {
         let v = |text: &str| text.parse::<KubernetesVersion>().unwrap();
         assert!(v("1.9.10") < v("1.33.2"));
         assert!(v("1.33.9") < v("1.33.10"));

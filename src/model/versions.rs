@@ -1,7 +1,7 @@
-//! API versions and what each of them shows: one model, one table, no copies of types.
+//! API versions, and a table of the properties that each of them has. There is one set of types for all versions.
 //!
-//! The newest stable version is the model. A property that an API version does not have is removed from what its
-//! clients send and from what they see.
+//! The types are those of the newest stable version. A property that an API version does not have is removed from requests and
+//! responses of that version.
 
 use std::borrow::Cow;
 
@@ -55,10 +55,10 @@ pub const WITH_SKIP: &[ApiVersion] = &[
     V2024_04_01,
 ];
 
-/// The newest stable version: the model.
+/// The newest stable version, which the types follow.
 pub const NEWEST: ApiVersion = V2026_06_01;
 
-/// Versions that know a resource type, or an action on one (`{type}/{action}`), newest first.
+/// Returns the versions that have a resource type, or an action on one (`{type}/{action}`), newest first.
 #[must_use]
 pub fn of_type(type_or_action: &str) -> &'static [ApiVersion] {
     let action = type_or_action.strip_prefix(types::UPDATE_RUNS).unwrap_or_default();
@@ -73,7 +73,7 @@ pub fn of_type(type_or_action: &str) -> &'static [ApiVersion] {
     }
 }
 
-/// From which versions on something exists.
+/// The versions since which a property exists.
 struct Since {
     stable: Option<ApiVersion>,
     preview: ApiVersion,
@@ -93,7 +93,7 @@ const fn preview(from: ApiVersion) -> Since {
     Since { stable: None, preview: from }
 }
 
-/// (resource type, path, since): all that is not in every version served.
+/// (resource type, path, since): all properties that some served version does not have.
 const INTRODUCED: &[(&str, &str, Since)] = &[
     (types::FLEETS, "properties.hubProfile", since(V2024_04_01, P2025_04_01)),
     (
@@ -144,7 +144,7 @@ pub fn has_channel(channel: UpgradeChannel, version: ApiVersion) -> bool {
     INTRODUCED_CHANNELS.iter().all(|(later, since)| *later != channel || since.includes(version))
 }
 
-/// Inside a strategy, wherever it stands.
+/// Paths inside a strategy, for each place where a strategy occurs.
 const INTRODUCED_IN_STAGES: &[(&str, Since)] = &[
     ("maxConcurrency", since(V2026_06_01, P2026_02_01)),
     ("maxAllowedFailures", preview(P2026_05_01)),
@@ -162,12 +162,12 @@ const INTRODUCED_IN_STAGES: &[(&str, Since)] = &[
     ("groups[].afterGates[].scheduledStartConfiguration", preview(P2026_05_01)),
 ];
 
-/// Removes from a body (of a request or an answer) what `version` does not have.
+/// Removes the properties that `version` does not have from a body of a request or a response.
 pub fn hide(body: &mut Value, resource_type: &str, version: ApiVersion) {
     hidden(resource_type, version).for_each(|path| property_path::remove(body, &path));
 }
 
-/// The paths that `version` does not have.
+/// Returns the paths that `version` does not have.
 fn hidden(resource_type: &str, version: ApiVersion) -> impl Iterator<Item = Cow<'static, str>> {
     INTRODUCED.iter().filter(move |(of, ..)| *of == resource_type).flat_map(move |(_, path, since)| {
         let in_stages = if *path == STRATEGY_PREFIX { INTRODUCED_IN_STAGES } else { &[] };
@@ -177,9 +177,9 @@ fn hidden(resource_type: &str, version: ApiVersion) -> impl Iterator<Item = Cow<
     })
 }
 
-/// Carries over to a replacing body (`properties`) what `version` cannot say, so that a client of an older version does
-/// not reset what it does not know. Inside lists it is carried over between elements of the same name, or, where they have none, of the
-/// same type.
+/// Copies the stored properties that `version` does not have into a replacing body (`properties`), so that a client of an older
+/// version does not reset properties that it does not know. In lists, properties are copied between elements of the same name or,
+/// without names, of the same type.
 pub fn keep_unseen(replacement: &mut Value, stored: &Value, resource_type: &str, version: ApiVersion) {
     for path in hidden(resource_type, version) {
         if let Some(path) = path.strip_prefix("properties.") {
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_client_does_not_reset_what_it_cannot_see() {
+    fn a_client_of_an_older_version_does_not_reset_newer_properties() {
         let mut replacement = json!({"clusterResourceId": "x"});
         let stored = json!({"clusterResourceId": "x", "group": "g", "labels": {"a": "b"}});
         keep_unseen(&mut replacement, &stored, types::MEMBERS, V2025_03_01);
@@ -232,7 +232,7 @@ mod tests {
              "groups": [{"name": "g", "afterGates": gates}]}]);
         assert_eq!(replacement, strategy(kept));
 
-        // Gates have no names: in a position there is one of a type.
+        // Gates have no names; each position has at most one gate of a type.
         let at = json!({"startDay": "Friday"});
         let timed = json!({"type": "ScheduledStart", "scheduledStartConfiguration": at});
         let gated = |gates: Value| strategy(json!([{"name": "s", "beforeGates": gates}]));

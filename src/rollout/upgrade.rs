@@ -233,17 +233,28 @@ impl Goal {
         Self { images, skips_far_clusters: true, ..self }
     }
 
-    /// Whether [`next()`] wants to know what images the pools ran before.
+    /// The node images that pools are to have; none when each pool gets the newest of its region.
     #[must_use]
-    pub fn wants_image_history(&self) -> bool {
-        self.moves_pools() && self.images != ImageGoal::Latest
+    pub fn chosen_images(&self) -> &[NodeImage] {
+        match &self.images {
+            ImageGoal::Consistent(images) | ImageGoal::Custom(images) | ImageGoal::AtLeast(images)
+                if self.moves_pools() =>
+            {
+                images
+            }
+            _ => &[],
+        }
     }
 
-    fn moves_version(&self) -> bool {
+    /// Whether the upgrade changes Kubernetes versions.
+    #[must_use]
+    pub fn moves_version(&self) -> bool {
         self.upgrade_type != ManagedClusterUpgradeType::NodeImageOnly
     }
 
-    fn moves_pools(&self) -> bool {
+    /// Whether the upgrade changes agent pools.
+    #[must_use]
+    pub fn moves_pools(&self) -> bool {
         self.upgrade_type != ManagedClusterUpgradeType::ControlPlaneOnly
     }
 }

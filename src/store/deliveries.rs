@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::database::Connection;
-use crate::webhooks::Recorded;
+use crate::webhooks::RecordedEvent;
 
 /// How far a webhook is with a run, and what comes next.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +27,7 @@ pub struct Backlog {
 #[derive(Debug, Clone)]
 pub struct Queued {
     /// The event.
-    pub event: Recorded,
+    pub event: RecordedEvent,
     /// How long ago it was recorded.
     pub age: Duration,
     /// It was given up, and somebody asked for it.
@@ -37,11 +37,11 @@ pub struct Queued {
 impl FromRow<'_, PgRow> for Queued {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         let age: f64 = row.try_get("age")?;
-        Ok(Self { event: Recorded::from_row(row)?, age: seconds(age), replay: row.try_get("replay")? })
+        Ok(Self { event: RecordedEvent::from_row(row)?, age: seconds(age), replay: row.try_get("replay")? })
     }
 }
 
-impl FromRow<'_, PgRow> for Recorded {
+impl FromRow<'_, PgRow> for RecordedEvent {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             id: row.try_get("id")?,
@@ -282,7 +282,7 @@ pub struct DeadLetter {
     pub webhook: String,
     /// The event.
     #[serde(flatten)]
-    pub event: Recorded,
+    pub event: RecordedEvent,
     /// How often it was tried.
     pub attempts: i32,
     /// Why the last time failed.
@@ -298,7 +298,7 @@ impl FromRow<'_, PgRow> for DeadLetter {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             webhook: row.try_get("webhook")?,
-            event: Recorded::from_row(row)?,
+            event: RecordedEvent::from_row(row)?,
             attempts: row.try_get("attempts")?,
             error: row.try_get("error")?,
             dead_at: row.try_get::<SqlTimestamp, _>("dead_at")?.to_jiff(),

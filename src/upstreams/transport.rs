@@ -3,7 +3,7 @@
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
 
 /// A client that follows no redirects, and trusts `ca` beside the system's authorities.
-pub(super) fn client(ca: &[Certificate]) -> ClientBuilder {
+pub fn client(ca: &[Certificate]) -> ClientBuilder {
     let client = Client::builder()
         .redirect(redirect::Policy::none())
         .user_agent(concat!("fleet-manager/", env!("CARGO_PKG_VERSION")));

@@ -1,4 +1,4 @@
-//! Changes as events. Types, subjects and data are documented in `docs/events.md`.
+//! The event of each change. `docs/events.md` documents types, subjects and data.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::{
     rollout::Change,
 };
 
-/// Names of the types.
+/// Event types.
 pub mod types {
     macro_rules! named {
         ($($(#[$doc:meta])* $name:ident = $event:literal;)*) => {
@@ -22,28 +22,28 @@ pub mod types {
         };
     }
     named! {
-        /// The product's: a gate was reached.
+        /// As in Azure: a run reached a gate.
         GATE_CREATED = "FleetGateCreated";
-        /// The product's: a gate was completed or skipped.
+        /// As in Azure: a gate was completed or skipped.
         GATE_UPDATED = "FleetGateUpdated";
-        /// The product's: a gate went with its run.
+        /// As in Azure: a gate was deleted, with its run.
         GATE_DELETED = "FleetGateDeleted";
-        /// Ours: a run.
+        /// Extension: the state of a run changed.
         RUN = "FleetUpdateRunStateChanged";
-        /// Ours: a stage.
+        /// Extension: the state of a stage changed.
         STAGE = "FleetUpdateRunStageStateChanged";
-        /// Ours: a group.
+        /// Extension: the state of a group changed.
         GROUP = "FleetUpdateRunGroupStateChanged";
-        /// Ours: a member.
+        /// Extension: the state of a member changed.
         MEMBER = "FleetUpdateRunMemberStateChanged";
-        /// Ours: the wait after a stage.
+        /// Extension: the state of the wait after a stage changed.
         WAIT = "FleetUpdateRunWaitStateChanged";
-        /// Ours: a gate as a node of its run, reached or not.
+        /// Extension: the state of a gate in its run changed, whether the run reached the gate or not.
         GATE = "FleetUpdateRunGateStateChanged";
     }
 }
 
-/// All types of event.
+/// All event types.
 pub const TYPES: &[&str] = types::ALL;
 
 /// An event that is not recorded yet.
@@ -51,13 +51,13 @@ pub const TYPES: &[&str] = types::ALL;
 pub struct NewEvent {
     /// One of [`TYPES`].
     pub kind: &'static str,
-    /// What it is about: a resource ID, or a path below one.
+    /// The resource ID of what changed, or a path below one.
     pub subject: String,
-    /// `data`, as receivers get it.
+    /// The `data` of the event.
     pub data: Value,
 }
 
-/// The event of a change in the run with this resource ID.
+/// Returns the event of a change in the run with the resource ID `run`.
 #[must_use]
 pub fn describe(run: &str, change: &Change, now: Timestamp) -> NewEvent {
     let in_stage = |stage: &str| format!("{run}/stages/{stage}");
@@ -97,8 +97,9 @@ pub fn describe(run: &str, change: &Change, now: Timestamp) -> NewEvent {
     NewEvent { kind, subject, data: data(run, name, resource_types::UPDATE_RUNS, &properties, now) }
 }
 
-/// The product's events of a gate that was in state `was`: made, changed, both in one step, or (`None` now) deleted. The
-/// properties are the resource's; its state is that of `is`.
+/// Returns Azure's events of a gate whose state changed from `was` to `is`: created, updated, both (reached and completed in one
+/// step), or none (skipped before it was reached). `is` is `None` when the gate was deleted. `properties` are those of the gate
+/// resource; the event shows the state of `is`.
 #[must_use]
 pub fn gate_events(
     gate: &str,
@@ -123,7 +124,7 @@ pub fn gate_events(
         return vec![in_state(types::GATE_UPDATED, is.state)];
     }
     if is.start_time.is_none() && !matches!(is.state, UpdateState::Pending | UpdateState::Completed) {
-        // Skipped before it was reached: there never was a resource.
+        // The gate was skipped before the run reached it, so that it never became a resource.
         return Vec::new();
     }
     let mut events = vec![in_state(types::GATE_CREATED, UpdateState::Pending)];
@@ -133,7 +134,7 @@ pub fn gate_events(
     events
 }
 
-/// The product's shape (Azure Event Grid, `Microsoft.ResourceNotifications`).
+/// Returns `data` in the schema of Azure Event Grid's `Microsoft.ResourceNotifications`.
 fn data(id: &str, name: &str, kind: &str, properties: &Value, now: Timestamp) -> Value {
     json!({
         "resourceInfo": {"id": id, "name": name, "type": kind, "properties": properties},
@@ -156,28 +157,31 @@ mod tests {
 
     const GATE: &str = "/subscriptions/s/resourceGroups/g/providers/Microsoft.ContainerService/fleets/f/gates/1";
 
-    /// `FleetGateCreated Pending` and the like.
-    fn told(was: UpdateState, is: UpdateState, reached: bool) -> Vec<String> {
+    /// Returns type and state of each event, such as `FleetGateCreated Pending`.
+    fn event_names(was: UpdateState, is: UpdateState, reached: bool) -> Vec<String> {
         let start_time = reached.then_some(Timestamp::UNIX_EPOCH);
         let status = UpdateStatus { start_time, completed_time: None, state: is, error: None };
         let properties = json!({"state": "Pending", "displayName": "ok?"});
         let events = gate_events(GATE, was, Some(&status), &properties, Timestamp::UNIX_EPOCH);
-        let tell = |event: &NewEvent| {
+        let name = |event: &NewEvent| {
             let properties = &event.data["resourceInfo"]["properties"];
             assert_eq!((&*event.subject, &properties["displayName"]), (GATE, &json!("ok?")));
             let kind = event.kind.rsplit('.').next().unwrap_or_default();
             format!("{kind} {}", properties["state"].as_str().unwrap_or_default())
         };
-        events.iter().map(tell).collect()
+        events.iter().map(name).collect()
     }
 
     #[test]
-    fn a_gate_that_is_reached_and_passed_in_one_step_is_made_and_changed() {
+    fn a_gate_reached_and_completed_in_one_step_is_created_and_updated() {
         use UpdateState::{Completed, NotStarted, Pending, Skipped};
-        assert_eq!(told(NotStarted, Pending, true), ["FleetGateCreated Pending"]);
-        assert_eq!(told(NotStarted, Completed, true), ["FleetGateCreated Pending", "FleetGateUpdated Completed"]);
-        assert_eq!(told(NotStarted, Skipped, true), ["FleetGateCreated Pending", "FleetGateUpdated Skipped"]);
-        assert_eq!(told(Pending, Skipped, true), ["FleetGateUpdated Skipped"]);
-        assert_eq!(told(NotStarted, Skipped, false), [] as [String; 0]);
+        assert_eq!(event_names(NotStarted, Pending, true), ["FleetGateCreated Pending"]);
+        assert_eq!(
+            event_names(NotStarted, Completed, true),
+            ["FleetGateCreated Pending", "FleetGateUpdated Completed"]
+        );
+        assert_eq!(event_names(NotStarted, Skipped, true), ["FleetGateCreated Pending", "FleetGateUpdated Skipped"]);
+        assert_eq!(event_names(Pending, Skipped, true), ["FleetGateUpdated Skipped"]);
+        assert_eq!(event_names(NotStarted, Skipped, false), [] as [String; 0]);
     }
 }

@@ -1,8 +1,8 @@
-//! Events: what is told of an update run's changes, in which shape, to whom, and how it is signed and sent.
+//! Webhook events of gates and update runs: their content, format, signature and delivery over HTTP.
 //!
-//! The outbox is in the database (`store::outbox`, `store::deliveries`), and which event goes when is decided by a job (`jobs::webhook_deliveries`). Here is
-//! what both need: [`describe()`] makes events of changes, [`render()`] writes them as receivers get them, [`Webhooks`] is the
-//! setting, [`sign`] and [`Sender`] are the last mile.
+//! The outbox is in the database (`store::outbox`, `store::deliveries`). A job, `jobs::webhook_deliveries`, decides which event is
+//! delivered when. Both use this room: [`describe()`] returns the event of a change, [`render()`] formats events for a receiver,
+//! [`Webhooks`] is the setting, [`sign`] computes the signature, and [`Sender`] sends the request.
 
 mod describe;
 mod render;
@@ -11,7 +11,7 @@ mod signature;
 mod webhook;
 
 pub use describe::{NewEvent, TYPES, describe, gate_events, types};
-pub use render::{Recorded, render};
-pub use sender::{Failure, Sender, SenderError, SenderSettings};
+pub use render::{RecordedEvent, render};
+pub use sender::{DeliveryFailure, Sender, SenderError, SenderSettings};
 pub use signature::sign;
 pub use webhook::{Schema, Secret, SecretError, Webhook, WebhookError, Webhooks};

@@ -1,4 +1,4 @@
-//! Events as receivers get them: CloudEvents 1.0 (JSON format), or the schema of Azure Event Grid.
+//! The body of a delivery: CloudEvents 1.0 (JSON format), or the schema of Azure Event Grid.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,33 +7,33 @@ use uuid::Uuid;
 
 use super::webhook::Schema;
 
-/// An event as recorded.
+/// An event from the outbox.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Recorded {
-    /// The same in every delivery.
+pub struct RecordedEvent {
+    /// Unique; the same in every delivery of the event.
     pub id: Uuid,
-    /// Its place among the events of its run, from 1.
+    /// Position among the events of its run, from 1.
     pub sequence: i64,
-    /// Its type.
+    /// One of [`super::TYPES`].
     #[serde(rename = "type")]
     pub kind: String,
-    /// What it is about.
+    /// The resource ID of what changed, or a path below one.
     pub subject: String,
-    /// When it happened.
+    /// Time of the change.
     #[serde(rename = "time")]
     pub at: Timestamp,
-    /// What happened.
+    /// The `data` of the event.
     pub data: Value,
 }
 
-impl Recorded {
-    /// The subscription, in whose name Azure sends such events.
+impl RecordedEvent {
+    /// Returns the ID of the subscription, the source of such events in Azure.
     fn source(&self) -> &str {
         let end = self.subject.match_indices('/').nth(2).map_or(self.subject.len(), |(at, _)| at);
         self.subject.get(..end).unwrap_or_default()
     }
 
-    /// CloudEvents 1.0, with the extension `sequence` (which compares as a string).
+    /// Returns the event in CloudEvents 1.0 with the extension `sequence`, whose values sort as strings.
     fn cloud_event(&self) -> Value {
         json!({
             "specversion": "1.0",
@@ -48,7 +48,7 @@ impl Recorded {
         })
     }
 
-    /// The schema of Azure Event Grid.
+    /// Returns the event in the schema of Azure Event Grid.
     fn grid_event(&self) -> Value {
         json!({
             "id": self.id,
@@ -63,17 +63,17 @@ impl Recorded {
     }
 }
 
-/// Content type and body of a delivery. `batched`: the receiver takes more than one event at a time.
+/// Returns content type and body of a delivery. `batched`: the receiver accepts several events in one delivery.
 #[must_use]
-pub fn render(schema: Schema, batched: bool, events: &[Recorded]) -> (&'static str, Vec<u8>) {
+pub fn render(schema: Schema, batched: bool, events: &[RecordedEvent]) -> (&'static str, Vec<u8>) {
     let (kind, body) = match (schema, events) {
         (Schema::CloudEvents, [one]) if !batched => ("application/cloudevents+json; charset=utf-8", one.cloud_event()),
         (Schema::CloudEvents, _) => (
             "application/cloudevents-batch+json; charset=utf-8",
-            events.iter().map(Recorded::cloud_event).collect::<Vec<_>>().into(),
+            events.iter().map(RecordedEvent::cloud_event).collect::<Vec<_>>().into(),
         ),
         (Schema::EventGrid, _) => {
-            ("application/json; charset=utf-8", events.iter().map(Recorded::grid_event).collect::<Vec<_>>().into())
+            ("application/json; charset=utf-8", events.iter().map(RecordedEvent::grid_event).collect::<Vec<_>>().into())
         }
     };
     (kind, body.to_string().into_bytes())
@@ -83,8 +83,8 @@ pub fn render(schema: Schema, batched: bool, events: &[Recorded]) -> (&'static s
 mod tests {
     use super::*;
 
-    fn event() -> Recorded {
-        Recorded {
+    fn event() -> RecordedEvent {
+        RecordedEvent {
             id: Uuid::from_u128(7),
             sequence: 42,
             kind: "T".to_owned(),
@@ -94,13 +94,13 @@ mod tests {
         }
     }
 
-    fn body(schema: Schema, batched: bool, events: &[Recorded]) -> (&'static str, Value) {
+    fn body(schema: Schema, batched: bool, events: &[RecordedEvent]) -> (&'static str, Value) {
         let (kind, body) = render(schema, batched, events);
         (kind, serde_json::from_slice(&body).unwrap())
     }
 
     #[test]
-    fn a_cloud_event_has_what_the_specification_wants() {
+    fn a_cloud_event_has_the_attributes_of_the_specification() {
         let (kind, body) = body(Schema::CloudEvents, false, &[event()]);
         assert_eq!(kind, "application/cloudevents+json; charset=utf-8");
         assert_eq!(
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_lists_even_of_one() {
+    fn a_batch_of_one_event_is_a_list() {
         let (kind, list) = body(Schema::CloudEvents, true, &[event()]);
         assert_eq!((kind, list.as_array().unwrap().len()), ("application/cloudevents-batch+json; charset=utf-8", 1));
         let (kind, list) = body(Schema::EventGrid, false, &[event(), event()]);

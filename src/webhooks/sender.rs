@@ -1,4 +1,4 @@
-//! One delivery: an HTTP request, and what its answer means.
+//! One delivery: the HTTP request, and whether its response is a success.
 
 use std::time::Duration;
 
@@ -8,54 +8,54 @@ use reqwest::{Certificate, Client, redirect};
 use secrecy::ExposeSecret;
 
 use super::{
-    render::{Recorded, render},
+    render::{RecordedEvent, render},
     signature::sign,
     webhook::Webhook,
 };
 
-/// Longest pause that a receiver can ask for.
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Longest `Retry-After` that is honoured.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// How deliveries are made.
+/// Settings of the HTTP client for webhooks.
 #[derive(Debug, Clone)]
 pub struct SenderSettings {
-    /// Until an answer must be there.
+    /// Time within which a receiver must respond.
     pub timeout: Duration,
-    /// Authorities to trust beside the system's.
+    /// Certificate authorities to trust in addition to the system's.
     pub ca: Vec<Certificate>,
 }
 
-/// Why there is no sender.
+/// The HTTP client could not be created.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for webhooks could not be set up")]
 pub struct SenderError(#[from] reqwest::Error);
 
-/// Makes deliveries. Follows no redirects: where the events go is for the configuration to say.
+/// Sends deliveries. It does not follow redirects: only the configuration decides where events go.
 #[derive(Debug, Clone)]
 pub struct Sender {
     http: Client,
     timeout: Duration,
 }
 
-/// A delivery failed.
+/// Why a delivery failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// Why, for people; without the address, which may be secret.
+pub struct DeliveryFailure {
+    /// Message for people. Does not contain the URL, which may contain a secret.
     pub error: String,
-    /// How long the receiver wants to be left alone.
-    pub after: Option<Duration>,
-    /// The receiver will not take this very event, however often it comes.
-    pub refused: bool,
+    /// The receiver's `Retry-After`, at most an hour.
+    pub retry_after: Option<Duration>,
+    /// Whether the receiver rejects this event permanently, so that a retry is pointless.
+    pub is_rejected: bool,
 }
 
-impl Failure {
+impl DeliveryFailure {
     fn new(error: impl Into<String>) -> Self {
-        Self { error: error.into(), after: None, refused: false }
+        Self { error: error.into(), retry_after: None, is_rejected: false }
     }
 }
 
 impl Sender {
-    /// A sender. A TLS provider must have been installed before.
+    /// Returns a sender. A TLS provider must be installed before.
     ///
     /// # Errors
     /// When the HTTP client cannot be set up.
@@ -69,12 +69,12 @@ impl Sender {
         Ok(Self { http: client.build()?, timeout: settings.timeout })
     }
 
-    /// Delivers events in one request. Any 2xx in time is a success; the answer's body does not matter.
+    /// Delivers events in one request. Any 2xx status within the timeout is a success; the response's body is not read.
     ///
     /// # Errors
-    /// Everything else.
-    pub async fn send(&self, webhook: &Webhook, events: &[Recorded]) -> Result<(), Failure> {
-        let secrets = webhook.secrets().map_err(|error| Failure::new(format!("no secret: {error}")))?;
+    /// Any other status, no response within the timeout, no connection, or no secret.
+    pub async fn send(&self, webhook: &Webhook, events: &[RecordedEvent]) -> Result<(), DeliveryFailure> {
+        let secrets = webhook.secrets().map_err(|error| DeliveryFailure::new(format!("no secret: {error}")))?;
         let (content_type, body) = render(webhook.schema, webhook.batch > 1, events);
         let seconds = Timestamp::now().as_second();
         let signature = sign(secrets.iter().map(|secret| secret.expose_secret().as_bytes()), seconds, &body);
@@ -93,36 +93,36 @@ impl Sender {
             return Ok(());
         }
         let after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Err(judge(status, after.and_then(|text| retry_after(text, Timestamp::now()))))
+        Err(failure_of(status, after.and_then(|text| parse_retry_after(text, Timestamp::now()))))
     }
 
-    fn failed(&self, error: reqwest::Error) -> Failure {
+    fn failed(&self, error: reqwest::Error) -> DeliveryFailure {
         if error.is_timeout() {
-            return Failure::new(format!("no answer within {} s", self.timeout.as_secs()));
+            return DeliveryFailure::new(format!("no answer within {} s", self.timeout.as_secs()));
         }
         let error = anyhow::Error::from(error.without_url());
-        Failure::new(format!("{error:#}"))
+        DeliveryFailure::new(format!("{error:#}"))
     }
 }
 
-fn judge(status: StatusCode, after: Option<Duration>) -> Failure {
-    let refused =
+fn failure_of(status: StatusCode, retry_after: Option<Duration>) -> DeliveryFailure {
+    let is_rejected =
         matches!(status, StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY);
     let error = match status.is_redirection() {
         true => format!("the receiver answers {status}; redirects are not followed"),
         false => format!("the receiver answers {status}"),
     };
-    Failure { error, after, refused }
+    DeliveryFailure { error, retry_after, is_rejected }
 }
 
-/// `Retry-After`, in seconds or as a date, within bounds.
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+/// Returns the value of a `Retry-After` header (seconds or a date), at most [`MAX_RETRY_AFTER`].
+fn parse_retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     let asked = text.parse().map(Duration::from_secs).ok().or_else(|| {
         let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
         Some(Duration::try_from(at.duration_since(now)).unwrap_or_default())
     })?;
-    Some(asked.min(LONGEST_PAUSE))
+    Some(asked.min(MAX_RETRY_AFTER))
 }
 
 #[cfg(test)]
@@ -130,18 +130,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_mean_what_they_say() {
-        assert!(judge(StatusCode::BAD_REQUEST, None).refused);
-        assert!(!judge(StatusCode::NOT_FOUND, None).refused, "it may be there tomorrow");
-        assert!(!judge(StatusCode::INTERNAL_SERVER_ERROR, None).refused);
-        let moved = judge(StatusCode::TEMPORARY_REDIRECT, None);
-        assert!(moved.error.contains("not followed") && !moved.refused);
+    fn statuses_that_reject_an_event() {
+        assert!(failure_of(StatusCode::BAD_REQUEST, None).is_rejected);
+        assert!(!failure_of(StatusCode::NOT_FOUND, None).is_rejected, "the receiver may be deployed later");
+        assert!(!failure_of(StatusCode::INTERNAL_SERVER_ERROR, None).is_rejected);
+        let moved = failure_of(StatusCode::TEMPORARY_REDIRECT, None);
+        assert!(moved.error.contains("not followed") && !moved.is_rejected);
     }
 
     #[test]
-    fn pauses_are_bounded() {
+    fn retry_after_is_bounded() {
         let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
-        let seconds = |text| retry_after(text, now).map(|pause| pause.as_secs());
+        let seconds = |text| parse_retry_after(text, now).map(|pause| pause.as_secs());
         assert_eq!(seconds(" 7 "), Some(7));
         assert_eq!(seconds("Thu, 01 Jan 2026 00:01:00 GMT"), Some(60));
         assert_eq!(seconds("Wed, 31 Dec 2025 00:00:00 GMT"), Some(0));

@@ -1,4 +1,4 @@
-//! The setting `FLEET_WEBHOOKS`: who is told what.
+//! The setting `FLEET_WEBHOOKS`: which receivers get which events.
 
 use std::{fmt, net::IpAddr, path::PathBuf};
 
@@ -8,48 +8,48 @@ use serde::Deserialize;
 
 use super::describe::TYPES;
 
-/// Most webhooks: each has deliveries of its own for every run.
-const MOST: usize = 32;
+/// Most webhooks: each has its own delivery job for every run.
+const MAX_WEBHOOKS: usize = 32;
 /// Most events in one delivery.
-const MOST_IN_BATCH: u32 = 100;
+const MAX_BATCH: u32 = 100;
 /// Shortest secret, in bytes.
-const SHORTEST_SECRET: usize = 16;
+const MIN_SECRET_BYTES: usize = 16;
 
-/// In which schema a webhook wants events; named as Azure Event Grid names them.
+/// Event schema of a webhook, with the names of Azure Event Grid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub enum Schema {
     /// CloudEvents 1.0.
     #[default]
     #[serde(rename = "CloudEventSchemaV1_0")]
     CloudEvents,
-    /// Azure Event Grid's own.
+    /// The schema of Azure Event Grid.
     #[serde(rename = "EventGridSchema")]
     EventGrid,
 }
 
-/// Where a webhook's secret is.
+/// Where a webhook's secret is read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Secret {
-    /// In this environment variable.
+    /// An environment variable.
     Env(String),
-    /// In this file, one secret a line; each signs.
+    /// A file with one secret a line; each adds a signature.
     File(PathBuf),
 }
 
-/// Who is told.
+/// A receiver of events.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Webhook {
-    /// Names it in logs, in the database and to people.
+    /// Name in logs, in the database and in messages.
     pub name: String,
-    /// Where to. May have secrets in it: never logged or stored.
+    /// Address of the receiver. May contain a secret: it is never logged or stored.
     pub url: Url,
-    /// Types of event; absent: all.
+    /// Event types that the receiver gets; `None`: all.
     pub types: Option<Vec<String>>,
-    /// In which schema.
+    /// Schema of the events.
     pub schema: Schema,
-    /// Most events in a delivery; 1: no batches.
+    /// Largest number of events in one delivery; 1: no batches.
     pub batch: usize,
-    /// What deliveries are signed with.
+    /// Where the secret that signs deliveries is read from.
     pub secret: Secret,
 }
 
@@ -59,16 +59,16 @@ impl fmt::Debug for Webhook {
     }
 }
 
-/// All webhooks of the setting.
+/// All configured webhooks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Webhooks(pub Vec<Webhook>);
 
-/// What is wrong with the setting. Does not repeat what may be secret.
+/// What is wrong with the setting. The message does not repeat values that may be secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct WebhookError(String);
 
-/// Why there is no secret.
+/// Why no secret could be read.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The variable is not set.
@@ -77,13 +77,13 @@ pub enum SecretError {
     /// The file cannot be read.
     #[error("{path}: {source}")]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// There is none, or one that can be guessed.
-    #[error("a secret must have {SHORTEST_SECRET} bytes or more")]
+    /// There is no secret, or one that is too short.
+    #[error("a secret must have {MIN_SECRET_BYTES} bytes or more")]
     Short,
 }
 
@@ -109,15 +109,15 @@ const fn one() -> u32 {
 }
 
 impl Webhooks {
-    /// Reads the setting: a JSON list.
+    /// Parses the setting, a JSON list.
     ///
     /// # Errors
-    /// What is wrong, for people.
+    /// A message that names the wrong property.
     pub fn parse(text: &str) -> Result<Self, WebhookError> {
         let entries: Vec<Entry> = match text.trim() {
             "" => Vec::new(),
             text => {
-                // Without the values that serde repeats: a URL may have a secret in it.
+                // serde repeats values in its messages, and a URL may contain a secret: only messages about names are passed on.
                 let wrong = |error: serde_json::Error| {
                     let what = error.to_string();
                     let named = ["unknown field", "missing field", "unknown variant"];
@@ -135,21 +135,21 @@ impl Webhooks {
                 serde_json::from_str(text).map_err(wrong)?
             }
         };
-        if entries.len() > MOST {
-            return Err(WebhookError(format!("there are more than {MOST}")));
+        if entries.len() > MAX_WEBHOOKS {
+            return Err(WebhookError(format!("there are more than {MAX_WEBHOOKS}")));
         }
         let mut webhooks = Vec::with_capacity(entries.len());
         for entry in entries {
             let webhook = entry.check()?;
             if webhooks.iter().any(|other: &Webhook| other.name == webhook.name) {
-                return Err(WebhookError(format!("'{}' is there twice", webhook.name)));
+                return Err(WebhookError(format!("two webhooks have the name '{}'", webhook.name)));
             }
             webhooks.push(webhook);
         }
         Ok(Self(webhooks))
     }
 
-    /// The webhook of this name.
+    /// Returns the webhook with this name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<&Webhook> {
         self.0.iter().find(|webhook| webhook.name == name)
@@ -162,43 +162,45 @@ impl Entry {
         let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         if name.is_empty() || name.len() > 50 || !name.chars().all(fits) {
             return Err(WebhookError(format!(
-                "'{}' is no name of a webhook: 1 to 50 of a-z, 0-9 and '-'",
+                "'{}' is not a valid webhook name: use 1 to 50 characters of a-z, 0-9 and '-'",
                 name.escape_debug()
             )));
         }
-        let wrong = |what: &str| WebhookError(format!("{what} of '{name}'"));
-        let url = Url::parse(&self.url).map_err(|_| wrong("there is no URL in url"))?;
+        let wrong = |what: &str| WebhookError(format!("webhook '{name}': {what}"));
+        let url = Url::parse(&self.url).map_err(|_| wrong("url is not a URL"))?;
         let safe = match url.scheme() {
             "https" => true,
             "http" => url.host_str().is_some_and(is_loopback),
             _ => false,
         };
         if !safe {
-            return Err(wrong("the scheme must be https, or http to this machine only, in url"));
+            return Err(wrong("url must have the scheme https; http is allowed for this machine only"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(wrong("there must be no user and password in url"));
+            return Err(wrong("url must not contain a user or password"));
         }
         for kind in self.included_event_types.iter().flatten() {
             if !TYPES.contains(&kind.as_str()) {
                 let known = TYPES.join(", ");
                 let kind = kind.escape_debug();
-                return Err(WebhookError(format!("'{kind}' in includedEventTypes of '{name}' is none of {known}")));
+                return Err(WebhookError(format!(
+                    "webhook '{name}': '{kind}' in includedEventTypes is not an event type; the types are {known}"
+                )));
             }
         }
         if self.included_event_types.as_ref().is_some_and(Vec::is_empty) {
-            return Err(wrong("there is nothing in includedEventTypes"));
+            return Err(wrong("includedEventTypes is empty: leave it out to get all types"));
         }
-        if !(1..=MOST_IN_BATCH).contains(&self.max_events_per_batch) {
-            return Err(wrong("1 to 100 is allowed for maxEventsPerBatch"));
+        if !(1..=MAX_BATCH).contains(&self.max_events_per_batch) {
+            return Err(wrong("maxEventsPerBatch must be between 1 and 100"));
         }
         let secret = match (self.secret_env, self.secret_file) {
             (Some(variable), None) if variable.starts_with("FLEET_") => {
-                return Err(wrong("a variable whose name begins with FLEET_ is a setting, and cannot be secretEnv"));
+                return Err(wrong("secretEnv must not begin with FLEET_: such variables are settings"));
             }
             (Some(variable), None) if !variable.is_empty() && !variable.contains(['=', '\0']) => Secret::Env(variable),
             (None, Some(file)) => Secret::File(file),
-            _ => return Err(wrong("either a variable in secretEnv or a path in secretFile is needed: the secret")),
+            _ => return Err(wrong("set either secretEnv (a variable) or secretFile (a path) to where the secret is")),
         };
         Ok(Webhook {
             url,
@@ -217,10 +219,10 @@ fn is_loopback(host: &str) -> bool {
 }
 
 impl Webhook {
-    /// The secrets, as they are now: of a file, one a line.
+    /// Reads the secrets: the value of the variable, or one secret a line of the file.
     ///
     /// # Errors
-    /// When there is none, or one that is too short.
+    /// [`SecretError`].
     pub fn secrets(&self) -> Result<Vec<SecretString>, SecretError> {
         let text: SecretString = match &self.secret {
             Secret::Env(name) => std::env::var(name).map_err(|_| SecretError::NotSet(name.clone()))?.into(),
@@ -230,7 +232,7 @@ impl Webhook {
         };
         let lines = text.expose_secret().lines().map(str::trim).filter(|line| !line.is_empty());
         let secrets: Vec<SecretString> = lines.map(SecretString::from).collect();
-        let short = secrets.iter().any(|secret| secret.expose_secret().len() < SHORTEST_SECRET);
+        let short = secrets.iter().any(|secret| secret.expose_secret().len() < MIN_SECRET_BYTES);
         if secrets.is_empty() || short { Err(SecretError::Short) } else { Ok(secrets) }
     }
 }
@@ -259,32 +261,35 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_work_without_repeating_secrets() {
+    fn invalid_settings_are_refused_without_repeating_secrets() {
         let with_url = |url: &str| format!(r#"[{{"name": "ops", "url": "{url}", "secretEnv": "OPS"}}]"#);
-        for (text, told) in [
+        for (text, expected) in [
             ("nonsense hunter2".to_owned(), "does not parse"),
             (r#"[{"name": "ops", "url": {"x": "hunter2"}, "secretEnv": "OPS"}]"#.to_owned(), "does not parse"),
             (r#"[{"name": "hunter2", "secretEnv": "OPS"}]"#.to_owned(), "missing field `url`"),
             (entry(r#", "secret": "hunter2""#), "unknown field `secret`"),
-            (entry(r#", "secretFile": "x""#), "either a variable"),
-            (entry("").replace(r#", "secretEnv": "OPS""#, ""), "either a variable"),
+            (entry(r#", "secretFile": "x""#), "either secretEnv"),
+            (entry("").replace(r#", "secretEnv": "OPS""#, ""), "either secretEnv"),
             (entry("").replace("OPS", "FLEET_SECRET"), "FLEET_"),
-            (entry("").replace("ops", "O p"), "no name"),
+            (entry("").replace("ops", "O p"), "not a valid webhook name"),
             (entry(r#", "includedEventTypes": ["Gate"]"#), "'Gate'"),
-            (entry(r#", "includedEventTypes": []"#), "nothing"),
+            (entry(r#", "includedEventTypes": []"#), "is empty"),
             (entry(r#", "maxEventsPerBatch": 0"#), "maxEventsPerBatch"),
             (entry(r#", "maxEventsPerBatch": 101"#), "maxEventsPerBatch"),
             (entry(r#", "schema": "Custom""#), "unknown variant"),
-            (with_url("hooks.example"), "no URL"),
+            (with_url("hooks.example"), "not a URL"),
             (with_url("http://hooks.example"), "https"),
             (with_url("http://10.0.0.1/x"), "https"),
             (with_url("http://127.0.0.1.example.com/x"), "https"),
             (with_url("ftp://127.0.0.1/x"), "https"),
-            (with_url("https://u:hunter2@h/x"), "no user"),
-            (format!("[{}, {}]", &entry("")[1..entry("").len() - 1], &entry("")[1..entry("").len() - 1]), "twice"),
+            (with_url("https://u:hunter2@h/x"), "must not contain a user"),
+            (
+                format!("[{}, {}]", &entry("")[1..entry("").len() - 1], &entry("")[1..entry("").len() - 1]),
+                "two webhooks",
+            ),
         ] {
             let error = Webhooks::parse(&text).unwrap_err().to_string();
-            assert!(error.contains(told), "{text}: {error}");
+            assert!(error.contains(expected), "{text}: {error}");
             assert!(!error.contains("hunter2") && !error.contains('\n'), "{error}");
         }
         for url in ["http://127.0.0.1:8080/x", "http://[::1]/x", "http://localhost/x", "https://10.0.0.1/x"] {
@@ -294,7 +299,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_configured_is_taken_whole_or_refused_in_one_line(text in "\\PC*", name in "\\PC{0,60}", url in "\\PC*") {
+        fn any_setting_is_accepted_or_refused_in_one_line(text in "\\PC*", name in "\\PC{0,60}", url in "\\PC*") {
             let entry = serde_json::json!([{"name": name, "url": url, "secretEnv": "OPS"}]).to_string();
             for text in [text, entry] {
                 match Webhooks::parse(&text) {
@@ -306,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn is_never_shown_with_its_address() {
+    fn debug_output_hides_the_url() {
         let shown = format!("{:?}", Webhooks::parse(&entry("")).unwrap());
         assert!(shown.contains("hooks.example") && !shown.contains("hunter2"), "{shown}");
     }

@@ -15,8 +15,8 @@ use fleet_manager::{
     },
     rollout::upgrade::{Goal, ImageGoal, Next, Outcome, Upgrade, next},
     upstreams::azure::{
-        ArmClient, CatalogueCache, Followed, MaintenanceCache, ManagedClusters, Observation, Observer, Progress,
-        Settings, StaticToken, UpstreamError, Verdict, Wish, budget::Class,
+        ArmClient, CatalogueCache, CatalogueNeeds, Followed, Freshness, MaintenanceCache, ManagedClusters, Observation,
+        Observer, Progress, Settings, StaticToken, UpstreamError, Verdict, budget::Class,
     },
 };
 use futures_util::future::join_all;
@@ -56,8 +56,8 @@ struct World {
     base: String,
     http: reqwest::Client,
     client: Arc<ArmClient>,
-    observer: Observer<ArmClient>,
-    catalogue: CatalogueCache<ArmClient>,
+    observer: Observer,
+    catalogue: CatalogueCache,
     _stop: DropGuard,
 }
 
@@ -116,6 +116,7 @@ impl World {
                 Ok(Some(outcome)) => return outcome,
                 Ok(None) => {}
                 Err(error) => match error.verdict() {
+                    Verdict::WaitForBudget { after } => tokio::time::sleep(after).await,
                     Verdict::Fail(error) => return Outcome::Failed { error },
                     _ => *retried += 1,
                 },
@@ -130,14 +131,19 @@ impl World {
         upgrade: &mut Upgrade,
     ) -> Result<Option<Outcome>, UpstreamError> {
         let seen = self.client.get(id).await?;
-        let catalogue = self.catalogue.of(id, &seen.cluster, goal.wants_image_history()).await?;
+        let needs = CatalogueNeeds {
+            versions: goal.moves_version(),
+            images: goal.moves_pools(),
+            chosen_images: goal.chosen_images(),
+        };
+        let catalogue = self.catalogue.of(id, &seen.cluster, needs).await?;
         match next(upgrade, &seen.cluster, goal, &catalogue, Timestamp::now()) {
             Next::Done(outcome) => Ok(Some(outcome)),
             Next::Blocked { error, .. } => panic!("{error:?}"),
             Next::Begin(begin) => {
                 let steps = upgrade.intend(&begin, &seen.cluster, Timestamp::now());
                 for (step, action) in steps.into_iter().zip(&begin.actions) {
-                    let accepted = self.client.begin(id, &seen, action).await?;
+                    let accepted = self.client.begin(id, &seen, action, &|| DEADLINE).await?;
                     upgrade.started(step, accepted.operation_url, accepted.operation_id, Timestamp::now());
                 }
                 Ok(None)
@@ -282,10 +288,12 @@ async fn every_fault_has_its_error() {
     let world = World::new(config(0.2)).await;
     let id = world.add("c", "eastus").await;
     let cases = [
-        (json!({"status": 429, "code": "Throttled", "retryAfter": 1}), "transient 1s"),
+        (json!({"status": 429, "code": "Throttled", "retryAfter": 1}), "throttled 1s"),
+        (json!({"status": 429, "retryAfter": u64::MAX}), "throttled 300s"),
+        (json!({"status": 503, "retryAfter": u64::MAX}), "transient 300s"),
         (json!({"status": 500, "code": "InternalServerError"}), "transient"),
         (json!({"status": 503, "retryAfter": 9}), "transient 9s"),
-        (json!({"status": 401}), "transient"),
+        (json!({"status": 401}), "unavailable"),
         (json!({"timeout": 60}), "transient"),
         (json!({"cut": "before"}), "transient"),
         (json!({"cut": "after"}), "transient"),
@@ -293,6 +301,12 @@ async fn every_fault_has_its_error() {
         (json!({"status": 403, "code": "AuthorizationFailed"}), "forbidden"),
         (json!({"status": 404, "code": "ResourceNotFound"}), "not found"),
         (json!({"status": 409, "code": "OperationNotAllowed"}), "busy"),
+        (json!({"status": 409, "code": "Conflict"}), "busy"),
+        (json!({"status": 409, "code": "OperationNotAllowed", "message": "The cluster is stopped."}), "refused"),
+        (json!({"status": 409, "code": "ScopeLocked"}), "refused"),
+        (json!({"status": 409, "code": "ReadOnlyDisabledSubscription"}), "refused"),
+        (json!({"status": 409, "code": "QuotaExceeded"}), "refused"),
+        (json!({"status": 403, "code": "RequestDisallowedByPolicy"}), "refused"),
         (json!({"status": 412, "code": "EtagMismatch"}), "changed"),
         (json!({"status": 400, "code": "BadRequest"}), "refused"),
     ];
@@ -302,6 +316,8 @@ async fn every_fault_has_its_error() {
         let timeout = Duration::from_secs(if action["timeout"].is_null() { 30 } else { 1 });
         let error = client_with(&world.base, timeout).get(&id).await.expect_err(expected);
         let shown = match &error {
+            UpstreamError::Throttled { after, .. } => format!("throttled {}s", after.as_secs_f64().ceil()),
+            UpstreamError::Unavailable { .. } => "unavailable".to_owned(),
             UpstreamError::Transient { after: Some(after), .. } => format!("transient {}s", after.as_secs()),
             UpstreamError::Transient { after: None, .. } => "transient".to_owned(),
             UpstreamError::Busy(_) => "busy".to_owned(),
@@ -316,10 +332,8 @@ async fn every_fault_has_its_error() {
     assert!(matches!(world.client.get(&cluster("nobody")).await, Err(UpstreamError::NotFound(_))));
     // After a 429 nothing is asked until its time has come, and then it is.
     world.fault(json!({"method": "GET", "cluster": "c"}), json!({"status": 429, "retryAfter": 1})).await;
-    assert!(matches!(world.client.get(&id).await, Err(UpstreamError::Transient { .. })));
-    let Err(UpstreamError::Transient { after: Some(wait), throttled: true, .. }) = world.client.get(&id).await else {
-        panic!()
-    };
+    assert!(matches!(world.client.get(&id).await, Err(UpstreamError::Throttled { .. })));
+    let Err(UpstreamError::Throttled { after: wait, .. }) = world.client.get(&id).await else { panic!() };
     assert!(wait <= Duration::from_secs(1), "{wait:?}");
     tokio::time::sleep(wait).await;
     assert!(world.client.get(&id).await.is_ok());
@@ -331,20 +345,20 @@ async fn refusals_to_begin() {
     let id = world.add("c", "eastus").await;
     let to = |version: &str| UpgradeAction::ControlPlane { kubernetes_version: version.to_owned() };
     let seen = world.client.get(&id).await.unwrap();
-    let two = world.client.begin(&id, &seen, &to("1.34.0")).await;
+    let two = world.client.begin(&id, &seen, &to("1.34.0"), &|| DEADLINE).await;
     assert!(matches!(two, Err(UpstreamError::Refused(_))), "{two:?}");
     world.control("PATCH", "clusters/c", json!({"tags": {"a": "b"}})).await;
-    let stale = world.client.begin(&id, &seen, &to("1.33.2")).await;
+    let stale = world.client.begin(&id, &seen, &to("1.33.2"), &|| DEADLINE).await;
     assert!(matches!(stale, Err(UpstreamError::Changed(_))), "{stale:?}");
     world.control("PATCH", "clusters/c", json!({"outsideOperation": {"seconds": 600}})).await;
     let seen = world.client.get(&id).await.unwrap();
-    let busy = world.client.begin(&id, &seen, &to("1.33.2")).await;
+    let busy = world.client.begin(&id, &seen, &to("1.33.2"), &|| DEADLINE).await;
     assert!(matches!(busy, Err(UpstreamError::Busy(_))), "{busy:?}");
     let stopped = world.add("stopped", "eastus").await;
     world.control("PATCH", "clusters/stopped", json!({"powerState": "Stopped"})).await;
     let seen = world.client.get(&stopped).await.unwrap();
     assert!(seen.cluster.stopped);
-    let refused = world.client.begin(&stopped, &seen, &to("1.33.2")).await;
+    let refused = world.client.begin(&stopped, &seen, &to("1.33.2"), &|| DEADLINE).await;
     assert!(matches!(refused, Err(UpstreamError::Refused(_))), "{refused:?}");
 }
 
@@ -397,10 +411,7 @@ async fn calls_that_arrive_late_are_within_the_limits() {
         async move {
             loop {
                 match client.pool_upgrade_profile(&cluster("aks-1"), &format!("p{n}")).await {
-                    Err(error) if error.is_throttled() => {
-                        let Verdict::Retry { after: Some(after), .. } = error.verdict() else { panic!("{error}") };
-                        tokio::time::sleep(after).await;
-                    }
+                    Err(UpstreamError::Throttled { after, .. }) => tokio::time::sleep(after).await,
                     other => return other,
                 }
             }
@@ -447,7 +458,7 @@ async fn the_token_goes_nowhere_else() {
 #[tokio::test]
 async fn maintenance_configurations_are_read_whatever_they_are() {
     let world = World::new(Config { clusters: 1, ..config(0.1) }).await;
-    let list = async || world.client.maintenance_configurations(&cluster("aks-1")).await;
+    let list = async || world.client.maintenance_configurations(&cluster("aks-1"), Freshness::Required).await;
     assert_eq!(list().await.unwrap(), []);
     let window = json!({"schedule": {"weekly": {"intervalWeeks": 3, "dayOfWeek": "Friday"}}, "durationHours": 8,
         "utcOffset": "+05:30", "startDate": "2123-01-01", "startTime": "00:00"});
@@ -458,11 +469,12 @@ async fn maintenance_configurations_are_read_whatever_they_are() {
     }
     let read: Vec<_> = list().await.unwrap().into_iter().map(|one| (one.name, one.window.is_ok())).collect();
     assert_eq!(read, [("aksManagedAutoUpgradeSchedule".to_owned(), true), ("odd".to_owned(), false)]);
-    let missing = world.client.maintenance_configurations(&cluster("none")).await;
+    let missing = world.client.maintenance_configurations(&cluster("none"), Freshness::Required).await;
     assert!(matches!(missing, Err(UpstreamError::NotFound(_))), "{missing:?}");
     // What is no list is not taken for an empty one, which would permit everything.
     for body in ["", "{}", "null", r#"{"value": null}"#, r#"{"value": {}}"#, "<html>"] {
-        let answer = client(&canned(http("200 OK", "", body)).await.0).maintenance_configurations(&cluster("c")).await;
+        let client = client(&canned(http("200 OK", "", body)).await.0);
+        let answer = client.maintenance_configurations(&cluster("c"), Freshness::Required).await;
         assert!(matches!(answer, Err(UpstreamError::Garbage(_))), "{body}: {answer:?}");
     }
 }
@@ -475,23 +487,23 @@ async fn who_waits_for_a_window_leaves_the_budget_to_those_who_begin() {
     let (one, two) = (cluster("aks-1"), cluster("aks-2"));
     assert_eq!((windows.known(&one), windows.to_spare(SUBSCRIPTION)), (None, 30));
     // Who asks together asks once.
-    let together = join_all((0..20).map(|_| windows.of(&one, Wish::Wait))).await;
+    let together = join_all((0..20).map(|_| windows.of(&one, Freshness::Relaxed))).await;
     assert!(together.iter().all(Result::is_ok) && windows.known(&one).is_some());
     assert_eq!(reads().await, 1);
     // A second later that is no answer of now any more.
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    windows.of(&one, Wish::Wait).await.unwrap();
+    windows.of(&one, Freshness::Relaxed).await.unwrap();
     assert_eq!(reads().await, 2);
 
     let throttled = json!({"status": 429, "code": "Throttled", "retryAfter": 600});
     world.fault(json!({"path": "maintenanceConfigurations"}), throttled).await;
-    let refused = windows.of(&two, Wish::Begin).await.unwrap_err();
+    let refused = windows.of(&two, Freshness::Required).await.unwrap_err();
     assert!(refused.is_throttled() && windows.to_spare(SUBSCRIPTION) == 0, "{refused}");
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(windows.of(&one, Wish::Wait).await.is_ok(), "what was known will do");
-    let refused = windows.of(&two, Wish::Begin).await.unwrap_err();
-    let Verdict::Retry { after: Some(after), .. } = refused.verdict() else { panic!("{refused}") };
-    assert!(after > Duration::from_secs(590), "{after:?}");
+    assert!(windows.of(&one, Freshness::Relaxed).await.is_ok(), "what was known will do");
+    let refused = windows.of(&two, Freshness::Required).await.unwrap_err();
+    let Verdict::WaitForBudget { after } = refused.verdict() else { panic!("{refused}") };
+    assert!(after > Duration::from_secs(200), "{after:?}");
     assert_eq!(reads().await, 2, "AKS was not asked again");
 }
 
@@ -505,12 +517,12 @@ async fn answers_out_of_the_ordinary() {
     let answer = get(http("200 OK", "", &huge)).await;
     assert!(matches!(answer, Err(UpstreamError::Garbage(_))), "{:?}", answer.map(|seen| seen.cluster));
     // A gateway's error page is still an answer with a status.
-    let Err(UpstreamError::Transient { after, throttled: false, detail }) =
+    let Err(UpstreamError::Transient { after, detail }) =
         get(http("502 Bad Gateway", "retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n", "<html>")).await
     else {
         panic!()
     };
     assert_eq!((after, detail.code.as_ref()), (Some(Duration::ZERO), "Http502"));
-    assert!(matches!(client("http://127.0.0.1:1").get(&cluster("c")).await, Err(UpstreamError::Transient { .. })));
+    assert!(matches!(client("http://127.0.0.1:1").get(&cluster("c")).await, Err(UpstreamError::Unavailable { .. })));
     assert!(ArmClient::new(&Settings::new("ftp://x"), Arc::new(StaticToken::new("t".to_owned().into()))).is_err());
 }

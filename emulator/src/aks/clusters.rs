@@ -23,7 +23,7 @@ pub(super) fn get(world: &mut World, key: &str) -> Answer {
     Ok(Reply::new(StatusCode::OK, Body::Text(cluster.json())))
 }
 
-/// Clusters of a subscription or resource group, a page at a time, in the order of their ids.
+/// Lists the clusters of a subscription or resource group in pages, in the order of their IDs.
 pub(super) fn list(world: &mut World, call: &Call, subscription: &str, group: Option<&str>) -> Answer {
     check_is_get(call)?;
     let prefix = match group {
@@ -66,7 +66,7 @@ pub(super) fn list(world: &mut World, call: &Call, subscription: &str, group: Op
     Ok(Reply::new(StatusCode::OK, Body::Text(body.into())))
 }
 
-/// PATCH changes tags only, at once.
+/// PATCH: changes tags only, synchronously.
 pub(super) fn patch_tags(world: &mut World, call: &Call, key: &str, note: &mut Note) -> Answer {
     note.step("Tags", None);
     let etag = world.fresh_etag();
@@ -94,7 +94,7 @@ pub(super) fn delete(world: &mut World, call: &Call, key: &str, note: &mut Note,
     Ok(following(world, call, Reply::new(StatusCode::ACCEPTED, Body::Empty), id, true))
 }
 
-/// POST stop and start; 204 when it is so already.
+/// POST stop and start. Returns 204 if the cluster has that state already.
 pub(super) fn power(world: &mut World, call: &Call, key: &str, stop: bool, note: &mut Note, now: Timestamp) -> Answer {
     note.step(if stop { "Stop" } else { "Start" }, None);
     let Some(cluster) = world.clusters.get(key) else { return Err(ArmError::not_found("The cluster is gone.")) };
@@ -112,7 +112,7 @@ pub(super) fn power(world: &mut World, call: &Call, key: &str, stop: bool, note:
     Ok(following(world, call, Reply::new(StatusCode::ACCEPTED, Body::Empty), id, true))
 }
 
-/// POST abort, of the cluster or an agent pool: what runs there ends Canceled.
+/// POST abort of a cluster or agent pool: its operation ends Canceled.
 pub(super) fn abort(
     world: &mut World,
     call: &Call,
@@ -139,7 +139,7 @@ pub(super) fn abort(
     Ok(following(world, call, Reply::new(StatusCode::ACCEPTED, Body::Empty), id, true))
 }
 
-/// A kubeconfig whose API server does not exist, in the shape of AKS's.
+/// Returns a kubeconfig in the format of AKS. Its API server does not exist.
 pub(super) fn credentials(cluster: &Cluster, admin: bool, note: &mut Note) -> Answer {
     note.step("Credentials", None);
     check_running(cluster)?;

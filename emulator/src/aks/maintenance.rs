@@ -1,4 +1,4 @@
-//! Maintenance configurations of a cluster: synchronous, and never in the way of an operation.
+//! Maintenance configurations of a cluster: synchronous, and independent of operations.
 
 use axum::http::{Method, StatusCode};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use crate::world::World;
 const NAMES: [&str; 3] = ["default", "aksManagedAutoUpgradeSchedule", "aksManagedNodeOSUpgradeSchedule"];
 const WINDOW: &str = "properties.maintenanceWindow";
 
-/// Unlike its cluster's, its id has `resourceGroups` (recorded).
+/// Returns the resource ID, which has `resourceGroups`, unlike that of the cluster (recorded).
 fn body(cluster: &Cluster, name: &str, properties: &Value) -> Value {
     let id = format!(
         "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.ContainerService/managedClusters/{}/maintenanceConfigurations/{name}",
@@ -24,7 +24,7 @@ fn body(cluster: &Cluster, name: &str, properties: &Value) -> Value {
     json!({"id": id, "name": name, "properties": properties})
 }
 
-/// Everything at and below `maintenanceConfigurations`.
+/// Handles requests at and below `maintenanceConfigurations`.
 pub(super) fn serve(
     world: &mut World,
     call: &Call,
@@ -75,10 +75,10 @@ pub(super) fn serve(
     }
 }
 
-/// Checks a window and adds what AKS adds: the start date (today) and the offset.
+/// Checks a window and adds the defaults of AKS: today as the start date, and the offset.
 fn completed(mut properties: Map<String, Value>, name: &str, now: Timestamp) -> Result<Map<String, Value>, ArmError> {
     let Some(window) = properties.get_mut("maintenanceWindow").and_then(Value::as_object_mut) else {
-        // Only `default` has the old form of weekly hours.
+        // Only `default` may have the older form, hours of a week.
         let weekly = name == "default" && properties.get("timeInWeek").is_some_and(Value::is_array);
         return if weekly { Ok(properties) } else { Err(ArmError::invalid(WINDOW, "maintenanceWindow is required.")) };
     };
@@ -116,7 +116,7 @@ fn is_offset(text: &str) -> bool {
     rest.len() == 5 && Time::strptime("%H:%M", rest).is_ok()
 }
 
-/// Exactly one of the four kinds of schedule, its interval within bounds.
+/// Checks that there is exactly one of the four kinds of schedule, with an interval within bounds.
 fn check_schedule(schedule: Option<&Value>) -> Result<(), ArmError> {
     let bounds =
         [("daily", "intervalDays", 7), ("weekly", "intervalWeeks", 4), ("absoluteMonthly", "intervalMonths", 6)];

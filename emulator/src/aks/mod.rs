@@ -1,4 +1,4 @@
-//! The resource provider: which path is which resource, and what all of them share.
+//! The resource provider: routes, and what all resources share.
 
 mod clusters;
 mod maintenance;
@@ -20,12 +20,12 @@ use crate::errors::ArmError;
 use crate::operations::is_busy;
 use crate::world::World;
 
-/// AKS's versions of before 2020 are gone.
+/// First accepted API version; AKS has retired those before 2020.
 const OLDEST_API_VERSION: &str = "2020-01-01";
 
 pub(crate) type Answer = Result<Reply, ArmError>;
 
-/// Carries out one request.
+/// Handles a request.
 pub(crate) fn route(world: &mut World, call: &Call, note: &mut Note, now: Timestamp) -> Answer {
     let lower = call.lower();
     let at: Vec<&str> = lower.iter().map(String::as_str).collect();
@@ -83,7 +83,7 @@ pub(crate) fn route(world: &mut World, call: &Call, note: &mut Note, now: Timest
     }
 }
 
-/// What is below `managedClusters/{name}`.
+/// Handles requests below `managedClusters/{name}`.
 fn cluster(world: &mut World, call: &Call, note: &mut Note, now: Timestamp, rest: &[&str]) -> Answer {
     let key = format!("/{}", call.lower().into_iter().take(8).collect::<Vec<_>>().join("/"));
     let key = key.as_str();
@@ -158,7 +158,7 @@ fn check_api_version(call: &Call, at: &[&str]) -> Result<(), ArmError> {
     Ok(())
 }
 
-/// For what can only be read.
+/// Refuses methods other than GET.
 fn check_is_get(call: &Call) -> Result<(), ArmError> {
     if call.method == Method::GET { Ok(()) } else { Err(not_allowed(call, "GET")) }
 }
@@ -167,7 +167,7 @@ fn not_allowed(call: &Call, allow: &'static str) -> ArmError {
     ArmError::method_not_allowed(call.method.as_str(), allow)
 }
 
-/// No cluster-level operation may overlap with any other, and a stopped cluster does nothing.
+/// Checks that no operation is in progress on the cluster or its pools, and that the cluster is not stopped.
 fn check_cluster_free(cluster: &Cluster) -> Result<(), ArmError> {
     if is_busy(&cluster.state) {
         return Err(ArmError::operation_in_progress("", &cluster.state));
@@ -178,7 +178,7 @@ fn check_cluster_free(cluster: &Cluster) -> Result<(), ArmError> {
     }
 }
 
-/// Agent pool operations overlap with those of other pools only.
+/// Checks that no operation is in progress on the cluster or this pool. Operations on other pools may be.
 fn check_pool_free(cluster: &Cluster, name: &str) -> Result<(), ArmError> {
     if is_busy(&cluster.state) {
         return Err(ArmError::operation_in_progress("", &cluster.state));
@@ -208,7 +208,7 @@ fn region<'a>(world: &'a World, name: &str) -> Result<&'a Region, ArmError> {
     })
 }
 
-/// Adds where to follow an operation: `Azure-AsyncOperation`, for actions also `Location`.
+/// Adds the headers for polling an operation: `Azure-AsyncOperation`, for actions also `Location`.
 fn following(world: &World, call: &Call, reply: Reply, id: Uuid, is_action: bool) -> Reply {
     let Some(operation) = world.operations.get(&id) else { return reply };
     let url = |kind: &str| {

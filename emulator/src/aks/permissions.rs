@@ -1,4 +1,4 @@
-//! What a caller may do: everything, but for those who are set to be readers.
+//! Permissions of a caller: everything, except for callers with read-only permission.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -20,7 +20,7 @@ pub(super) fn list(world: &World, call: &Call) -> Answer {
     Ok(Reply::ok(json!({"value": [permission]})))
 }
 
-/// Refuses what a reader may not do.
+/// Refuses changes of callers with read-only permission.
 pub(super) fn check(world: &World, call: &Call) -> Result<(), ArmError> {
     if !call.is_mutating() || !is_reader(world, call) {
         return Ok(());

@@ -15,10 +15,10 @@ use crate::rules;
 use crate::seed;
 use crate::world::World;
 
-/// What a pool keeps when a PUT leaves it out: it was chosen at creation.
+/// Properties that a pool keeps when a PUT omits them, since they are fixed at creation.
 const CREATE_ONLY: [&str; 8] = ["vmSize", "osType", "osSKU", "type", "mode", "osDiskSizeGB", "osDiskType", "maxPods"];
 
-/// What must be strings in a body.
+/// Properties that must be strings.
 const TEXTS: [&str; 6] = ["orchestratorVersion", "nodeImageVersion", "vmSize", "osType", "osSKU", "mode"];
 
 pub(super) fn not_found(cluster: &Cluster, name: &str) -> ArmError {
@@ -37,7 +37,7 @@ pub(super) fn get(cluster: &Cluster, name: &str) -> Answer {
     cluster.pool(name).map(|pool| Reply::ok(cluster.pool_body(pool))).ok_or_else(|| not_found(cluster, name))
 }
 
-/// Settings after a PUT: what it says, defaults for what it does not, except what is chosen once.
+/// Returns the settings after a PUT: its values, defaults for omitted ones, and the properties that are fixed at creation.
 pub(super) fn replaced(before: &Map<String, Value>, body: &Map<String, Value>) -> Map<String, Value> {
     let mut all = body.clone();
     for name in CREATE_ONLY {
@@ -75,7 +75,7 @@ fn update(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     let properties = call.properties()?;
     check_texts(&properties, &TEXTS)?;
     let wanted = text(&properties, "orchestratorVersion").unwrap_or(&pool.orchestrator_version).to_owned();
-    // A body as read carries the present image: with the extension that is a choice too, without it is not.
+    // A body that was read contains the current image. With the extension this is a choice, otherwise it counts as absent.
     let image =
         text(&properties, "nodeImageVersion").filter(|image| any_image || *image != pool.image).map(str::to_owned);
     let same_version = wanted == pool.orchestrator_version || wanted == pool.version.to_string();
@@ -132,7 +132,7 @@ fn update(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     answer(world, call, key, name, StatusCode::OK, id, false)
 }
 
-/// AKS only goes back to what the pool ran recently; with the extension any image of the family that the region has will do.
+/// Checks the requested image. AKS accepts images that the pool ran recently; with the extension, any image of the family in the region.
 fn check_image(pool: &Pool, image: String, any: bool, region: &Region) -> Result<String, ArmError> {
     let recent = pool.recent.iter().any(|used| used.image == image);
     let of_family = catalogue::family(&image) == catalogue::family(&pool.image);
@@ -176,7 +176,7 @@ fn create(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     answer(world, call, key, name, StatusCode::CREATED, id, false)
 }
 
-/// POST upgradeNodeImageVersion: to the newest image of the region. On that already: an operation that is over at once.
+/// POST upgradeNodeImageVersion: upgrades to the region's newest image. If the pool has it, the operation ends at once.
 pub(super) fn upgrade_image(
     world: &mut World,
     call: &Call,

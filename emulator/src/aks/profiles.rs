@@ -1,4 +1,4 @@
-//! What can be upgraded to what: versions of a region, upgrade profiles, versions for agent pools.
+//! Available upgrades: versions of a region, upgrade profiles, versions for agent pools.
 
 use serde_json::{Map, Value, json};
 

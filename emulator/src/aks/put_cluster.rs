@@ -22,7 +22,7 @@ pub(super) fn put(world: &mut World, call: &Call, key: &str, note: &mut Note, no
     }
 }
 
-/// What the PUT makes of one agent pool.
+/// The change of one agent pool.
 struct PoolPlan {
     name: String,
     profile: Map<String, Value>,
@@ -33,11 +33,11 @@ struct PoolPlan {
 
 #[derive(PartialEq)]
 enum PoolChange {
-    /// Absent until now.
+    /// A new pool.
     New,
-    /// To a newer version, or again to one that it failed to reach: the newest image comes with it.
+    /// A newer version, or a retry of a failed upgrade, with the newest image.
     Upgrade,
-    /// No other version.
+    /// The same version.
     Keep,
 }
 
@@ -61,7 +61,7 @@ fn profiles(properties: &Map<String, Value>) -> Result<Option<Vec<Profile>>, Arm
     named.collect::<Result<_, _>>().map(Some)
 }
 
-/// Refuses values that are no strings where strings are expected.
+/// Refuses values of other types where strings are expected.
 pub(super) fn check_texts(map: &Map<String, Value>, names: &[&str]) -> Result<(), ArmError> {
     match names.iter().find(|name| map.get(**name).is_some_and(|value| !value.is_string() && !value.is_null())) {
         None => Ok(()),
@@ -73,12 +73,12 @@ pub(super) fn check_texts(map: &Map<String, Value>, names: &[&str]) -> Result<()
     }
 }
 
-/// A non-empty string; AKS takes an empty one for an absent one.
+/// Returns a non-empty string. AKS treats an empty one as absent.
 pub(super) fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     map.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// What the caller is after, told from the texts alone so that refusals are logged with it as well.
+/// Returns the intended step and target, from the values of the body alone, so that refused requests are logged with them too.
 fn intent(cluster: &Cluster, wanted: &str, profiles: Option<&[Profile]>) -> &'static str {
     let differs = |wanted: &str, wish: &str, version: Version| wanted != wish && wanted != version.to_string();
     let pools = profiles.unwrap_or_default().iter().any(|(name, profile)| {
@@ -243,7 +243,7 @@ fn plan_pools(
     plans.collect()
 }
 
-/// Makes the pools that are new or move part of the operation.
+/// Adds new and upgraded pools to the operation.
 fn begin_pools(begin: &mut Begin<'_>, plans: &[PoolPlan], region: &Region) {
     for plan in plans.iter().filter(|plan| plan.change != PoolChange::Keep) {
         begin.pools.push(plan.name.clone());
@@ -316,7 +316,7 @@ fn check_unchangeable(
     }
 }
 
-/// The control plane alone cannot be upgraded while AKS upgrades the cluster by itself.
+/// Refuses an upgrade of the control plane alone while auto-upgrade is enabled.
 fn check_auto_upgrade_off(cluster: &Cluster) -> Result<(), ArmError> {
     let channel = cluster
         .settings

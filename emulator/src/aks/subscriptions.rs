@@ -1,4 +1,4 @@
-//! The little of ARM itself that clients of AKS ask for: subscriptions and resource groups.
+//! The parts of ARM itself that AKS clients use: subscriptions and resource groups.
 
 use axum::http::{Method, StatusCode};
 use serde_json::{Value, json};

@@ -73,7 +73,7 @@ fn bodies_have_the_keys_of_the_recordings() {
 }
 
 #[test]
-fn errors_are_those_of_arm() {
+fn errors_have_the_codes_of_arm() {
     let mut bench = Bench::new(Config::default());
     let mut get = |url: &str| {
         let answered = bench.send(Method::GET, url, None);
@@ -106,7 +106,7 @@ fn errors_are_those_of_arm() {
 }
 
 #[test]
-fn deletion_takes_its_time_and_keeps_one_system_pool() {
+fn deletion_is_asynchronous_and_the_last_system_pool_stays() {
     let mut bench = Bench::new(Config::default());
     let url = three_pools(&mut bench);
     let delete = |bench: &mut Bench, url: &str| bench.send(Method::DELETE, url, None);

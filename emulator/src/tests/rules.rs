@@ -40,7 +40,7 @@ fn skew_and_version_rules_refuse_with_aks_codes_and_change_nothing() {
 }
 
 #[test]
-fn pools_fall_at_most_three_minors_behind() {
+fn pools_are_at_most_three_minor_versions_behind() {
     let mut bench = Bench::new(Config::default());
     let url = three_pools(&mut bench);
     let region = bench.world.catalogue.region_or_new("eastus");

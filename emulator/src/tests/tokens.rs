@@ -43,7 +43,7 @@ fn read_with(bench: &mut Bench, token: Option<&str>) -> (u16, String) {
 }
 
 #[test]
-fn a_secret_buys_a_token_for_its_time() {
+fn a_client_secret_gives_a_token_that_expires() {
     let mut bench = bench();
     let answered = bench.run(&form(&[]));
     assert_eq!((answered.status, &answered.body["expires_in"]), (200, &json!(60)), "{}", answered.body);
@@ -61,7 +61,7 @@ fn a_secret_buys_a_token_for_its_time() {
 }
 
 #[test]
-fn what_proves_nothing_is_refused_with_its_number() {
+fn invalid_credentials_are_refused_with_the_error_number_of_entra() {
     let mut bench = bench();
     let federated = ("client_assertion", "federated-token");
     for (fields, status, code) in [
@@ -95,7 +95,7 @@ fn what_proves_nothing_is_refused_with_its_number() {
 }
 
 #[test]
-fn a_federated_token_and_a_place_buy_tokens_too() {
+fn federated_tokens_and_managed_identities_give_tokens() {
     let mut bench = bench();
     let assertion = [
         ("client_secret", ""),
@@ -128,7 +128,7 @@ fn a_federated_token_and_a_place_buy_tokens_too() {
 }
 
 #[test]
-fn faults_meet_token_endpoints() {
+fn faults_apply_to_token_endpoints() {
     let mut bench = bench();
     bench.world.faults.add(
         serde_json::from_value(json!({"match": {"path": "oauth2"}, "times": 1, "action": {"status": 503}})).unwrap(),

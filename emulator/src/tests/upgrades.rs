@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::faults::{Action, Failure, Fault};
 
 #[test]
-fn a_control_plane_upgrade_shows_its_target_at_once_and_ends_by_the_clock() {
+fn a_control_plane_upgrade_shows_its_target_at_once_and_ends_after_its_duration() {
     let mut bench = Bench::new(Config::default());
     let before = bench.cluster("aks-1");
     let body = bench.raised("aks-1", "1.33.2", false);
@@ -49,7 +49,7 @@ fn a_control_plane_upgrade_shows_its_target_at_once_and_ends_by_the_clock() {
 }
 
 #[test]
-fn a_full_upgrade_moves_pools_and_brings_the_newest_image() {
+fn a_full_upgrade_upgrades_pools_to_the_newest_image() {
     let mut bench = Bench::new(Config::default());
     let url = three_pools(&mut bench);
     bench.world.catalogue.region_or_new("eastus").publish_image("AKSUbuntu-2204gen2containerd", "202601.01.0");
@@ -118,7 +118,7 @@ fn images_other_than_recent_ones_need_the_extension() {
 }
 
 #[test]
-fn a_pool_takes_version_and_image_together_or_the_newest_image() {
+fn a_pool_upgrade_sets_the_requested_or_the_newest_image() {
     let mut bench = Bench::new(Config::default());
     bench.world.settings.accept_any_published_image = true;
     let url = three_pools(&mut bench);
@@ -142,7 +142,7 @@ fn a_pool_takes_version_and_image_together_or_the_newest_image() {
 }
 
 #[test]
-fn a_put_of_what_was_read_changes_nothing_but_the_etag() {
+fn a_put_of_an_unchanged_body_changes_the_etag_only() {
     let mut bench = Bench::new(Config::default());
     let url = three_pools(&mut bench);
     let before = bench.cluster("three");
@@ -156,7 +156,7 @@ fn a_put_of_what_was_read_changes_nothing_but_the_etag() {
 }
 
 #[test]
-fn a_failed_upgrade_looks_done_and_can_be_taken_up_again() {
+fn a_failed_upgrade_shows_its_target_and_can_be_retried() {
     let mut bench = Bench::new(Config::default());
     let url = three_pools(&mut bench);
     bench.world.catalogue.region_or_new("eastus").publish_image("AKSUbuntu-2204gen2containerd", "202601.01.0");

@@ -6,17 +6,12 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
-use super::upstream::Upstream;
-use crate::{database::Pool, upstreams::azure::ManagedClusters, work::Handler};
+use crate::{database::Pool, upstreams::Upstreams, work::Handler};
 
 /// The handlers of this room.
-pub(super) fn handlers<C: ManagedClusters>(
-    pool: &Pool,
-    upstream: &Upstream<C>,
-    interval: Duration,
-) -> Vec<Arc<dyn Handler>> {
+pub(super) fn handlers(pool: &Pool, upstreams: &Upstreams, interval: Duration) -> Vec<Arc<dyn Handler>> {
     vec![
-        Arc::new(watch::Watch::new(pool.clone(), Arc::clone(&upstream.catalogue), interval)),
+        Arc::new(watch::Watch::new(pool.clone(), upstreams.clone(), interval)),
         Arc::new(trigger::Trigger { pool: pool.clone() }),
     ]
 }

@@ -23,7 +23,10 @@ use crate::{
         auto_upgrade,
         catalogues::{self, Findings},
     },
-    upstreams::azure::{CatalogueCache, ManagedClusters, UpstreamError, Verdict},
+    upstreams::{
+        Upstreams,
+        azure::{UpstreamError, Verdict},
+    },
     work::{self, Attempt, Handler, NewJob, Outcome},
 };
 
@@ -40,13 +43,13 @@ const LONGEST_POSTPONED: Duration = Duration::from_secs(60);
 const POOLS_ASKED: usize = 3;
 
 /// Looks.
-pub(super) struct Watch<C> {
+pub(super) struct Watch {
     pool: Pool,
-    catalogue: Arc<CatalogueCache<C>>,
+    upstreams: Upstreams,
     interval: Duration,
 }
 
-impl<C: ManagedClusters> Handler for Watch<C> {
+impl Handler for Watch {
     fn kind(&self) -> &'static str {
         queue::CATALOGUE
     }
@@ -73,9 +76,9 @@ struct SeenRegion {
     images: Vec<NodeImage>,
 }
 
-impl<C: ManagedClusters> Watch<C> {
-    pub(super) fn new(pool: Pool, catalogue: Arc<CatalogueCache<C>>, interval: Duration) -> Self {
-        Self { pool, catalogue, interval }
+impl Watch {
+    pub(super) fn new(pool: Pool, upstreams: Upstreams, interval: Duration) -> Self {
+        Self { pool, upstreams, interval }
     }
 
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
@@ -92,7 +95,7 @@ impl<C: ManagedClusters> Watch<C> {
             tx.commit().await?;
             return Ok(Outcome::Settled);
         }
-        if self.catalogue.left(subscription) < LEFT_FOR_UPGRADES && self.may_wait(&watched) {
+        if self.upstreams.azure.catalogue.left(subscription) < LEFT_FOR_UPGRADES && self.may_wait(&watched) {
             return Ok(Outcome::AgainAfter { delay: self.interval.min(POSTPONED) });
         }
         let members: HashSet<&str> = watched.clusters.iter().map(String::as_str).collect();
@@ -123,6 +126,7 @@ impl<C: ManagedClusters> Watch<C> {
     fn next(&self, error: Option<&UpstreamError>) -> Outcome {
         let Some(error) = error else { return Outcome::AgainAfter { delay: self.interval } };
         let after = match error.verdict() {
+            Verdict::WaitForBudget { after } => return Outcome::AgainAfter { delay: after },
             Verdict::Retry { after: Some(after), .. } => after,
             _ => self.interval.min(FAILED_AGAIN),
         };
@@ -132,7 +136,7 @@ impl<C: ManagedClusters> Watch<C> {
     /// As much as can be read: what fails does not hide the rest.
     async fn look(&self, subscription: &str, members: &HashSet<&str>) -> Seen {
         let mut seen = Seen::default();
-        match self.catalogue.clusters(subscription).await {
+        match self.upstreams.azure.catalogue.clusters(subscription).await {
             Ok(clusters) => {
                 let known = clusters.into_iter().filter_map(|cluster| Some((cluster.id.parse().ok()?, cluster)));
                 seen.clusters = known.filter(|(id, _): &(ResourceId, _)| members.contains(id.key())).collect();
@@ -144,7 +148,7 @@ impl<C: ManagedClusters> Watch<C> {
         }
         for (location, families) in places(&seen.clusters) {
             let mut keep_error = |error| _ = seen.error.get_or_insert(error);
-            let versions = self.catalogue.look_at_versions(subscription, location).await;
+            let versions = self.upstreams.azure.catalogue.look_at_versions(subscription, location).await;
             let versions = versions.map_err(&mut keep_error).ok();
             let mut images = Vec::new();
             for (family, pools) in families {
@@ -165,7 +169,7 @@ impl<C: ManagedClusters> Watch<C> {
     ) -> Result<Option<NodeImage>, UpstreamError> {
         let mut failed = None;
         for (cluster, pool) in pools.iter().take(POOLS_ASKED) {
-            match self.catalogue.look_at_image(cluster, location, (pool, family)).await {
+            match self.upstreams.azure.catalogue.look_at_image(cluster, location, (pool, family)).await {
                 Ok(Some(image)) => return Ok(Some(image)),
                 Ok(None) => {}
                 Err(error) => {
@@ -253,15 +257,7 @@ async fn profiles_to_tell(tx: &mut Connection, subscription: &str) -> Result<Vec
 }
 
 fn reason(error: &UpstreamError) -> ErrorDetail {
-    let cause = match error {
-        UpstreamError::Transient { detail, .. } => detail.clone(),
-        UpstreamError::Busy(detail)
-        | UpstreamError::Changed(detail)
-        | UpstreamError::Refused(detail)
-        | UpstreamError::NotFound(detail)
-        | UpstreamError::Forbidden(detail) => detail.clone(),
-        UpstreamError::Garbage(what) => ErrorDetail::new("UpstreamGarbage", what.clone()),
-    };
+    let cause = error.detail();
     ErrorDetail::new(
         "CatalogueNotAvailable",
         format!("What AKS offers cannot be read: {}: {} Auto-upgrade goes on when it can.", cause.code, cause.message),

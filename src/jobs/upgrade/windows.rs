@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Task, Then, UpgradeMember, record, span};
+use super::{Task, UpgradeMember, span};
 use crate::{
     jobs::outcome::JobError,
     model::maintenance::MaintenanceConfiguration,
     rollout::upgrade::{self, Closed, WaitsFor},
-    store::runs,
-    upstreams::azure::{ManagedClusters, UpstreamError, Verdict, Wish},
+    upstreams::azure::{Freshness, UpstreamError},
     work::Outcome,
 };
 
@@ -27,10 +26,10 @@ pub(super) enum May {
     AskAgain(Duration),
 }
 
-impl<C: ManagedClusters> UpgradeMember<C> {
+impl UpgradeMember {
     /// Whether the member may begin now.
-    pub(super) async fn may_begin(&self, task: &Task<'_>, wish: Wish) -> Result<May, UpstreamError> {
-        let (windows, upgrade_type) = (&self.upstream.maintenance, task.goal.upgrade_type);
+    pub(super) async fn may_begin(&self, task: &Task<'_>, freshness: Freshness) -> Result<May, UpstreamError> {
+        let (windows, upgrade_type) = (&self.upstreams.azure.maintenance, task.goal.upgrade_type);
         // The configuration that told when the window opens need not be asked for again the moment that it does.
         let known = windows.known(&task.cluster);
         if known.is_some_and(|known| upgrade::permission(&known, upgrade_type, Timestamp::now()).is_ok()) {
@@ -40,17 +39,11 @@ impl<C: ManagedClusters> UpgradeMember<C> {
             Ok(()) => May::Begin,
             Err(closed) => May::Not(closed),
         };
-        match windows.of(&task.cluster, wish).await {
+        match windows.of(&task.cluster, freshness).await {
             Ok(now) => Ok(by(&now)),
+            Err(UpstreamError::Throttled { after, .. }) if freshness == Freshness::Required => Ok(May::AskAgain(after)),
             Err(error) if !error.is_throttled() => Err(error),
-            Err(error) if wish == Wish::Begin => {
-                let after = match error.verdict() {
-                    Verdict::Retry { after: Some(after), .. } => after,
-                    _ => Duration::ZERO,
-                };
-                Ok(May::AskAgain(spread(after.max(THROTTLED))))
-            }
-            // Who may begin by an old answer asks again before it does.
+            // A member that may begin by an old answer asks again before it does.
             Err(_) => Ok(match windows.last(&task.cluster) {
                 Some(last) => by(&last),
                 None => {
@@ -64,18 +57,6 @@ impl<C: ManagedClusters> UpgradeMember<C> {
     /// The window is closed: the member gives its slot back, or goes on waiting.
     pub(super) async fn closed(&self, task: &Task<'_>, closed: Closed) -> Result<Outcome, JobError> {
         self.blocked(task, closed.error, WaitsFor::Window(closed.opens)).await
-    }
-
-    /// The member keeps its slot until AKS can be asked about its window, and says so.
-    pub(super) async fn put_off(&self, task: &Task<'_>, delay: Duration) -> Result<Then, JobError> {
-        let mut tx = task.attempt.begin(&self.pool).await?;
-        record(&mut tx, task).await?;
-        let message =
-            "AKS's limit on calls is reached: the cluster's maintenance window is asked for when AKS answers again.";
-        runs::set_message(&mut tx, task.run, &task.row.member, message).await?;
-        task.attempt.settle(&mut tx, Outcome::AgainAfter { delay }).await?;
-        tx.commit().await?;
-        Ok(Then::Return(Outcome::Settled))
     }
 }
 

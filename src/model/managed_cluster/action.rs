@@ -1,4 +1,4 @@
-//! What a fleet manager tells AKS to do.
+//! The calls to AKS that begin an upgrade.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NodeImage;
 
-/// One call that begins an upgrade. AKS answers each with an operation of its own.
+/// One call that begins an upgrade. AKS answers each call with an operation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
 pub enum UpgradeAction {
@@ -15,7 +15,7 @@ pub enum UpgradeAction {
         /// The version, `x.y.z`.
         kubernetes_version: String,
     },
-    /// Move the control plane and then these pools, in one operation of AKS's: the only way where auto-upgrade is on.
+    /// Move the control plane and then these pools in one operation: the only way while auto-upgrade is enabled.
     Cluster {
         /// The version, `x.y.z`.
         kubernetes_version: String,
@@ -28,14 +28,14 @@ pub enum UpgradeAction {
         pool: String,
         /// The version, `x.y.z`.
         kubernetes_version: String,
-        /// The image to end with, where that is not the newest.
+        /// The target image, if it is not the newest.
         image: Option<NodeImage>,
     },
     /// Move a pool to the newest image of its region: POST `upgradeNodeImageVersion`.
     NewestImage {
         /// The pool.
         pool: String,
-        /// The newest image as it was known when this was decided.
+        /// The newest image known at the time of the decision.
         image: NodeImage,
     },
     /// Move a pool to this image, which is not the newest: PUT of the pool as read, with `nodeImageVersion`.
@@ -47,7 +47,7 @@ pub enum UpgradeAction {
     },
 }
 
-/// What an action is about. One upgrade does each of these at most once.
+/// The subject of an action. One upgrade performs at most one action for each subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Subject<'a> {
     /// The control plane's version.
@@ -59,7 +59,7 @@ pub enum Subject<'a> {
 }
 
 impl UpgradeAction {
-    /// What it is about.
+    /// Returns the subject of the action.
     #[must_use]
     pub fn subject(&self) -> Subject<'_> {
         match self {
@@ -69,7 +69,7 @@ impl UpgradeAction {
         }
     }
 
-    /// The one pool that it moves; `None` for what is an operation on the cluster.
+    /// Returns the pool that the action moves; `None` for an operation on the cluster.
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         match self {

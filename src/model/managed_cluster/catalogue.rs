@@ -9,13 +9,13 @@ use super::{super::version::KubernetesVersion, NodeImage};
 pub struct OfferedVersion {
     /// The version.
     pub version: KubernetesVersion,
-    /// Not generally available.
+    /// Whether it is a preview.
     pub preview: bool,
     /// Offered under the support plan `AKSLongTermSupport` only.
     pub long_term_only: bool,
     /// Offered under the support plan `AKSLongTermSupport`, alone or among others.
     pub long_term: bool,
-    /// What a cluster of this version may move to.
+    /// Versions that a cluster of this version can upgrade to.
     pub upgrades: Vec<KubernetesVersion>,
 }
 
@@ -24,22 +24,22 @@ pub struct OfferedVersion {
 pub struct Catalogue {
     /// Kubernetes versions, in any order.
     pub versions: Vec<OfferedVersion>,
-    /// Newest image by family; families of which AKS names none are missing.
+    /// Newest image by family. Families without an image from AKS are missing.
     pub latest: BTreeMap<String, NodeImage>,
-    /// Images that each pool ran before, by the pool's name: what AKS takes in `nodeImageVersion`.
+    /// Images that each pool ran before, by the pool's name. AKS accepts these in `nodeImageVersion`.
     pub recently_used: BTreeMap<String, Vec<NodeImage>>,
-    /// The upstream takes any published image in `nodeImageVersion`. AKS does not; the emulator does.
+    /// Whether the upstream accepts any published image in `nodeImageVersion`. AKS does not; the emulator can.
     pub accepts_any_image: bool,
 }
 
 impl Catalogue {
-    /// The offer of this version.
+    /// Returns the offer of a version.
     #[must_use]
     pub fn offer(&self, version: KubernetesVersion) -> Option<&OfferedVersion> {
         self.versions.iter().find(|offer| offer.version == version)
     }
 
-    /// The newest generally available patch of a minor version, for a cluster with or without long-term support.
+    /// Returns the newest generally available patch of a minor version, for a cluster with or without long-term support.
     #[must_use]
     pub fn newest_patch(&self, major: u32, minor: u32, long_term: bool) -> Option<KubernetesVersion> {
         self.versions

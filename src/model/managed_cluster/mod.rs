@@ -1,8 +1,7 @@
-//! What a fleet manager reads of an AKS cluster, and what it tells one to do.
+//! AKS clusters as the service reads them, and the calls that upgrade them.
 //!
-//! The view is tolerant: unknown fields are ignored, missing and `null` ones are `None`, and a provisioning state that
-//! nobody has heard of means that an operation is under way. What is written back to AKS is never this view, but the
-//! JSON that was read.
+//! Parsing is tolerant: unknown fields are ignored, missing and `null` fields are `None`, and an unknown provisioning state means
+//! that an operation is in progress. The service never writes these types back to AKS, but the JSON that it read.
 
 mod action;
 mod catalogue;
@@ -19,27 +18,27 @@ pub(crate) use wire::LenientError;
 use super::version::{KubernetesVersion, VersionWish};
 use crate::arm::ErrorDetail;
 
-/// How far the latest operation on a cluster or an agent pool is.
+/// State of the latest operation on a cluster or an agent pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProvisioningState {
-    /// It went well.
+    /// The operation succeeded.
     Succeeded,
-    /// It ended badly; versions may nevertheless read as if it had not.
+    /// The operation failed. Versions may show the target nevertheless.
     Failed,
-    /// It was aborted.
+    /// The operation was aborted.
     Canceled,
-    /// Anything else, such as `Upgrading`, is under way; empty when AKS did not say.
+    /// Any other state, such as `Upgrading`: an operation is in progress. Empty if AKS sent none.
     Busy(String),
 }
 
 impl ProvisioningState {
-    /// Whether an operation is under way.
+    /// Whether an operation is in progress.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Busy(_))
     }
 
-    /// As AKS spells it.
+    /// Returns the state in AKS's spelling.
     #[must_use]
     pub fn as_str(&self) -> &str {
         match self {
@@ -77,19 +76,19 @@ pub struct ManagedCluster {
     pub tenant_id: Option<String>,
     /// State of the latest cluster-level operation.
     pub provisioning_state: ProvisioningState,
-    /// Why it failed.
+    /// Why that operation failed.
     pub provisioning_error: Option<ErrorDetail>,
     /// `powerState.code` is `Stopped`. A stopped cluster's provisioning state is `Succeeded`.
     pub stopped: bool,
-    /// The version wished for, `x.y.z` or `x.y`.
+    /// The requested version, `x.y.z` or `x.y`.
     pub kubernetes_version: Option<String>,
-    /// The version that the wish resolves to. Shows the target already while the upgrade is under way.
+    /// The version that the requested version resolves to. Shows the target already during an upgrade.
     pub current_kubernetes_version: Option<String>,
     /// `supportPlan` is `AKSLongTermSupport`.
     pub long_term_support: bool,
     /// Nodes are provisioned automatically (`nodeProvisioningProfile.mode` is `Auto`).
     pub node_auto_provisioning: bool,
-    /// AKS upgrades the cluster's version by itself as well (`autoUpgradeProfile.upgradeChannel`), and therefore refuses to move the
+    /// Whether AKS also upgrades the version automatically (`autoUpgradeProfile.upgradeChannel`). AKS then refuses to upgrade the
     /// control plane alone.
     pub auto_upgrade: bool,
     /// Agent pools, in AKS's order.
@@ -97,19 +96,19 @@ pub struct ManagedCluster {
 }
 
 impl ManagedCluster {
-    /// Whether a cluster-level operation is under way. Operations on single pools show on these only.
+    /// Whether a cluster-level operation is in progress. Operations on single pools show on the pools only.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.provisioning_state.is_busy()
     }
 
-    /// Version of the control plane, or of what it is moving to.
+    /// Returns the version of the control plane, or its target during an upgrade.
     #[must_use]
     pub fn version(&self) -> Option<KubernetesVersion> {
         resolved(&self.current_kubernetes_version, &self.kubernetes_version)
     }
 
-    /// The pool of this name.
+    /// Returns the pool with this name.
     #[must_use]
     pub fn pool(&self, name: &str) -> Option<&AgentPool> {
         self.pools.iter().find(|pool| pool.name.eq_ignore_ascii_case(name))
@@ -128,22 +127,22 @@ pub struct AgentPool {
     pub os_type: String,
     /// Image of its nodes.
     pub image: Option<NodeImage>,
-    /// The version wished for, `x.y.z` or `x.y`.
+    /// The requested version, `x.y.z` or `x.y`.
     pub orchestrator_version: Option<String>,
-    /// The version that the wish resolves to.
+    /// The version that the requested version resolves to.
     pub current_orchestrator_version: Option<String>,
     /// State of the pool's latest operation.
     pub provisioning_state: ProvisioningState,
-    /// Why it failed.
+    /// Why that operation failed.
     pub provisioning_error: Option<ErrorDetail>,
     /// `powerState.code` is `Stopped`.
     pub stopped: bool,
-    /// Created from a node pool snapshot (`creationData`), and still bound to it.
+    /// Whether the pool was created from a node pool snapshot (`creationData`) and is still bound to it.
     pub from_snapshot: bool,
 }
 
 impl AgentPool {
-    /// Version of the nodes, or of what they are moving to.
+    /// Returns the version of the nodes, or their target during an upgrade.
     #[must_use]
     pub fn version(&self) -> Option<KubernetesVersion> {
         resolved(&self.current_orchestrator_version, &self.orchestrator_version)
@@ -155,7 +154,7 @@ fn resolved(current: &Option<String>, wish: &Option<String>) -> Option<Kubernete
     exact(current).or_else(|| exact(wish))
 }
 
-/// Whether a text such as `1.33` or `1.33.2` asks for this version.
+/// Whether a text such as `1.33` or `1.33.2` names this version.
 #[must_use]
 pub fn asks_for(wish: &str, version: KubernetesVersion) -> bool {
     match wish.parse() {
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_recorded_cluster() {
+    fn a_recorded_cluster_is_read() {
         let cluster: ManagedCluster = serde_json::from_value(recorded()).unwrap();
         assert_eq!((cluster.version(), cluster.is_busy(), cluster.stopped), ("1.27.7".parse().ok(), false, false));
         assert_eq!((cluster.etag.as_deref(), cluster.tenant_id.as_deref()), (Some("e1"), Some("t")));
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_next_to_nothing_and_takes_the_unknown_for_busy() {
+    fn missing_fields_are_none_and_unknown_states_are_busy() {
         let bare: ManagedCluster = serde_json::from_str("{}").unwrap();
         assert!(bare.is_busy() && !bare.stopped && bare.version().is_none());
         let mut odd = recorded();
@@ -212,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_cause_of_a_failure() {
+    fn the_cause_of_a_failure_is_read() {
         let mut failed = recorded();
         failed["properties"]["provisioningState"] = "Failed".into();
         failed["properties"]["status"] = serde_json::json!({"provisioningError": {"code": "PodDrainFailure",

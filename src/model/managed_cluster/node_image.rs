@@ -15,37 +15,37 @@ pub struct NodeImage(String);
 pub struct ImageVersion<'a>(&'a str);
 
 impl NodeImage {
-    /// An image by its full name.
+    /// Returns the image with this full name.
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The full name.
+    /// Returns the full name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What it is an image of: all before the last `-` (before the last `:` in names of before 2020).
+    /// Returns the family: the part before the last `-` (in names from before 2020, before the last `:`).
     #[must_use]
     pub fn family(&self) -> &str {
         self.split().0
     }
 
-    /// Which one of its family it is.
+    /// Returns the version in the family.
     #[must_use]
     pub fn version(&self) -> ImageVersion<'_> {
         ImageVersion(self.split().1)
     }
 
-    /// Whether this is of the other's family and not older.
+    /// Whether the image has the other's family and is not older.
     #[must_use]
     pub fn is_at_least(&self, other: &Self) -> bool {
         self.family() == other.family() && self.version() >= other.version()
     }
 
-    /// The day in its version: `202508.20.1`, `2022.10.24`, or last in Windows' `20348.4052.250805`.
+    /// Returns the date in its version: `202508.20.1`, `2022.10.24`, or last in Windows' `20348.4052.250805`.
     #[must_use]
     pub fn published(&self) -> Option<Timestamp> {
         let parts: Vec<&str> = self.version().0.split('.').collect();
@@ -77,7 +77,7 @@ impl fmt::Display for NodeImage {
 
 impl Ord for ImageVersion<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        // Numbers of any length, without parsing: without leading zeros the longer one is larger.
+        // Compares numbers of any length as text: without leading zeros, the longer number is larger.
         let number = |part: &'_ str| part.trim_start_matches('0').len();
         let (mut ours, mut theirs) = (self.0.split('.'), other.0.split('.'));
         loop {
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn orders_by_number() {
+    fn versions_are_ordered_by_number() {
         let ascending = [
             ["AKSUbuntu-2204gen2containerd-202508.9.1", "AKSUbuntu-2204gen2containerd-202508.20.0"],
             ["AKSUbuntu-2204gen2containerd-202508.20.1", "AKSUbuntu-2204gen2containerd-202508.20.10"],
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_family_and_day() {
+    fn family_and_date_are_read_from_the_name() {
         let day = |text: &str| NodeImage::new(text).published().map(|t| t.to_string());
         assert_eq!(day("AKSUbuntu-2204gen2containerd-202508.20.1").as_deref(), Some("2025-08-20T00:00:00Z"));
         assert_eq!(day("AKSUbuntu-1804gen2containerd-2022.10.24").as_deref(), Some("2022-10-24T00:00:00Z"));

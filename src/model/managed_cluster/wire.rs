@@ -1,4 +1,4 @@
-//! The parts of AKS's JSON that are read.
+//! The parts of AKS's JSON that the service reads.
 
 use std::borrow::Cow;
 
@@ -82,7 +82,7 @@ struct Status {
     provisioning_error: Option<LenientError>,
 }
 
-/// An error object in which anything may be missing, as upstreams send them.
+/// An error object of an upstream, in which any field may be missing.
 #[derive(Debug, Deserialize)]
 pub(crate) struct LenientError {
     code: Option<String>,

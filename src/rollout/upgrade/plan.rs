@@ -226,10 +226,10 @@ fn pool_actions(
     now: Timestamp,
 ) -> Result<Part, Stop> {
     if pool.stopped {
-        return Ok(Part::Leave("is stopped".to_owned()));
+        return Ok(Part::Leave(unchanged("is stopped", target, pool)));
     }
     let wanted = match wanted(&goal.images, pool, catalogue, now)? {
-        Wanted::Leave(why) => return Ok(Part::Leave(why.to_owned())),
+        Wanted::Leave(why) => return Ok(Part::Leave(unchanged(why, target, pool))),
         Wanted::NoneForFamily(family) => return Ok(Part::NoneForFamily(family)),
         other => other,
     };
@@ -269,6 +269,14 @@ fn pool_actions(
         Wanted::Unknown if target.is_none() => Part::Leave("has no newest node image that AKS names".to_owned()),
         _ => Part::Leave(at()),
     })
+}
+
+/// Returns why a pool is not upgraded, with its Kubernetes version if that stays behind the target.
+fn unchanged(why: &str, target: Option<KubernetesVersion>, pool: &AgentPool) -> String {
+    match pool.version().filter(|version| target.is_some_and(|target| *version < target)) {
+        Some(version) => format!("{why} and stays at Kubernetes {version}"),
+        None => why.to_owned(),
+    }
 }
 
 pub(super) fn ended_badly(state: &ProvisioningState) -> bool {

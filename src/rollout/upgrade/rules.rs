@@ -229,6 +229,17 @@ fn chosen_images_go_along_with_a_version() {
 }
 
 #[test]
+fn a_pool_that_stays_behind_the_target_is_named_with_its_version() {
+    let mut seen = cluster("1.33.2", vec![pool("a", "1.32.7", OLD)]);
+    seen.pools[0].from_snapshot = true;
+    says(first(&seen, &full("1.33.2")), &["'a' is bound to a node pool snapshot", "stays at Kubernetes 1.32.7"]);
+    seen.pools[0].from_snapshot = false;
+    seen.pools[0].stopped = true;
+    says(first(&seen, &full("1.33.2")), &["'a' is stopped and stays at Kubernetes 1.32.7"]);
+    says(first(&seen, &goal(NodeImageOnly, None, ImageGoal::Latest)), &["'a' is stopped"]);
+}
+
+#[test]
 fn what_reads_as_done_after_a_failure_is_not() {
     let mut seen = cluster("1.33.2", vec![]);
     seen.provisioning_state = ProvisioningState::Failed;

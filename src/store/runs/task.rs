@@ -22,6 +22,8 @@ pub struct Task {
     pub member: RunMember,
     /// The run's state.
     pub run_state: UpdateState,
+    /// The member holds its cluster: no other run upgrades it.
+    pub holds_cluster: bool,
     /// What the run wants.
     pub update: ManagedClusterUpdate,
     /// An auto-upgrade profile made the run.
@@ -38,7 +40,9 @@ pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Op
     let failed = "reading what a member's upgrade needs";
     let row = sqlx::query(
         "SELECT m.*, r.properties -> 'managedClusterUpdate' AS managed_cluster_update, u.selected_images, u.state AS run_state,
-             jsonb_exists(r.properties, 'autoUpgradeProfileId') AS auto_upgrade
+             jsonb_exists(r.properties, 'autoUpgradeProfileId') AS auto_upgrade,
+             EXISTS (SELECT FROM cluster_locks l WHERE l.cluster_key = lower(m.cluster_resource_id)
+                 AND l.run_id = m.run_id AND l.member_index = m.member_index) AS holds_cluster
          FROM run_members m JOIN update_runs u USING (run_id) JOIN resources r ON r.id = m.run_id
          WHERE m.run_id = $1 AND m.member_index = $2",
     )
@@ -51,6 +55,7 @@ pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Op
         Ok(Task {
             member: RunMember::from_row(&row)?,
             run_state: read_state(row.try_get("run_state")?)?,
+            holds_cluster: row.try_get("holds_cluster")?,
             update: row.try_get::<Json<_>, _>("managed_cluster_update")?.0,
             auto_upgrade: row.try_get("auto_upgrade")?,
             selected_images: row.try_get::<Json<_>, _>("selected_images")?.0,

@@ -188,6 +188,14 @@ impl Budgets {
         wait
     }
 
+    /// Keeps the call's place for longer: it waits for something else as well.
+    pub(super) fn keep(&mut self, class: Class, key: &str, call: &str, wait: Duration, now: Instant) {
+        let bucket = self.bucket(class, key, now);
+        if let Some(waiting) = bucket.queue.iter_mut().find(|waiting| waiting.call == call) {
+            waiting.kept_until = now + wait + KEPT;
+        }
+    }
+
     /// The call was answered, or given up.
     pub(super) fn answered(&mut self, class: Class, key: &str, grant: Grant, now: Instant) {
         let bucket = self.bucket(class, key, now);

@@ -1,10 +1,12 @@
 //! [`ManagedClusters`] over ARM's HTTP.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use async_trait::async_trait;
 use http::{Method, StatusCode, header};
 use jiff::Timestamp;
 use reqwest::{Certificate, Client, RequestBuilder, Response, Url};
@@ -13,8 +15,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::{
-    Accepted, ManagedClusters, PoolUpgradeProfile, Progress, Seen, TokenSource, UpstreamError,
+    Accepted, Freshness, ManagedClusters, PoolUpgradeProfile, Progress, Seen, TimeLeft, TokenSource, UpstreamError,
     budget::{Budgets, Class, Grant},
+    error::{is_in_progress, is_policy},
     wire,
 };
 use crate::{
@@ -31,6 +34,12 @@ pub const API_VERSION: &str = "2026-08-01";
 
 const CONTENT_LIMIT: usize = 4 << 20;
 const LIST_LIMIT: usize = 64 << 20;
+/// A call that has less time than this is not made.
+const SHORTEST_CALL: Duration = Duration::from_millis(50);
+/// Longest time that an answer of AKS keeps the service from calling again, whatever AKS says.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(300);
+/// When to call again after a 429 that does not say when.
+const BUDGET_REFILL: Duration = Duration::from_secs(1);
 /// More pages than any subscription has: an upstream that pages for ever is broken.
 const MOST_PAGES: usize = 1000;
 
@@ -73,6 +82,7 @@ pub struct ArmClient {
     tokens: Arc<dyn TokenSource>,
     budgets: Mutex<Budgets>,
     paced: bool,
+    timeout: Duration,
 }
 
 impl ArmClient {
@@ -85,8 +95,8 @@ impl ArmClient {
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
             .ok_or_else(|| ClientError::Endpoint(settings.endpoint.clone()))?;
-        let http = transport::client(&settings.ca).timeout(settings.timeout).build()?;
-        Ok(Self { http, endpoint, tokens, budgets: Mutex::default(), paced: settings.paced })
+        let http = transport::client(&settings.ca).build()?;
+        Ok(Self { http, endpoint, tokens, budgets: Mutex::default(), paced: settings.paced, timeout: settings.timeout })
     }
 
     fn with_budgets<T>(&self, work: impl FnOnce(&mut Budgets) -> T) -> T {
@@ -113,18 +123,26 @@ impl ArmClient {
         &self,
         method: Method,
         url: Url,
-        (class, key): (Class, &str),
-        change: impl FnOnce(RequestBuilder) -> RequestBuilder,
+        budget: Budget<'_>,
+        change: impl FnOnce(RequestBuilder) -> RequestBuilder + Send,
+        time_left: TimeLeft<'_>,
     ) -> Result<Response, UpstreamError> {
-        let call = queues(class).then(|| format!("{method} {}", url.path()));
-        let mut spent = self.spend(class, key, call.as_deref())?;
-        let token = self.tokens.token().await?;
+        let call = budget.queues.then(|| call_name(&method, &url));
+        let mut spent = self.spend(budget, call.as_deref())?;
+        let token = self.tokens.token().await.map_err(UpstreamError::before_sending)?;
         let request = self
             .http
             .request(method, url)
             .bearer_auth(token.expose_secret())
             .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string());
-        let response = change(request).send().await.map_err(|error| broken(&error))?;
+        let request = change(request);
+        // Nothing may be awaited between this check and the sending.
+        let time_left = time_left();
+        if time_left < SHORTEST_CALL {
+            return Err(lease_ends());
+        }
+        let answer = request.timeout(time_left.min(self.timeout)).send().await;
+        let response = answer.map_err(|error| broken(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -134,21 +152,19 @@ impl ArmClient {
         }
         let mut after = retry_after(&response);
         if status == StatusCode::TOO_MANY_REQUESTS {
-            after = Some(spent.refused(call.as_deref(), after.unwrap_or(Duration::from_secs(1))));
+            after = Some(spent.refused(call.as_deref(), after.unwrap_or(BUDGET_REFILL)));
         }
         drop(spent);
         let body = read(response, CONTENT_LIMIT).await.unwrap_or_default();
         Err(refusal(status, after, &body))
     }
 
-    /// Consumes one call from a budget, until the answer is dropped.
-    fn spend<'a>(&'a self, class: Class, key: &'a str, call: Option<&str>) -> Result<Spent<'a>, UpstreamError> {
+    /// Consumes one call from a budget. The call is in flight until the answer is dropped.
+    fn spend<'a>(&'a self, budget: Budget<'a>, call: Option<&str>) -> Result<Spent<'a>, UpstreamError> {
+        let Budget { class, key, .. } = budget;
         let grant = if self.paced {
             let taken = self.with_budgets(|budgets| budgets.take(class, key, call, Instant::now()));
-            Some(taken.map_err(|wait| {
-                let detail = ErrorDetail::new("TooManyRequests", "AKS's documented limit for such calls is used up.");
-                UpstreamError::Transient { after: Some(wait), throttled: true, detail }
-            })?)
+            Some(taken.map_err(limit_reached)?)
         } else {
             None
         };
@@ -158,10 +174,10 @@ impl ArmClient {
     async fn get_json<T: DeserializeOwned>(
         &self,
         url: Url,
-        budget: (Class, &str),
+        budget: Budget<'_>,
         limit: usize,
     ) -> Result<T, UpstreamError> {
-        let response = self.send(Method::GET, url, budget, |request| request).await?;
+        let response = self.send(Method::GET, url, budget, |request| request, &unlimited).await?;
         parse(&read(response, limit).await?)
     }
 
@@ -169,7 +185,7 @@ impl ArmClient {
     async fn pages<T: DeserializeOwned>(
         &self,
         mut url: Url,
-        budget: (Class, &str),
+        budget: Budget<'_>,
         limit: usize,
     ) -> Result<Vec<T>, UpstreamError> {
         let mut all = Vec::new();
@@ -190,18 +206,36 @@ impl ArmClient {
 
     async fn put(
         &self,
-        url: Url,
-        budget: (Class, &str),
+        id: &ResourceId,
+        class: Class,
         etag: Option<&str>,
         body: &Value,
+        time_left: TimeLeft<'_>,
     ) -> Result<Accepted, UpstreamError> {
-        let response = self
-            .send(Method::PUT, url, budget, |request| match etag {
-                Some(etag) => request.header(header::IF_MATCH, etag).json(body),
-                None => request.json(body),
-            })
-            .await?;
+        let change = |request: RequestBuilder| match etag {
+            Some(etag) => request.header(header::IF_MATCH, etag).json(body),
+            None => request.json(body),
+        };
+        let budget = Budget::queued(class, id.key());
+        let response = self.send(Method::PUT, self.url(id, &[]), budget, change, time_left).await?;
         self.accepted(response).await
+    }
+
+    /// The budget and the request of the call that begins an action.
+    fn call<'a>(&self, cluster: &'a ResourceId, action: &UpgradeAction) -> (Class, Cow<'a, str>, Method, Url) {
+        match action {
+            UpgradeAction::ControlPlane { .. } | UpgradeAction::Cluster { .. } => {
+                (Class::PutCluster, Cow::Borrowed(cluster.key()), Method::PUT, self.url(cluster, &[]))
+            }
+            UpgradeAction::PoolVersion { pool, .. } | UpgradeAction::ChosenImage { pool, .. } => {
+                let id = cluster.child("agentPools", pool);
+                (Class::PutPool, Cow::Owned(id.key().to_owned()), Method::PUT, self.url(&id, &[]))
+            }
+            UpgradeAction::NewestImage { pool, .. } => {
+                let url = self.url(&cluster.child("agentPools", pool), &["upgradeNodeImageVersion"]);
+                (Class::Other, Cow::Borrowed(cluster.subscription()), Method::POST, url)
+            }
+        }
     }
 
     /// The operation is what counts: the body repeats the resource, and is read only to tell an answer of AKS's that
@@ -253,16 +287,51 @@ impl Drop for Spent<'_> {
     }
 }
 
-/// Whether calls of a class queue for their tokens. What an operation's status or a list tells, another call tells as well,
-/// so that nobody comes back for it.
-fn queues(class: Class) -> bool {
-    !matches!(class, Class::OperationStatus | Class::List)
+/// What a call is counted by, and whether it queues for its token. A call does not queue if its caller has another way to
+/// learn the same: it would not come back, and its token would be kept for nothing.
+#[derive(Debug, Clone, Copy)]
+struct Budget<'a> {
+    class: Class,
+    key: &'a str,
+    queues: bool,
 }
 
+impl<'a> Budget<'a> {
+    fn queued(class: Class, key: &'a str) -> Self {
+        Self { class, key, queues: true }
+    }
+
+    fn unqueued(class: Class, key: &'a str) -> Self {
+        Self { class, key, queues: false }
+    }
+}
+
+/// Names a call, so that its place in a queue is found again.
+fn call_name(method: &Method, url: &Url) -> String {
+    format!("{method} {}", url.path())
+}
+
+fn limit_reached(after: Duration) -> UpstreamError {
+    let detail = ErrorDetail::new("TooManyRequests", "AKS's documented limit for such calls is used up.");
+    UpstreamError::Throttled { after, detail }
+}
+
+fn lease_ends() -> UpstreamError {
+    let message = "The lease of the job ends, and another worker may have taken it over: AKS was not called.";
+    UpstreamError::Unavailable { after: None, detail: ErrorDetail::new("LeaseEnds", message) }
+}
+
+/// For calls that change nothing.
+fn unlimited() -> Duration {
+    Duration::MAX
+}
+
+#[async_trait]
 impl ManagedClusters for ArmClient {
     async fn get(&self, cluster: &ResourceId) -> Result<Seen, UpstreamError> {
-        let raw: Value =
-            self.get_json(self.url(cluster, &[]), (Class::GetCluster, cluster.key()), CONTENT_LIMIT).await?;
+        let raw: Value = self
+            .get_json(self.url(cluster, &[]), Budget::queued(Class::GetCluster, cluster.key()), CONTENT_LIMIT)
+            .await?;
         let view: ManagedCluster = serde::Deserialize::deserialize(&raw).map_err(|error| garbage(&error))?;
         if view.location.is_empty() {
             return Err(UpstreamError::Garbage("the answer is not a managed cluster".to_owned()));
@@ -270,19 +339,38 @@ impl ManagedClusters for ArmClient {
         Ok(Seen { cluster: view, raw })
     }
 
+    async fn prepare(&self, cluster: &ResourceId, actions: &[UpgradeAction]) -> Result<(), UpstreamError> {
+        if self.paced {
+            let calls: Vec<_> = actions.iter().map(|action| self.call(cluster, action)).collect();
+            let now = Instant::now();
+            let wait = self.with_budgets(|budgets| {
+                let names: Vec<_> = calls.iter().map(|(.., method, url)| call_name(method, url)).collect();
+                let places = || calls.iter().zip(&names).map(|((class, key, ..), name)| (*class, key, name));
+                let waits = places().map(|(class, key, name)| budgets.reserve(class, key, name, now));
+                let wait = waits.max().unwrap_or_default();
+                places().for_each(|(class, key, name)| budgets.keep(class, key, name, wait, now));
+                wait
+            });
+            if !wait.is_zero() {
+                return Err(limit_reached(wait));
+            }
+        }
+        self.tokens.token().await.map(drop).map_err(UpstreamError::before_sending)
+    }
+
     async fn begin(
         &self,
         cluster: &ResourceId,
         seen: &Seen,
         action: &UpgradeAction,
+        time_left: TimeLeft<'_>,
     ) -> Result<Accepted, UpstreamError> {
         let etag = |pool: &str| seen.cluster.pool(pool).and_then(|pool| pool.etag.as_deref());
         match action {
             UpgradeAction::ControlPlane { kubernetes_version } => {
                 let mut body = seen.raw.clone();
                 set(&mut body, "/properties", "kubernetesVersion", json!(kubernetes_version));
-                let budget = (Class::PutCluster, cluster.key());
-                self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
+                self.put(cluster, Class::PutCluster, seen.cluster.etag.as_deref(), &body, time_left).await
             }
             UpgradeAction::Cluster { kubernetes_version, pools } => {
                 let mut body = seen.raw.clone();
@@ -296,8 +384,7 @@ impl ManagedClusters for ArmClient {
                         profile.insert("orchestratorVersion".to_owned(), json!(kubernetes_version));
                     }
                 }
-                let budget = (Class::PutCluster, cluster.key());
-                self.put(self.url(cluster, &[]), budget, seen.cluster.etag.as_deref(), &body).await
+                self.put(cluster, Class::PutCluster, seen.cluster.etag.as_deref(), &body, time_left).await
             }
             UpgradeAction::PoolVersion { pool, kubernetes_version, image } => {
                 let mut body = pool_body(seen, pool)?;
@@ -306,27 +393,27 @@ impl ManagedClusters for ArmClient {
                     set(&mut body, "/properties", "nodeImageVersion", json!(image));
                 }
                 let id = cluster.child("agentPools", pool);
-                self.put(self.url(&id, &[]), (Class::PutPool, id.key()), etag(pool), &body).await
+                self.put(&id, Class::PutPool, etag(pool), &body, time_left).await
             }
             UpgradeAction::ChosenImage { pool, image } => {
                 let mut body = pool_body(seen, pool)?;
                 set(&mut body, "/properties", "nodeImageVersion", json!(image));
                 let id = cluster.child("agentPools", pool);
-                self.put(self.url(&id, &[]), (Class::PutPool, id.key()), etag(pool), &body).await
+                self.put(&id, Class::PutPool, etag(pool), &body, time_left).await
             }
             UpgradeAction::NewestImage { pool, .. } => {
                 let url = self.url(&cluster.child("agentPools", pool), &["upgradeNodeImageVersion"]);
-                let budget = (Class::Other, cluster.subscription());
+                let budget = Budget::queued(Class::Other, cluster.subscription());
                 let empty = |request: RequestBuilder| request.header(header::CONTENT_LENGTH, 0);
-                self.accepted(self.send(Method::POST, url, budget, empty).await?).await
+                self.accepted(self.send(Method::POST, url, budget, empty, time_left).await?).await
             }
         }
     }
 
     async fn poll(&self, subscription: &str, operation_url: &str) -> Result<Progress, UpstreamError> {
         let Some(url) = self.own(operation_url) else { return Ok(Progress::Gone) };
-        let budget = (Class::OperationStatus, subscription);
-        let response = match self.send(Method::GET, url, budget, |request| request).await {
+        let budget = Budget::unqueued(Class::OperationStatus, subscription);
+        let response = match self.send(Method::GET, url, budget, |request| request, &unlimited).await {
             Err(UpstreamError::NotFound(_)) => return Ok(Progress::Gone),
             other => other?,
         };
@@ -338,7 +425,7 @@ impl ManagedClusters for ArmClient {
     async fn list(&self, subscription: &str) -> Result<Vec<ManagedCluster>, UpstreamError> {
         let scope = ResourceId::subscription_scope(subscription);
         let url = self.url(&scope, &["providers", "Microsoft.ContainerService", "managedClusters"]);
-        self.pages(url, (Class::List, subscription), LIST_LIMIT).await
+        self.pages(url, Budget::unqueued(Class::List, subscription), LIST_LIMIT).await
     }
 
     async fn pool_upgrade_profile(
@@ -348,7 +435,7 @@ impl ManagedClusters for ArmClient {
     ) -> Result<PoolUpgradeProfile, UpstreamError> {
         let url = self.url(&cluster.child("agentPools", pool), &["upgradeProfiles", "default"]);
         let profile: wire::UpgradeProfile =
-            self.get_json(url, (Class::Other, cluster.subscription()), CONTENT_LIMIT).await?;
+            self.get_json(url, Budget::queued(Class::Other, cluster.subscription()), CONTENT_LIMIT).await?;
         Ok(profile.into())
     }
 
@@ -360,15 +447,17 @@ impl ManagedClusters for ArmClient {
         let scope = ResourceId::subscription_scope(subscription);
         let path = ["providers", "Microsoft.ContainerService", "locations", location, "kubernetesVersions"];
         let versions: wire::KubernetesVersions =
-            self.get_json(self.url(&scope, &path), (Class::Other, subscription), CONTENT_LIMIT).await?;
+            self.get_json(self.url(&scope, &path), Budget::queued(Class::Other, subscription), CONTENT_LIMIT).await?;
         Ok(versions.into())
     }
 
     async fn maintenance_configurations(
         &self,
         cluster: &ResourceId,
+        freshness: Freshness,
     ) -> Result<Vec<MaintenanceConfiguration>, UpstreamError> {
-        let budget = (Class::Maintenance, cluster.subscription());
+        let queues = freshness == Freshness::Required;
+        let budget = Budget { class: Class::Maintenance, key: cluster.subscription(), queues };
         self.pages(self.url(cluster, &["maintenanceConfigurations"]), budget, CONTENT_LIMIT).await
     }
 
@@ -430,15 +519,21 @@ fn broken(error: &reqwest::Error) -> UpstreamError {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    UpstreamError::transient(code, cause.to_string())
+    let failed = UpstreamError::transient(code, cause.to_string());
+    // Without a connection nothing was sent.
+    if error.is_connect() { failed.before_sending() } else { failed }
 }
 
+/// `Retry-After`, at most [`LONGEST_RETRY_AFTER`].
 fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    text.parse().map(Duration::from_secs).ok().or_else(|| {
+    let after = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        text.parse().map_or(LONGEST_RETRY_AFTER, Duration::from_secs)
+    } else {
         let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
-        Some(Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default())
-    })
+        Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default()
+    };
+    Some(after.min(LONGEST_RETRY_AFTER))
 }
 
 fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> UpstreamError {
@@ -452,29 +547,20 @@ fn refusal(status: StatusCode, after: Option<Duration>, body: &[u8]) -> Upstream
         |body| body.error.into(),
     );
     match status {
-        StatusCode::TOO_MANY_REQUESTS => UpstreamError::Transient { after, throttled: true, detail },
-        StatusCode::REQUEST_TIMEOUT => UpstreamError::Transient { after, throttled: false, detail },
+        StatusCode::TOO_MANY_REQUESTS => UpstreamError::Throttled { after: after.unwrap_or(BUDGET_REFILL), detail },
+        StatusCode::REQUEST_TIMEOUT => UpstreamError::Transient { after, detail },
         StatusCode::UNAUTHORIZED => {
             let message = format!(
                 "Azure Resource Manager refused the service's token: {} Check FLEET_ARM_CREDENTIAL and its settings.",
                 detail.message
             );
-            UpstreamError::Transient {
-                after,
-                throttled: false,
-                detail: ErrorDetail::new("CredentialRefused", message).with(detail),
-            }
+            UpstreamError::Unavailable { after, detail: ErrorDetail::new("CredentialRefused", message).with(detail) }
         }
-        _ if status.is_server_error() => UpstreamError::Transient { after, throttled: false, detail },
+        _ if status.is_server_error() => UpstreamError::Transient { after, detail },
         StatusCode::NOT_FOUND | StatusCode::GONE => UpstreamError::NotFound(detail),
-        StatusCode::FORBIDDEN => UpstreamError::Forbidden(detail),
+        StatusCode::FORBIDDEN if !is_policy(&detail) => UpstreamError::Forbidden(detail),
         StatusCode::PRECONDITION_FAILED => UpstreamError::Changed(detail),
-        // 409 is mostly "another operation is in progress"; what does not pass by waiting is told by its code or text.
-        StatusCode::CONFLICT
-            if detail.code != "QuotaExceeded" && !detail.message.to_ascii_lowercase().contains("stopped") =>
-        {
-            UpstreamError::Busy(detail)
-        }
+        StatusCode::CONFLICT if is_in_progress(&detail) => UpstreamError::Busy(detail),
         _ if status.is_client_error() => UpstreamError::Refused(detail),
         _ => UpstreamError::Garbage(format!("AKS answered {status}")),
     }

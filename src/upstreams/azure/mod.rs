@@ -1,33 +1,36 @@
-//! The client of ARM and AKS as an upstream.
+//! The client of ARM and AKS.
 //!
 //! [`ManagedClusters`] is what a fleet manager needs of AKS. [`ArmClient`] speaks it to Azure or to the emulator; the base
 //! URL is configuration. Nothing here sleeps or retries: an [`UpstreamError`] says what its caller should do, and a
 //! `Retry-After` is data. [`Observer`] follows many operations within AKS's limits, [`CatalogueCache`] knows what each
-//! region offers, [`MaintenanceCache`] when each cluster may be upgraded.
+//! region offers, [`MaintenanceCache`] when each cluster may be upgraded. [`Azure`] is all of it. Every function that calls
+//! AKS fails as the client does.
 
 pub mod budget;
 mod catalogue;
 mod client;
 mod credential;
 mod error;
+mod maintenance;
 mod observer;
 pub mod pace;
-mod shared;
+mod single_flight;
 mod token;
 mod token_cache;
-mod windows;
 mod wire;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-pub use catalogue::CatalogueCache;
+use async_trait::async_trait;
+
+pub use catalogue::{CatalogueCache, CatalogueNeeds};
 pub use client::{API_VERSION, ArmClient, ClientError, Settings};
 pub use credential::{Credential, Identity};
 pub use error::{UpstreamError, Verdict};
+pub use maintenance::{Freshness, MaintenanceCache};
 pub use observer::{Followed, Observation, Observer};
 pub use token::{StaticToken, TokenSource};
 pub use token_cache::{CachedToken, NewToken, TokenIssuer};
-pub use windows::{MaintenanceCache, Wish};
 
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -85,52 +88,95 @@ pub struct PoolUpgradeProfile {
     pub recently_used: Vec<NodeImage>,
 }
 
+/// How long the caller may go on, as it knows at the moment. [`Duration::ZERO`]: it may not call AKS any more.
+pub type TimeLeft<'a> = &'a (dyn Fn() -> Duration + Send + Sync);
+
 /// What a fleet manager needs of AKS.
+#[async_trait]
 pub trait ManagedClusters: Send + Sync + 'static {
     /// Reads a cluster and its pools.
-    fn get(&self, cluster: &ResourceId) -> impl Future<Output = Result<Seen, UpstreamError>> + Send;
+    async fn get(&self, cluster: &ResourceId) -> Result<Seen, UpstreamError>;
 
-    /// Begins an upgrade of what was seen, on condition that it is still so (`If-Match`).
+    /// Gets everything that [`ManagedClusters::begin`] needs for these actions, so that it is not refused before its
+    /// request is sent: the service's token, and a place in the budget of each call. The places are kept while the caller
+    /// waits as long as [`UpstreamError::Throttled`] says.
+    async fn prepare(&self, cluster: &ResourceId, actions: &[UpgradeAction]) -> Result<(), UpstreamError>;
+
+    /// Begins an upgrade of what was seen, on condition that it is still so (`If-Match`). `time_left` is asked right before
+    /// the request is sent, and limits the time that it may take.
     ///
     /// After [`UpstreamError::Transient`] and [`UpstreamError::Garbage`] it may have begun all the same: look again.
-    fn begin(
+    async fn begin(
         &self,
         cluster: &ResourceId,
         seen: &Seen,
         action: &UpgradeAction,
-    ) -> impl Future<Output = Result<Accepted, UpstreamError>> + Send;
+        time_left: TimeLeft<'_>,
+    ) -> Result<Accepted, UpstreamError>;
 
-    /// Asks about an operation of this subscription. URLs of another origin than the upstream's are [`Progress::Gone`].
-    fn poll(
-        &self,
-        subscription: &str,
-        operation_url: &str,
-    ) -> impl Future<Output = Result<Progress, UpstreamError>> + Send;
+    /// Reads the status of an operation of this subscription. URLs of another origin than the upstream's are
+    /// [`Progress::Gone`].
+    async fn poll(&self, subscription: &str, operation_url: &str) -> Result<Progress, UpstreamError>;
 
     /// All clusters of a subscription.
-    fn list(&self, subscription: &str) -> impl Future<Output = Result<Vec<ManagedCluster>, UpstreamError>> + Send;
+    async fn list(&self, subscription: &str) -> Result<Vec<ManagedCluster>, UpstreamError>;
 
     /// What a pool can move to.
-    fn pool_upgrade_profile(
-        &self,
-        cluster: &ResourceId,
-        pool: &str,
-    ) -> impl Future<Output = Result<PoolUpgradeProfile, UpstreamError>> + Send;
+    async fn pool_upgrade_profile(&self, cluster: &ResourceId, pool: &str)
+    -> Result<PoolUpgradeProfile, UpstreamError>;
 
     /// Kubernetes versions that a region offers.
-    fn kubernetes_versions(
+    async fn kubernetes_versions(
         &self,
         subscription: &str,
         location: &str,
-    ) -> impl Future<Output = Result<Vec<OfferedVersion>, UpstreamError>> + Send;
+    ) -> Result<Vec<OfferedVersion>, UpstreamError>;
 
     /// All maintenance configurations of a cluster, also those that cannot be understood.
-    fn maintenance_configurations(
+    async fn maintenance_configurations(
         &self,
         cluster: &ResourceId,
-    ) -> impl Future<Output = Result<Vec<MaintenanceConfiguration>, UpstreamError>> + Send;
+        freshness: Freshness,
+    ) -> Result<Vec<MaintenanceConfiguration>, UpstreamError>;
 
     /// What is left of AKS's limit for this kind of call, as a part of its burst: 0–1. `key` is a subscription, or a
     /// lower-cased resource ID, as [`budget::Class`] says.
     fn left(&self, class: budget::Class, key: &str) -> f64;
+}
+
+/// AKS, as the fleet manager uses it. One for the whole process: what is learnt and remembered is shared.
+pub struct Azure {
+    /// Single calls.
+    pub clusters: Arc<dyn ManagedClusters>,
+    /// Follows operations.
+    pub observer: Observer,
+    /// What regions offer.
+    pub catalogue: CatalogueCache,
+    /// When clusters may be upgraded.
+    pub maintenance: MaintenanceCache,
+}
+
+/// How old answers of AKS may be, and what it accepts beyond its API.
+#[derive(Debug, Clone, Copy)]
+pub struct AzureOptions {
+    /// Oldest answer about what a region offers.
+    pub catalogue_age: Duration,
+    /// Oldest answer about a maintenance window that lets an upgrade begin.
+    pub maintenance_age: Duration,
+    /// The upstream accepts any published image in `nodeImageVersion`, as the emulator can.
+    pub accepts_any_image: bool,
+}
+
+impl Azure {
+    /// AKS through this client.
+    #[must_use]
+    pub fn new(clusters: Arc<dyn ManagedClusters>, options: AzureOptions) -> Self {
+        let AzureOptions { catalogue_age, maintenance_age, accepts_any_image } = options;
+        Self {
+            observer: Observer::new(Arc::clone(&clusters)),
+            catalogue: CatalogueCache::new(Arc::clone(&clusters), catalogue_age, accepts_any_image),
+            maintenance: MaintenanceCache::new(Arc::clone(&clusters), maintenance_age),
+            clusters,
+        }
+    }
 }

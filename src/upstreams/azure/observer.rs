@@ -15,7 +15,7 @@ use super::{
     ManagedClusters, Progress, UpstreamError,
     budget::Class,
     pace::{LONGEST, Lengths, next_poll, part},
-    shared::Shared,
+    single_flight::SingleFlightCache,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -61,9 +61,9 @@ pub enum Observation {
 }
 
 /// Follows operations. One for the whole process.
-pub struct Observer<C> {
-    client: Arc<C>,
-    lists: Shared<String, Arc<HashSet<String>>>,
+pub struct Observer {
+    client: Arc<dyn ManagedClusters>,
+    lists: SingleFlightCache<String, Arc<HashSet<String>>>,
     known: Mutex<Known>,
 }
 
@@ -103,11 +103,11 @@ impl Followed<'_> {
     }
 }
 
-impl<C: ManagedClusters> Observer<C> {
+impl Observer {
     /// An observer that asks through this client.
     #[must_use]
-    pub fn new(client: Arc<C>) -> Self {
-        Self { client, lists: Shared::default(), known: Mutex::default() }
+    pub fn new(client: Arc<dyn ManagedClusters>) -> Self {
+        Self { client, lists: SingleFlightCache::default(), known: Mutex::default() }
     }
 
     /// When to observe next, from now: after beginning, and for operations that only the cluster tells about.
@@ -123,18 +123,24 @@ impl<C: ManagedClusters> Observer<C> {
         next_poll(followed.elapsed, shortest, retry_after, in_flight)
     }
 
-    /// Asks about an operation, or learns of it from what others asked.
-    ///
-    /// # Errors
-    /// As the client's.
+    /// How far an operation is, as its status tells, or a list that other operations share.
     pub async fn observe(&self, followed: &Followed<'_>) -> Result<Observation, UpstreamError> {
         let Some(url) = followed.operation_url else { return Ok(Observation::Look) };
         let subscription = followed.cluster.subscription();
         let (shortest, in_flight) = self.with_known(|known| known.about(followed));
         let plentiful =
             self.client.left(Class::OperationStatus, subscription) >= LOW && (shortest.is_some() || in_flight <= FEW);
-        if !plentiful && self.is_busy(followed, shortest).await? {
-            return Ok(Observation::Running { again_after: self.wait(followed, None) });
+        if !plentiful {
+            match self.is_busy(followed, shortest).await {
+                Ok(true) => return Ok(Observation::Running { again_after: self.wait(followed, None) }),
+                Err(UpstreamError::Throttled { after, .. }) => {
+                    return Ok(Observation::Running { again_after: self.wait(followed, Some(after)) });
+                }
+                // The service may have no permission to list the subscription's clusters.
+                Ok(false)
+                | Err(UpstreamError::Forbidden(_) | UpstreamError::Refused(_) | UpstreamError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
         }
         match self.client.poll(subscription, url).await {
             Ok(Progress::Running { again_after }) => {
@@ -152,8 +158,22 @@ impl<C: ManagedClusters> Observer<C> {
                 self.ended(followed, None);
                 Ok(Observation::Look)
             }
-            // No longer busy, and nothing left to ask for the result with: the cluster tells.
-            Err(UpstreamError::Transient { .. }) if !plentiful => {
+            // The operation is over, and the budget for its result is used up: the cluster tells.
+            Err(
+                UpstreamError::Throttled { .. } | UpstreamError::Unavailable { .. } | UpstreamError::Transient { .. },
+            ) if !plentiful => {
+                self.ended(followed, None);
+                Ok(Observation::Look)
+            }
+            // The status may be refused for ever, for want of a permission or because AKS lost it: the cluster tells.
+            Err(
+                error @ (UpstreamError::Refused(_)
+                | UpstreamError::Forbidden(_)
+                | UpstreamError::NotFound(_)
+                | UpstreamError::Busy(_)
+                | UpstreamError::Changed(_)),
+            ) => {
+                tracing::warn!(cluster = %followed.cluster, %error, "the operation's status is refused; the cluster is read instead");
                 self.ended(followed, None);
                 Ok(Observation::Look)
             }
@@ -242,7 +262,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{maintenance::MaintenanceConfiguration, managed_cluster::OfferedVersion},
-        upstreams::azure::{Accepted, PoolUpgradeProfile, Seen},
+        upstreams::azure::{Accepted, Freshness, PoolUpgradeProfile, Seen, TimeLeft},
     };
 
     /// Answers from a script; the part of the status budget that is left is given.
@@ -255,8 +275,9 @@ mod tests {
     }
 
     impl Script {
-        fn new(left: f64, busy: bool, polled: Result<Progress, UpstreamError>) -> Observer<Self> {
-            Observer::new(Arc::new(Self { left, polled, busy, polls: AtomicU32::new(0), lists: AtomicU32::new(0) }))
+        fn new(left: f64, busy: bool, polled: Result<Progress, UpstreamError>) -> (Arc<Self>, Observer) {
+            let script = Arc::new(Self { left, polled, busy, polls: AtomicU32::new(0), lists: AtomicU32::new(0) });
+            (Arc::clone(&script), Observer::new(script))
         }
     }
 
@@ -264,11 +285,21 @@ mod tests {
         Err(UpstreamError::Garbage("nobody asks this".to_owned()))
     }
 
+    #[async_trait::async_trait]
     impl ManagedClusters for Script {
         async fn get(&self, _: &ResourceId) -> Result<Seen, UpstreamError> {
             unasked()
         }
-        async fn begin(&self, _: &ResourceId, _: &Seen, _: &UpgradeAction) -> Result<Accepted, UpstreamError> {
+        async fn prepare(&self, _: &ResourceId, _: &[UpgradeAction]) -> Result<(), UpstreamError> {
+            unasked()
+        }
+        async fn begin(
+            &self,
+            _: &ResourceId,
+            _: &Seen,
+            _: &UpgradeAction,
+            _: TimeLeft<'_>,
+        ) -> Result<Accepted, UpstreamError> {
             unasked()
         }
         async fn poll(&self, _: &str, _: &str) -> Result<Progress, UpstreamError> {
@@ -292,6 +323,7 @@ mod tests {
         async fn maintenance_configurations(
             &self,
             _: &ResourceId,
+            _: Freshness,
         ) -> Result<Vec<MaintenanceConfiguration>, UpstreamError> {
             unasked()
         }
@@ -304,7 +336,7 @@ mod tests {
         ResourceId::in_group("s", "g", "Microsoft.ContainerService", "managedClusters", "c")
     }
 
-    async fn observe(observer: &Observer<Script>, url: Option<&str>) -> Result<Observation, UpstreamError> {
+    async fn observe(observer: &Observer, url: Option<&str>) -> Result<Observation, UpstreamError> {
         let image = crate::model::managed_cluster::NodeImage::new("U-202510.29.0");
         let action = UpgradeAction::NewestImage { pool: "p".to_owned(), image };
         let (cluster, elapsed) = (cluster(), Duration::from_secs(100));
@@ -317,29 +349,43 @@ mod tests {
 
     #[tokio::test]
     async fn while_the_budget_is_low_one_list_serves_all() {
-        let observer = Script::new(0.1, true, Err(transient()));
+        let (script, observer) = Script::new(0.1, true, Err(transient()));
         let all = join_all((0..100).map(|_| observe(&observer, Some("u")))).await;
         assert!(all.iter().all(|seen| matches!(seen, Ok(Observation::Running { .. }))));
-        assert_eq!((observer.client.lists.load(Relaxed), observer.client.polls.load(Relaxed)), (1, 0));
+        assert_eq!((script.lists.load(Relaxed), script.polls.load(Relaxed)), (1, 0));
     }
 
     #[tokio::test]
     async fn who_is_no_longer_busy_is_asked_or_looked_at() {
-        let observer = Script::new(0.1, false, Ok(Progress::Succeeded { took: None }));
+        let (_, observer) = Script::new(0.1, false, Ok(Progress::Succeeded { took: None }));
         assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Succeeded));
-        let observer = Script::new(0.0, false, Err(transient()));
+        let (_, observer) = Script::new(0.0, false, Err(transient()));
         assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
-        let observer = Script::new(1.0, true, Err(transient()));
+        let (_, observer) = Script::new(1.0, true, Err(transient()));
         assert_eq!(observe(&observer, Some("u")).await, Err(transient()), "with budget left it is a fault of AKS's");
-        let observer = Script::new(1.0, true, Ok(Progress::Gone));
+        let (script, observer) = Script::new(1.0, true, Ok(Progress::Gone));
         assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
         assert_eq!(observe(&observer, None).await, Ok(Observation::Look));
-        assert_eq!((observer.client.lists.load(Relaxed), observer.client.polls.load(Relaxed)), (0, 1));
+        assert_eq!((script.lists.load(Relaxed), script.polls.load(Relaxed)), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn a_status_that_is_refused_leads_to_the_cluster() {
+        let detail = || ErrorDetail::new("AuthorizationFailed", "");
+        for refused in [
+            UpstreamError::Forbidden(detail()),
+            UpstreamError::Refused(detail()),
+            UpstreamError::Busy(detail()),
+            UpstreamError::Changed(detail()),
+        ] {
+            let (_, observer) = Script::new(1.0, true, Err(refused));
+            assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
+        }
     }
 
     #[tokio::test]
     async fn whoever_is_looked_at_is_no_longer_one_of_the_crowd() {
-        let observer = Script::new(0.0, false, Err(transient()));
+        let (_, observer) = Script::new(0.0, false, Err(transient()));
         for n in 0..200 {
             let cluster =
                 ResourceId::in_group("s", "g", "Microsoft.ContainerService", "managedClusters", &n.to_string());
@@ -354,7 +400,7 @@ mod tests {
 
     #[tokio::test]
     async fn learns_how_long_it_takes() {
-        let observer = Script::new(1.0, true, Ok(Progress::Succeeded { took: Some(Duration::from_secs(8)) }));
+        let (_, observer) = Script::new(1.0, true, Ok(Progress::Succeeded { took: Some(Duration::from_secs(8)) }));
         let cluster = cluster();
         let action = UpgradeAction::NewestImage {
             pool: "q".to_owned(),

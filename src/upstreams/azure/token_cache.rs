@@ -176,13 +176,9 @@ impl Failure {
     /// The same error, for who asks before another attempt is due.
     fn again(&self, now: Timestamp) -> UpstreamError {
         match &self.error {
-            UpstreamError::Transient { after, throttled, detail } => {
+            UpstreamError::Transient { after, detail } => {
                 let rest = Duration::try_from(self.until.duration_since(now)).unwrap_or_default();
-                UpstreamError::Transient {
-                    after: Some(after.unwrap_or_default().max(rest)),
-                    throttled: *throttled,
-                    detail: detail.clone(),
-                }
+                UpstreamError::Transient { after: Some(after.unwrap_or_default().max(rest)), detail: detail.clone() }
             }
             other => other.clone(),
         }

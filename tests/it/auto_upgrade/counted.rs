@@ -10,16 +10,19 @@ use fleet_manager::{
     config::StoppedClusters,
     database::Pool,
     engine,
-    jobs::{self, Upstream, upgrade::Policy},
+    jobs::{self, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
     store::{
         auto_upgrade,
         resources::{self, Author, Draft},
     },
-    upstreams::azure::{
-        Accepted, CatalogueCache, MaintenanceCache, ManagedClusters, Observer, PoolUpgradeProfile, Progress, Seen,
-        UpstreamError, budget::Class,
+    upstreams::{
+        Upstreams,
+        azure::{
+            Accepted, Azure, AzureOptions, Freshness, ManagedClusters, PoolUpgradeProfile, Progress, Seen, TimeLeft,
+            UpstreamError, budget::Class,
+        },
     },
     work::{Settings, Workers},
 };
@@ -50,12 +53,23 @@ impl Counting {
     }
 }
 
+#[async_trait::async_trait]
 impl ManagedClusters for Counting {
     async fn get(&self, _: &ResourceId) -> Result<Seen, UpstreamError> {
         self.unexpected()
     }
 
-    async fn begin(&self, _: &ResourceId, _: &Seen, _: &UpgradeAction) -> Result<Accepted, UpstreamError> {
+    async fn prepare(&self, _: &ResourceId, _: &[UpgradeAction]) -> Result<(), UpstreamError> {
+        self.unexpected()
+    }
+
+    async fn begin(
+        &self,
+        _: &ResourceId,
+        _: &Seen,
+        _: &UpgradeAction,
+        _: TimeLeft<'_>,
+    ) -> Result<Accepted, UpstreamError> {
         self.unexpected()
     }
 
@@ -94,7 +108,11 @@ impl ManagedClusters for Counting {
         Ok(["1.32.7", "1.33.2"].map(offer).to_vec())
     }
 
-    async fn maintenance_configurations(&self, _: &ResourceId) -> Result<Vec<MaintenanceConfiguration>, UpstreamError> {
+    async fn maintenance_configurations(
+        &self,
+        _: &ResourceId,
+        _: Freshness,
+    ) -> Result<Vec<MaintenanceConfiguration>, UpstreamError> {
         self.unexpected()
     }
 
@@ -155,17 +173,17 @@ async fn calls(profiles: usize, looks: usize) -> (usize, usize) {
         engine::auto_upgrade::watch(&mut db.pool.acquire().await.unwrap(), fleet).await.unwrap();
     }
     let clusters = Arc::new(Counting::default());
-    let upstream = Upstream {
-        observer: Arc::new(Observer::new(Arc::clone(&clusters))),
-        catalogue: Arc::new(CatalogueCache::new(Arc::clone(&clusters), Duration::from_secs(1), false)),
-        maintenance: Arc::new(MaintenanceCache::new(Arc::clone(&clusters), Duration::from_secs(60))),
-        clusters: Arc::clone(&clusters),
+    let options = AzureOptions {
+        catalogue_age: Duration::from_secs(1),
+        maintenance_age: Duration::from_secs(60),
+        accepts_any_image: false,
     };
+    let upstreams = Upstreams::new(Azure::new(clusters.clone(), options));
     let minute = Duration::from_secs(60);
     let policy = Policy { stopped: StoppedClusters::Fail, offer_recheck: minute, window_recheck: minute };
     let interval = Duration::from_millis(200);
     let workers =
-        Workers::new(db.pool.clone(), Settings::new("test"), jobs::handlers(&db.pool, &upstream, policy, interval));
+        Workers::new(db.pool.clone(), Settings::new("test"), jobs::handlers(&db.pool, &upstreams, policy, interval));
     let stop = CancellationToken::new();
     let working = tokio::spawn(workers.unwrap().run(stop.clone()));
     eventually("so many looks", async || clusters.lists.load(Ordering::SeqCst) >= looks).await;

@@ -1,4 +1,4 @@
-//! Answers that many callers share: one call at a time for each key, and none while the last answer is fresh enough.
+//! A cache of answers: one call at a time for each key, and none while the last answer is young enough.
 
 use std::{
     borrow::Borrow,
@@ -10,16 +10,19 @@ use std::{
 
 use super::UpstreamError;
 
-/// For how long an error is everybody's answer, so that callers who waited do not fail one after the other.
+/// For how long an error answers later callers, too, so that callers that waited for one call do not fail one after the
+/// other.
 const ERROR_AGE: Duration = Duration::from_secs(1);
+/// Most answers of one cache. More than a large fleet has clusters and pools.
+const MOST_ANSWERS: usize = 50_000;
 
-/// When the question was asked, and its answer.
+/// When the call was made, and its answer.
 type Answer<V> = (Instant, Result<V, UpstreamError>);
 type Slot<V> = Arc<tokio::sync::Mutex<Kept<V>>>;
 
 struct Kept<V> {
     last: Option<Answer<V>>,
-    /// The last that is no error.
+    /// The last answer that is no error.
     good: Option<(Instant, V)>,
 }
 
@@ -29,18 +32,19 @@ impl<V> Default for Kept<V> {
     }
 }
 
-pub(super) struct Shared<K, V> {
+pub(super) struct SingleFlightCache<K, V> {
     slots: Mutex<HashMap<K, Slot<V>>>,
+    most: usize,
 }
 
-impl<K, V> Default for Shared<K, V> {
+impl<K, V> Default for SingleFlightCache<K, V> {
     fn default() -> Self {
-        Self { slots: Mutex::default() }
+        Self { slots: Mutex::default(), most: MOST_ANSWERS }
     }
 }
 
-impl<K: Eq + Hash, V: Clone> Shared<K, V> {
-    /// An answer to a question asked at most `max_age` ago. Cancel-safe: whoever waits next asks anew.
+impl<K: Eq + Hash, V: Clone> SingleFlightCache<K, V> {
+    /// An answer to a call made at most `max_age` ago. Cancel-safe: the next caller that waits calls again.
     pub(super) async fn get<F>(
         &self,
         key: K,
@@ -51,7 +55,7 @@ impl<K: Eq + Hash, V: Clone> Shared<K, V> {
         F: Future<Output = Result<V, UpstreamError>> + Send,
     {
         let wanted = Instant::now();
-        let slot = self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+        let slot = self.slot(key);
         let mut slot = slot.lock().await;
         if let Some((asked, answer)) = &slot.last {
             let age = if answer.is_ok() { max_age } else { max_age.min(ERROR_AGE) };
@@ -68,7 +72,16 @@ impl<K: Eq + Hash, V: Clone> Shared<K, V> {
         answer
     }
 
-    /// The last good answer, if it is at most `max_age` old; nobody is asked, nor waited for.
+    /// The slot of a key. When the cache is full, all answers that no caller is waiting for are forgotten first.
+    fn slot(&self, key: K) -> Slot<V> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= self.most && !slots.contains_key(&key) {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1);
+        }
+        slots.entry(key).or_default().clone()
+    }
+
+    /// The last good answer, if it is at most `max_age` old. Makes no call, and waits for none.
     pub(super) fn known<Q: Eq + Hash + ?Sized>(&self, key: &Q, max_age: Duration) -> Option<V>
     where
         K: Borrow<Q>,
@@ -88,7 +101,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_thousand_callers_make_one_call() {
-        let (shared, calls) = (Shared::<u8, u32>::default(), AtomicU32::new(0));
+        let (shared, calls) = (SingleFlightCache::<u8, u32>::default(), AtomicU32::new(0));
         let ask = || async {
             tokio::task::yield_now().await;
             Ok(calls.fetch_add(1, Ordering::Relaxed))
@@ -102,8 +115,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_full_cache_forgets_what_nobody_waits_for() {
+        let cache = SingleFlightCache::<u32, u32> { most: 10, ..SingleFlightCache::default() };
+        let waiting = cache.slot(0);
+        for key in 1..100 {
+            assert_eq!(cache.get(key, Duration::from_secs(60), || async { Ok(1) }).await, Ok(1));
+        }
+        assert!(cache.slots.lock().unwrap().len() <= 10);
+        assert!(Arc::ptr_eq(&waiting, &cache.slot(0)), "one call at a time still");
+    }
+
+    #[tokio::test]
     async fn an_error_is_shared_and_soon_forgotten() {
-        let (shared, calls) = (Shared::<u8, u32>::default(), AtomicU32::new(0));
+        let (shared, calls) = (SingleFlightCache::<u8, u32>::default(), AtomicU32::new(0));
         let fail = || async {
             calls.fetch_add(1, Ordering::Relaxed);
             Err(UpstreamError::Garbage(String::new()))

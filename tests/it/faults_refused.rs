@@ -1,0 +1,93 @@
+//! What AKS refuses for good fails at once, with AKS's own words and a remedy; what it cannot answer at the moment waits.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::world::{World, members, upgrade_to};
+
+const LATE: Duration = Duration::from_secs(60);
+const FOR_EVER: u32 = 1_000_000;
+
+async fn run_of(world: &World, many: usize) -> String {
+    let names: Vec<String> = (1..=many).map(|n| format!("m{n}")).collect();
+    let listed: Vec<(&str, usize, &str)> = names.iter().zip(1..).map(|(name, n)| (name.as_str(), n, "g")).collect();
+    let fleet = world.fleet_of("f", &listed).await;
+    let strategy = json!({"stages": [{"name": "s", "maxAllowedFailures": "100%", "groups": [
+        {"name": "g", "maxConcurrency": "10", "maxAllowedFailures": "100%"}]}]});
+    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = format!("{fleet}/updateRuns/r");
+    let made =
+        world.call("PUT", &format!("{run}?api-version=2026-06-02-preview"), Some(json!({"properties": wish}))).await;
+    assert_eq!(made.status, 201, "{}", made.body);
+    run
+}
+
+fn member<'a>(status: &'a Value, name: &str) -> &'a Value {
+    members(status).into_iter().find(|member| member["name"] == name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_fail_at_once_and_say_what_to_do() {
+    let world = World::start().await;
+    let cases = [
+        (409, "ScopeLocked", "UpgradeFailed", "Remove the lock"),
+        (409, "ReadOnlyDisabledSubscription", "UpgradeFailed", "Make the subscription active"),
+        (403, "RequestDisallowedByPolicy", "UpgradeFailed", "Azure Policy"),
+        (403, "AuthorizationFailed", "ClusterPermissionDenied", "grant it read and write"),
+        (409, "SomethingNew", "UpgradeFailed", "SomethingNew"),
+    ];
+    for (n, (status, code, ..)) in (1..).zip(&cases) {
+        let action = json!({"status": status, "code": code, "message": "as AKS says"});
+        let matched = json!({"method": "PUT", "cluster": format!("aks-{n}")});
+        world.fault(json!({"match": matched, "times": FOR_EVER, "action": action})).await;
+    }
+    let run = run_of(&world, cases.len()).await;
+    world.post(&format!("{run}/start"), None).await;
+    let ended = |s: &Value| members(s).iter().all(|m| m["status"]["state"] == "Failed");
+    let status = world.until(&run, LATE, "refused", ended).await;
+    for (n, (_, code, ours, remedy)) in (1..).zip(&cases) {
+        let error = &member(&status, &format!("m{n}"))["status"]["error"];
+        let message = error["message"].as_str().unwrap();
+        assert_eq!(error["code"], *ours, "{error}");
+        assert!(message.contains(remedy), "{error}");
+        assert!(error["details"][0]["code"] == *code && error.to_string().contains("as AKS says"), "{error}");
+        assert!(*code == "AuthorizationFailed" || !message.contains("grant it"), "{error}");
+    }
+    let tries = world.emulator_log().await.len();
+    assert_eq!(tries, cases.len(), "each was tried once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_whose_status_is_refused_for_ever_ends_by_the_cluster() {
+    let world = World::start().await;
+    for (n, status) in [(1, 403), (2, 400)] {
+        let matched = json!({"method": "GET", "path": "/operations/", "cluster": format!("aks-{n}")});
+        let action = json!({"status": status, "code": "Refused", "message": "no"});
+        world.fault(json!({"match": matched, "times": FOR_EVER, "action": action})).await;
+    }
+    let matched = json!({"method": "GET", "path": "/operations/", "cluster": "aks-3"});
+    world.fault(json!({"match": matched, "times": FOR_EVER, "action": {"garbage": true}})).await;
+    let run = run_of(&world, 3).await;
+    world.post(&format!("{run}/start"), None).await;
+    let status = world.reaches(&run, "Completed", LATE).await;
+    assert!(members(&status).iter().all(|m| m["status"]["state"] == "Completed"), "{status:#}");
+    assert!(world.applied().await.values().all(|times| *times == 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_aks_makes_members_wait_and_fails_none() {
+    let world = World::start().await;
+    let run = run_of(&world, 2).await;
+    world.fault(json!({"match": {"cluster": "aks-1"}, "times": FOR_EVER, "action": {"cut": "before"}})).await;
+    world.post(&format!("{run}/start"), None).await;
+    let waits = |s: &Value| {
+        let m1 = &member(s, "m1")["status"];
+        m1["state"] == "Pending" && m1["error"]["code"] == "UpstreamUnavailable"
+    };
+    let status = world.until(&run, LATE, "m1 waits", waits).await;
+    assert_eq!(member(&status, "m2")["status"]["state"], "Completed", "{status:#}");
+    world.emulator("DELETE", "/emulator/faults", None).await;
+    let status = world.reaches(&run, "Completed", Duration::from_secs(120)).await;
+    assert_eq!(member(&status, "m1")["status"]["state"], "Completed", "{status:#}");
+}

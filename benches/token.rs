@@ -1,13 +1,13 @@
 //! What it costs to know who calls and what the caller may do: a token seen before, a new one, and the roles of a caller at
 //! hand. The floor is the SHA-256 of the token, by which it is found again.
 
-use std::{hint::black_box, sync::Arc};
+use std::{borrow::Cow, hint::black_box, sync::Arc};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use fleet_manager::{
     arm::ResourceId,
     identity::{
-        Access, Caller, CallerKind, Grant, Verifier, authorize,
+        Access, Action, Caller, CallerKind, Grant, Verifier, authorize,
         roles::{BUILT_IN, OWNER},
     },
     local::keys::{self, LocalKey, TokenClaims},
@@ -17,6 +17,14 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 const AUDIENCE: &str = "https://management.azure.com/";
+
+struct ReadFleet;
+
+impl Action for ReadFleet {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("Microsoft.ContainerService/fleets/read")
+    }
+}
 
 fn tokens(criterion: &mut Criterion) {
     let Ok(directory) = tempfile::tempdir() else { return };
@@ -72,13 +80,12 @@ fn access(criterion: &mut Criterion) {
         Access::new(vec![grants.collect()])
     };
     let (few, many) = (grants(100), grants(4000));
-    let read = "Microsoft.ContainerService/fleets/read";
     let mut group = criterion.benchmark_group("authorize");
     group.bench_function("100 assignments", |bencher| {
-        bencher.iter(|| authorize(black_box(&caller), &few, read, &fleet));
+        bencher.iter(|| authorize::<ReadFleet>(black_box(&caller), &few, &fleet));
     });
     group.bench_function("4,000 assignments", |bencher| {
-        bencher.iter(|| authorize(black_box(&caller), &many, read, &fleet));
+        bencher.iter(|| authorize::<ReadFleet>(black_box(&caller), &many, &fleet));
     });
     group.finish();
 }

@@ -3,11 +3,16 @@
 mod front_door;
 mod http;
 pub mod openapi;
-mod resources;
+pub mod resources;
 mod router;
 mod state;
 
-pub use self::http::access::AccessCache;
+pub use self::http::{
+    access::AccessCache,
+    body::RawBody,
+    error::{ApiError, ApiResult},
+    request::ArmRequest,
+};
 pub use front_door::pass_through::PassThrough;
-pub use router::{Service, router};
+pub use router::{Service, router, router_of};
 pub use state::{App, AppState};

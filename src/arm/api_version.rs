@@ -53,8 +53,12 @@ impl ApiVersion {
     /// # Errors
     /// 400 `MissingApiVersionParameter`, `InvalidApiVersionParameter` (malformed) or
     /// `NoRegisteredProviderFound` (unknown to this type), as Azure Resource Manager answers.
-    pub fn negotiate(given: Option<&str>, resource_type: &str, supported: &[Self]) -> Result<Self, ArmError> {
-        let listed = || supported.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    pub fn negotiate(
+        given: Option<&str>,
+        resource_type: &str,
+        supported: impl Iterator<Item = Self> + Clone,
+    ) -> Result<Self, ArmError> {
+        let listed = || supported.clone().map(|version| version.to_string()).collect::<Vec<_>>().join(", ");
         let Some(text) = given.filter(|text| !text.is_empty()) else {
             return Err(ArmError::bad_request(
                 "MissingApiVersionParameter",
@@ -76,7 +80,7 @@ impl ApiVersion {
             )
             .at("api-version")
         })?;
-        if supported.contains(&version) {
+        if supported.clone().any(|known| known == version) {
             return Ok(version);
         }
         Err(ArmError::bad_request(
@@ -125,7 +129,8 @@ mod tests {
             assert!(v(bad).is_err(), "{bad}");
         }
         let known = [ApiVersion::stable(2026, 6, 1)];
-        let code = |given| ApiVersion::negotiate(given, "N/t", &known).err().map(|e| e.detail().code.to_string());
+        let code =
+            |given| ApiVersion::negotiate(given, "N/t", known.into_iter()).err().map(|e| e.detail().code.to_string());
         assert_eq!(code(None).as_deref(), Some("MissingApiVersionParameter"));
         assert_eq!(code(Some("x")).as_deref(), Some("InvalidApiVersionParameter"));
         assert_eq!(code(Some("2020-01-01")).as_deref(), Some("NoRegisteredProviderFound"));

@@ -130,6 +130,11 @@ impl ResourceId {
         self.segments.iter().find(|(k, _)| k.eq_ignore_ascii_case(kind)).map(|(_, name)| name.as_str())
     }
 
+    /// The names of the resource and of the resources that it is in, outermost first, without scopes.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|(_, name)| name.as_str())
+    }
+
     /// The full type as written, such as `Namespace/types/children`; `None` for scopes.
     #[must_use]
     pub fn resource_type(&self) -> Option<String> {

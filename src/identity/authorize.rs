@@ -1,55 +1,67 @@
-//! What a caller may do.
+//! Decides what a caller may do, and proves it to whoever loads or changes a resource.
 
-use std::sync::Arc;
+use std::{borrow::Cow, fmt, marker::PhantomData};
 
 use http::StatusCode;
 
 use super::{access::Access, caller::Caller};
 use crate::arm::{ArmError, ResourceId};
 
-/// Proof that a caller may perform an action on a resource. Made by [`authorize`] alone; whoever changes or shows a
-/// resource demands one, so that no path can forget to ask.
-#[derive(Debug, Clone)]
-pub struct Authorized {
-    id: ResourceId,
-    action: String,
-    caller: Arc<Caller>,
+/// An action that roles grant, as a type, so that a proof for one action cannot be used for another.
+pub trait Action: Send + Sync + 'static {
+    /// As role definitions name it: `Microsoft.ContainerService/fleets/write`.
+    fn name() -> Cow<'static, str>;
 }
 
-impl Authorized {
+/// Proof that a caller may perform the action `A` on a resource. Only [`authorize`] and [`authorize_any`] make one, and the
+/// store demands one of whoever loads or changes a resource for a request.
+pub struct Authorized<A> {
+    id: ResourceId,
+    action: PhantomData<fn() -> A>,
+}
+
+impl<A> Authorized<A> {
     /// The resource, or the scope of a list.
     #[must_use]
     pub fn id(&self) -> &ResourceId {
         &self.id
     }
+}
 
-    /// The action, such as `Microsoft.ContainerService/fleets/write`.
-    #[must_use]
-    pub fn action(&self) -> &str {
-        &self.action
-    }
-
-    /// Who may.
-    #[must_use]
-    pub fn caller(&self) -> &Arc<Caller> {
-        &self.caller
+impl<A> Clone for Authorized<A> {
+    fn clone(&self) -> Self {
+        Self { id: self.id.clone(), action: PhantomData }
     }
 }
 
-/// Decides whether `caller`, whose access this is, may perform `action` on `scope`.
+impl<A: Action> fmt::Debug for Authorized<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authorized({} on {})", A::name(), self.id)
+    }
+}
+
+/// Proves that `caller`, whose access this is, may perform `A` on `scope`.
 ///
 /// # Errors
 /// 403 `AuthorizationFailed`.
-pub fn authorize(
-    caller: &Arc<Caller>,
+pub fn authorize<A: Action>(caller: &Caller, access: &Access, scope: &ResourceId) -> Result<Authorized<A>, ArmError> {
+    authorize_any(caller, access, &[&A::name()], scope)
+}
+
+/// Proves that `caller` may perform `A`, where each of `actions` is enough for it. A refusal names the first of them.
+///
+/// # Errors
+/// 403 `AuthorizationFailed`.
+pub fn authorize_any<A: Action>(
+    caller: &Caller,
     access: &Access,
-    action: &str,
+    actions: &[&str],
     scope: &ResourceId,
-) -> Result<Authorized, ArmError> {
-    if !access.allows(action, scope) {
-        return Err(denied(caller, action, &scope.to_string()));
+) -> Result<Authorized<A>, ArmError> {
+    if actions.iter().any(|action| access.allows(action, scope)) {
+        return Ok(Authorized { id: scope.clone(), action: PhantomData });
     }
-    Ok(Authorized { id: scope.clone(), action: action.to_owned(), caller: Arc::clone(caller) })
+    Err(denied(caller, actions.first().copied().unwrap_or_default(), &scope.to_string()))
 }
 
 /// The 403 of an action that no role of the caller grants.

@@ -36,7 +36,13 @@ impl MemberProperties {
     /// Returns the cluster's parsed ID. `None`: the ID is invalid.
     #[must_use]
     pub fn cluster(&self) -> Option<ResourceId> {
-        self.cluster_resource_id.parse().ok().filter(|id: &ResourceId| {
+        Self::cluster_named(&self.cluster_resource_id)
+    }
+
+    /// The parsed ID of a cluster; `None` where the text is not the ID of one.
+    #[must_use]
+    pub fn cluster_named(id: &str) -> Option<ResourceId> {
+        id.parse().ok().filter(|id: &ResourceId| {
             id.is_type(types::MANAGED_CLUSTERS)
                 && id.resource_group().is_some_and(name::is_resource_group)
                 && name::is_managed_cluster(id.name())

@@ -11,14 +11,18 @@ use super::{auto_upgrade_profile::UpgradeChannel, types};
 use crate::arm::{ApiVersion, property_path};
 
 const V2023_10_15: ApiVersion = ApiVersion::stable(2023, 10, 15);
-const V2024_04_01: ApiVersion = ApiVersion::stable(2024, 4, 1);
-const V2025_03_01: ApiVersion = ApiVersion::stable(2025, 3, 1);
-const P2025_04_01: ApiVersion = ApiVersion::preview(2025, 4, 1);
+/// `V2024_04_01`.
+pub const V2024_04_01: ApiVersion = ApiVersion::stable(2024, 4, 1);
+/// `V2025_03_01`.
+pub const V2025_03_01: ApiVersion = ApiVersion::stable(2025, 3, 1);
+/// `P2025_04_01`.
+pub const P2025_04_01: ApiVersion = ApiVersion::preview(2025, 4, 1);
 const P2025_08_01: ApiVersion = ApiVersion::preview(2025, 8, 1);
 const P2026_02_01: ApiVersion = ApiVersion::preview(2026, 2, 1);
 const P2026_03_02: ApiVersion = ApiVersion::preview(2026, 3, 2);
 const P2026_05_01: ApiVersion = ApiVersion::preview(2026, 5, 1);
-const V2026_06_01: ApiVersion = ApiVersion::stable(2026, 6, 1);
+/// `V2026_06_01`.
+pub const V2026_06_01: ApiVersion = ApiVersion::stable(2026, 6, 1);
 const P2026_06_02: ApiVersion = ApiVersion::preview(2026, 6, 2);
 
 /// Versions served, newest first.
@@ -34,58 +38,36 @@ pub const ALL: &[ApiVersion] = &[
     V2024_04_01,
     V2023_10_15,
 ];
-/// Versions in which gates exist, newest first.
-pub const WITH_GATES: &[ApiVersion] =
-    &[P2026_06_02, V2026_06_01, P2026_05_01, P2026_03_02, P2026_02_01, P2025_08_01, P2025_04_01];
-
-/// Versions in which auto-upgrade profiles exist, newest first.
-pub const WITH_PROFILES: &[ApiVersion] =
-    &[P2026_06_02, V2026_06_01, P2026_05_01, P2026_03_02, P2026_02_01, P2025_08_01, P2025_04_01, V2025_03_01];
-
-/// Versions in which targets of a run can be skipped, newest first.
-pub const WITH_SKIP: &[ApiVersion] = &[
-    P2026_06_02,
-    V2026_06_01,
-    P2026_05_01,
-    P2026_03_02,
-    P2026_02_01,
-    P2025_08_01,
-    P2025_04_01,
-    V2025_03_01,
-    V2024_04_01,
-];
 
 /// The newest stable version, which the types follow.
 pub const NEWEST: ApiVersion = V2026_06_01;
 
-/// Returns the versions that have a resource type, or an action on one (`{type}/{action}`), newest first.
-#[must_use]
-pub fn of_type(type_or_action: &str) -> &'static [ApiVersion] {
-    let action = type_or_action.strip_prefix(types::UPDATE_RUNS).unwrap_or_default();
-    if type_or_action.eq_ignore_ascii_case(types::GATES) {
-        WITH_GATES
-    } else if type_or_action.starts_with(types::AUTO_UPGRADE_PROFILES) {
-        WITH_PROFILES
-    } else if action == "/skip" {
-        WITH_SKIP
-    } else {
-        ALL
-    }
-}
-
-/// The versions since which a property exists.
-struct Since {
+/// From which versions on something exists.
+#[derive(Debug, Clone, Copy)]
+pub struct Since {
     stable: Option<ApiVersion>,
     preview: ApiVersion,
 }
 
 impl Since {
-    fn includes(&self, version: ApiVersion) -> bool {
+    /// In every version served.
+    pub const ALWAYS: Self = since(V2023_10_15, P2025_04_01);
+
+    /// Whether a version has it.
+    #[must_use]
+    pub fn includes(&self, version: ApiVersion) -> bool {
         if version.is_preview() { version >= self.preview } else { self.stable.is_some_and(|stable| version >= stable) }
+    }
+
+    /// The versions that have it, newest first.
+    pub fn versions(self) -> impl Iterator<Item = ApiVersion> + Clone {
+        ALL.iter().copied().filter(move |version| self.includes(*version))
     }
 }
 
-const fn since(stable: ApiVersion, preview: ApiVersion) -> Since {
+/// Introduced by these two versions and in all later ones.
+#[must_use]
+pub const fn since(stable: ApiVersion, preview: ApiVersion) -> Since {
     Since { stable: Some(stable), preview }
 }
 

@@ -112,7 +112,7 @@ pub struct Author<'a> {
 }
 
 /// What a write sets.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Draft {
     /// Of tracked types.
     pub location: Option<String>,
@@ -126,6 +126,14 @@ pub struct Draft {
     pub provisioning_state: &'static str,
     /// The operation that the write begins, where it begins one.
     pub operation: Option<Uuid>,
+}
+
+impl Draft {
+    /// Whether a resource that an operation is changing becomes what the draft asks for.
+    #[must_use]
+    pub fn is_goal_of(&self, resource: &Resource) -> bool {
+        resource.properties == self.properties && resource.tags == self.tags && resource.identity == self.identity
+    }
 }
 
 /// How a conditional write went.

@@ -1,4 +1,4 @@
-//! A start is visible at once, and after a stop nothing begins that has not begun: it is left to the next start.
+//! A start is visible at once. After a stop no member begins that has not begun; it begins after the next start.
 
 use std::time::Duration;
 

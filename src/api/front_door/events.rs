@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     api::{
         App,
+        front_door::actions::{EventsRead, EventsReplay},
         http::{
             body::{self, RawBody},
             error::ApiResult,
@@ -21,12 +22,10 @@ use crate::{
     },
     arm::ArmError,
     engine,
+    identity::Action,
     store::deliveries::{self, DeadLetters},
 };
 
-/// On everything, as events are of all fleets.
-const READ: &str = "Microsoft.ContainerService/fleets/events/read";
-const REPLAY: &str = "Microsoft.ContainerService/fleets/events/replay/action";
 /// Most in an answer.
 const MOST: u32 = 1000;
 
@@ -34,7 +33,7 @@ const MOST: u32 = 1000;
 pub(crate) async fn dead_letters(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
     let (parts, _) = request.into_parts();
     let principal = Principal::of(&parts, &app, Timestamp::now()).await?;
-    principal.demand(&app, READ, "/").await?;
+    principal.demand(&app, &EventsRead::name(), "/").await?;
     let query = query_of(&parts)?;
     let top = query.get("$top").map_or(Some(MOST), |text| text.parse().ok().filter(|top| *top > 0));
     let top = top
@@ -58,7 +57,7 @@ struct Replay {
 pub(crate) async fn replay(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
     let (parts, body) = request.into_parts();
     let principal = Principal::of(&parts, &app, Timestamp::now()).await?;
-    principal.demand(&app, REPLAY, "/").await?;
+    principal.demand(&app, &EventsReplay::name(), "/").await?;
     let headers = parts.headers.clone();
     let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts, body), &app).await?;
     let Replay { webhook, ids } = body::whole(&body::json(&headers, &bytes)?)?;

@@ -1,5 +1,6 @@
 //! What Azure Resource Manager itself answers: subscriptions, resource groups, tags, role assignments, the provider's description.
 
+pub(super) mod actions;
 pub(super) mod authorization;
 pub(super) mod events;
 pub(super) mod health;

@@ -4,34 +4,48 @@
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::{FromRequestParts, Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderValue, Method, StatusCode, Uri, header, request::Parts};
 use uuid::Uuid;
 
 use crate::{
     api::{
         App,
-        front_door::resource_groups,
+        front_door::{
+            actions::{GroupsRead, OperationsRead},
+            resource_groups,
+        },
         http::{
             error::{ApiError, ApiResult},
             render,
-            request::ArmRequest,
+            request::{Accepts, ArmRequest},
         },
     },
     arm::{
         ArmError, ResourceId,
         operation::{OperationState, RETRY_AFTER_SECONDS},
     },
-    model::types::arm_action,
+    identity::Action,
     store::operations::{self, Operation},
 };
+
+/// A request for an operation, by a URL that the service handed out. Its API version is that of no type.
+pub(crate) struct OperationRequest(ArmRequest);
+
+impl FromRequestParts<App> for OperationRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        ArmRequest::read(parts, app, Accepts::AnyText).await.map(Self)
+    }
+}
 
 /// The status monitor: 200 as long as it is readable, whatever the state.
 pub(crate) async fn status(
     State(app): State<App>,
-    request: ArmRequest,
+    OperationRequest(request): OperationRequest,
     Path((_, _, id)): Path<(String, String, String)>,
     uri: Uri,
 ) -> ApiResult<Response> {
@@ -50,7 +64,7 @@ pub(crate) async fn status(
 /// The result: 202 while it runs; then 204, or the error with which it ended.
 pub(crate) async fn result(
     State(app): State<App>,
-    request: ArmRequest,
+    OperationRequest(request): OperationRequest,
     Path((_, location, id)): Path<(String, String, String)>,
     uri: Uri,
 ) -> ApiResult<Response> {
@@ -76,7 +90,7 @@ pub(crate) async fn result(
 /// The result of a resource group's deletion: 202 while it runs; then 200, or the error with which it ended.
 pub(crate) async fn group_result(
     State(app): State<App>,
-    request: ArmRequest,
+    OperationRequest(request): OperationRequest,
     Path((_, id)): Path<(String, String)>,
 ) -> ApiResult<Response> {
     let operation = find(&app, &request, &id).await?;
@@ -128,8 +142,8 @@ async fn find(app: &App, request: &ArmRequest, id: &str) -> ApiResult<Operation>
     let resource: ResourceId = found.resource_arm_id.parse().map_err(|_| missing())?;
     if found.begun_by != Some(request.begun_by()) {
         let kind = resource.resource_type();
-        let read = kind.map_or_else(|| arm_action::GROUPS_READ.to_owned(), |kind| kind + "/read");
-        request.principal.authorize(app, &read, &resource).await?;
+        let read = kind.map_or_else(|| GroupsRead::name().into_owned(), |kind| kind + "/read");
+        request.principal.authorize_any::<OperationsRead>(app, &[&read], &resource).await?;
     }
     Ok(found)
 }

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         App,
-        front_door::{authorization, tags},
+        front_door::{
+            actions::{self, Register, SubscriptionsRead},
+            authorization, tags,
+        },
         http::{
             body::RawBody,
             error::{ApiError, ApiResult},
@@ -20,24 +23,26 @@ use crate::{
             principal::Principal,
             request::{ArmRequest, query_of, subscription_not_found, target},
         },
+        resources::{registry::Registration, resource_type::Scope},
     },
     arm::{ApiVersion, ArmError},
-    model::{
-        location::LOCATIONS,
-        types::{self, arm_action},
-        versions,
-    },
+    model::{location::LOCATIONS, types, versions},
 };
 
+/// The resource types that the provider has.
+pub(crate) type Types = &'static [Registration];
+
 /// Lists the provider's operations.
-pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
+pub(crate) async fn operations(State(app): State<App>, request: Request, types: Types) -> ApiResult<Json<Value>> {
     let (parts, _) = request.into_parts();
     Principal::of(&parts, &app, Timestamp::now()).await?;
     let query = query_of(&parts)?;
     let type_name = format!("{}/operations", types::NAMESPACE);
-    ApiVersion::negotiate(query.get("api-version").map(String::as_str), &type_name, versions::ALL)?;
-    let value: Vec<Value> = types::OPERATIONS
-        .iter()
+    let served = versions::ALL.iter().copied();
+    ApiVersion::negotiate(query.get("api-version").map(String::as_str), &type_name, served)?;
+    let of_types = types.iter().flat_map(Registration::operations);
+    let value: Vec<Value> = of_types
+        .chain(actions::provider_operations())
         .map(|operation| {
             json!({
                 "name": operation.action,
@@ -56,47 +61,51 @@ pub(crate) async fn operations(State(app): State<App>, request: Request) -> ApiR
 }
 
 /// The provider, as a subscription sees it: registered, always.
-pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.enter(&app, arm_action::SUBSCRIPTIONS_READ).await?;
-    Ok(Json(describe(Some(request.id.subscription()))))
+pub(crate) async fn get(State(app): State<App>, request: ArmRequest, types: Types) -> ApiResult<Json<Value>> {
+    request.enter::<SubscriptionsRead>(&app).await?;
+    Ok(Json(describe(types, Some(request.id.subscription()))))
 }
 
 /// Registers the provider, which it is already.
-pub(crate) async fn register(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(&app, arm_action::REGISTER).await?;
-    Ok(Json(describe(Some(request.id.subscription()))))
+pub(crate) async fn register(State(app): State<App>, request: ArmRequest, types: Types) -> ApiResult<Json<Value>> {
+    request.authorize::<Register>(&app).await?;
+    Ok(Json(describe(types, Some(request.id.subscription()))))
 }
 
 /// Lists the providers of a subscription: this one.
-pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.enter(&app, arm_action::SUBSCRIPTIONS_READ).await?;
-    Ok(Json(json!({"value": [describe(Some(request.id.subscription()))]})))
+pub(crate) async fn list(State(app): State<App>, request: ArmRequest, types: Types) -> ApiResult<Json<Value>> {
+    request.enter::<SubscriptionsRead>(&app).await?;
+    Ok(Json(json!({"value": [describe(types, Some(request.id.subscription()))]})))
 }
 
 /// The provider, as the tenant sees it.
-pub(crate) async fn get_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
+pub(crate) async fn get_of_tenant(State(app): State<App>, request: Request, types: Types) -> ApiResult<Json<Value>> {
     Principal::of(&request.into_parts().0, &app, Timestamp::now()).await?;
-    Ok(Json(describe(None)))
+    Ok(Json(describe(types, None)))
 }
 
 /// Lists the providers of the tenant: this one.
-pub(crate) async fn list_of_tenant(State(app): State<App>, request: Request) -> ApiResult<Json<Value>> {
+pub(crate) async fn list_of_tenant(State(app): State<App>, request: Request, types: Types) -> ApiResult<Json<Value>> {
     Principal::of(&request.into_parts().0, &app, Timestamp::now()).await?;
-    Ok(Json(json!({"value": [describe(None)]})))
+    Ok(Json(json!({"value": [describe(types, None)]})))
 }
 
 /// Types, their versions and regions: what `az resource` chooses an api-version by.
-fn describe(subscription: Option<&str>) -> Value {
+fn describe(types: Types, subscription: Option<&str>) -> Value {
     let locations: Vec<&str> = LOCATIONS.iter().map(|location| location.display_name).collect();
-    let described = types::ALL.iter().map(|full| {
-        let versions: Vec<String> = versions::of_type(full).iter().map(ToString::to_string).collect();
-        let short = full.split_once('/').map_or(*full, |(_, short)| short);
+    let described = types.iter().map(|registration| {
+        let versions: Vec<String> = registration.since.versions().map(|version| version.to_string()).collect();
+        let full = registration.resource_type;
+        let capabilities = match registration.scope {
+            Scope::Tracked => "CrossResourceGroupResourceMove, SupportsTags, SupportsLocation",
+            Scope::Fleet => "None",
+        };
         json!({
-            "resourceType": short,
+            "resourceType": full.split_once('/').map_or(full, |(_, short)| short),
             "locations": locations,
             "apiVersions": versions,
             "defaultApiVersion": versions::NEWEST.to_string(),
-            "capabilities": if *full == types::FLEETS { "CrossResourceGroupResourceMove, SupportsTags, SupportsLocation" } else { "None" },
+            "capabilities": capabilities,
         })
     });
     let described: Vec<Value> = described.collect();

@@ -12,13 +12,14 @@ use uuid::Uuid;
 use crate::{
     api::{
         App,
+        front_door::actions::{GroupsDelete, GroupsRead, GroupsWrite},
         http::{
             body::{self, RawBody},
             error::{ApiError, ApiResult},
+            refusals::{created_concurrently, settled},
             render,
             request::{ArmRequest, parts_of},
         },
-        resources::fleets::{concurrent, settled},
     },
     arm::{
         ArmError, Precondition, Problems, ResourceId,
@@ -28,10 +29,7 @@ use crate::{
     },
     database::Connection,
     engine::queue,
-    model::{
-        location::LOCATIONS,
-        types::{self, arm_action as action},
-    },
+    model::{location::LOCATIONS, types},
     store::{
         operations,
         resources::{self, Draft, Resource, Written},
@@ -43,7 +41,7 @@ use crate::{
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(&app, action::GROUPS_READ).await?;
+    let allowed = request.authorize::<GroupsRead>(&app).await?;
     let mut conn = app.pool.acquire().await?;
     let group = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&group)))
@@ -51,7 +49,7 @@ pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResul
 
 /// Whether there is one: 204 or 404, without a body.
 pub(crate) async fn head(State(app): State<App>, request: ArmRequest) -> ApiResult<StatusCode> {
-    let allowed = request.authorize(&app, action::GROUPS_READ).await?;
+    let allowed = request.authorize::<GroupsRead>(&app).await?;
     let mut conn = app.pool.acquire().await?;
     let there = tracked::group_exists(&mut conn, allowed.id()).await?;
     Ok(if there { StatusCode::NO_CONTENT } else { StatusCode::NOT_FOUND })
@@ -59,7 +57,7 @@ pub(crate) async fn head(State(app): State<App>, request: ArmRequest) -> ApiResu
 
 /// Lists those of a subscription, by tag where `$filter` says so.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    let reach = request.reach(&app, action::GROUPS_READ).await?;
+    let reach = request.reach::<GroupsRead>(&app).await?;
     let mut wanted = Wanted::default();
     for comparison in filter::parse(request.parameter("$filter"))? {
         match comparison.name.to_ascii_lowercase().as_str() {
@@ -85,7 +83,7 @@ pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResu
 
 /// Creates or replaces.
 pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(&app, action::GROUPS_WRITE).await?;
+    let allowed = request.authorize::<GroupsWrite>(&app).await?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
     let existing = resources::get_for_update(&mut tx, allowed.id()).await?;
@@ -98,7 +96,7 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
         None => {
             let kind = types::RESOURCE_GROUPS;
             let made = resources::insert(&mut tx, &request.id, kind, None, &draft, request.author(), request.now);
-            (made.await?.ok_or_else(concurrent)?, StatusCode::CREATED)
+            (made.await?.ok_or_else(created_concurrently)?, StatusCode::CREATED)
         }
     };
     tx.commit().await?;
@@ -111,7 +109,7 @@ pub(crate) async fn patch(
     request: ArmRequest,
     RawBody(bytes): RawBody,
 ) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(&app, action::GROUPS_WRITE).await?;
+    let allowed = request.authorize::<GroupsWrite>(&app).await?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
     let group = resources::get_for_update(&mut tx, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
@@ -129,7 +127,7 @@ pub(crate) async fn patch(
 
 /// Deletes a group with the fleets in it.
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    let allowed = request.authorize(&app, action::GROUPS_DELETE).await?;
+    let allowed = request.authorize::<GroupsDelete>(&app).await?;
     let mut tx = app.pool.begin().await?;
     // Nothing can be created in the group from here on: whoever does so shares the lock of its row.
     let group = resources::get_for_update(&mut tx, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         App,
-        front_door::resource_groups,
+        front_door::{actions::ResourcesRead, resource_groups},
         http::{
             error::ApiResult,
             render,
@@ -14,7 +14,8 @@ use crate::{
         },
     },
     arm::{ArmError, envelope::normalize_location, filter},
-    model::types::{action::FLEETS_READ, arm_action as action},
+    identity::Action,
+    model::types,
     store::{
         resources::Resource,
         tracked::{self, Wanted},
@@ -24,8 +25,8 @@ use crate::{
 /// Lists the tracked resources of a subscription or of a resource group.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
     // Whoever may read the resources of a type sees them here, too.
-    let actions = [action::RESOURCES_READ, FLEETS_READ];
-    let reach = request.principal.reach_any(&app, &actions, &request.id).await?;
+    let (listed, fleets) = (ResourcesRead::name(), format!("{}/read", types::FLEETS));
+    let reach = request.principal.reach_any(&app, &[&listed, &fleets], &request.id).await?;
     let mut wanted = Wanted { group: request.id.resource_group().map(str::to_owned), ..Wanted::default() };
     for comparison in filter::parse(request.parameter("$filter"))? {
         let value = comparison.value;

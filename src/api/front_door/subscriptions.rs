@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         App,
+        front_door::actions::SubscriptionsRead,
         http::{
             error::ApiResult,
             principal::Principal,
             request::{ArmRequest, subscription_not_found},
         },
     },
-    model::{location::LOCATIONS, subscription::Subscription, types::arm_action as action},
+    model::{location::LOCATIONS, subscription::Subscription},
 };
 
 /// The tenant of the service.
@@ -46,14 +47,14 @@ pub(crate) async fn list(State(app): State<App>, request: Request) -> ApiResult<
 
 /// GET of one.
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.enter(&app, action::SUBSCRIPTIONS_READ).await?;
+    request.enter::<SubscriptionsRead>(&app).await?;
     let found = app.subscription(request.id.subscription()).ok_or_else(|| subscription_not_found(&request.id))?;
     Ok(Json(show(&app, found)))
 }
 
 /// Lists the regions.
 pub(crate) async fn locations(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.enter(&app, action::SUBSCRIPTIONS_READ).await?;
+    request.enter::<SubscriptionsRead>(&app).await?;
     let value: Vec<Value> = LOCATIONS
         .iter()
         .map(|location| {

@@ -15,20 +15,24 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         App,
-        front_door::resource_groups,
+        front_door::{
+            actions::{TagsRead, TagsWrite},
+            resource_groups,
+        },
         http::{
             body::{self, RawBody},
             error::ApiResult,
             principal::Principal,
+            refusals::{not_found, settled},
             request::{query_of, segments, subscription_not_found, target},
         },
-        resources::fleets::settled,
     },
     arm::{
         ApiVersion, ArmError, Problems, ResourceId,
         envelope::{Tags, check_tags},
     },
-    model::types::{self, arm_action},
+    identity::{Action, Authorized},
+    model::types,
     store::resources::{self, Author, Resource},
 };
 
@@ -65,13 +69,13 @@ pub(crate) async fn serve(
     app.subscription(id.subscription()).ok_or_else(|| subscription_not_found(&id))?;
     match parts.method {
         Method::GET => {
-            authorize(app, &principal, &id, arm_action::TAGS_READ, "read").await?;
+            authorize::<TagsRead>(app, &principal, &id, "read").await?;
             let mut conn = app.pool.acquire().await?;
             let found = resources::get(&mut conn, &id).await?.filter(tracked).ok_or_else(|| missing(&id))?;
             Ok(show(&found))
         }
         Method::PUT | Method::PATCH | Method::DELETE => {
-            authorize(app, &principal, &id, arm_action::TAGS_WRITE, "write").await?;
+            authorize::<TagsWrite>(app, &principal, &id, "write").await?;
             let method = parts.method.clone();
             let headers = parts.headers.clone();
             let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts, body), app).await?;
@@ -129,12 +133,19 @@ async fn change_tags(
 }
 
 /// The right on tags, or on the resource itself.
-async fn authorize(app: &App, principal: &Principal, id: &ResourceId, action: &str, verb: &str) -> ApiResult<()> {
+async fn authorize<A: Action>(
+    app: &App,
+    principal: &Principal,
+    id: &ResourceId,
+    verb: &str,
+) -> ApiResult<Authorized<A>> {
     let kind = id.resource_type().unwrap_or_else(|| "Microsoft.Resources/subscriptions/resourceGroups".to_owned());
-    let on_resource = format!("{kind}/{verb}");
-    let action = if principal.access.allows(&on_resource, id) { on_resource.as_str() } else { action };
-    principal.authorize(app, action, id).await?;
-    Ok(())
+    let (on_resource, on_tags) = (format!("{kind}/{verb}"), A::name());
+    let actions = match principal.access.allows(&on_resource, id) {
+        true => [on_resource.as_str(), &on_tags],
+        false => [&on_tags, on_resource.as_str()],
+    };
+    principal.authorize_any(app, &actions, id).await
 }
 
 /// Whether a resource has tags.
@@ -149,7 +160,7 @@ fn no_tags(scope: &str) -> ArmError {
 fn missing(id: &ResourceId) -> crate::api::http::error::ApiError {
     match id.resource_type() {
         None if id.resource_group().is_some() => resource_groups::not_found(id),
-        Some(kind) if kind.eq_ignore_ascii_case(types::FLEETS) => crate::api::resources::fleets::not_found(id),
+        Some(kind) if kind.eq_ignore_ascii_case(types::FLEETS) => not_found(id),
         _ => no_tags(&id.to_string()).into(),
     }
 }

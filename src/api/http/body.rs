@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A request's body, no larger than the service accepts.
-pub(crate) struct RawBody(pub(crate) Bytes);
+pub struct RawBody(pub(crate) Bytes);
 
 impl FromRequest<App> for RawBody {
     type Rejection = ApiError;

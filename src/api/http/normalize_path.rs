@@ -1,29 +1,22 @@
 //! Paths as ARM reads them: empty segments collapse, literal segments compare without case, names keep theirs.
 
-use axum::extract::Request;
-use http::Uri;
-use http::uri::PathAndQuery;
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
 
-/// Every literal that a path may hold, in its canonical case.
+use axum::extract::Request;
+use http::{Uri, uri::PathAndQuery};
+use tower::Service;
+
+/// The literals of ARM's own paths, in canonical case.
 const LITERALS: &[&str] = &[
     "subscriptions",
     "resourceGroups",
     "providers",
-    "fleets",
-    "members",
-    "updateStrategies",
-    "updateRuns",
-    "gates",
-    "autoUpgradeProfiles",
-    "managedNamespaces",
     "locations",
     "operations",
     "operationresults",
-    "start",
-    "stop",
-    "skip",
-    "listCredentials",
-    "generateUpdateRun",
     "tenants",
     "resources",
     "register",
@@ -38,9 +31,36 @@ const LITERALS: &[&str] = &[
 /// Every namespace that a path may hold, in its canonical case.
 const NAMESPACES: &[&str] = &["Microsoft.ContainerService", "Microsoft.Resources", "Microsoft.Authorization"];
 
-/// Rewrites a request's path into canonical form. Wraps the router from outside, as routing comes after it.
-pub(crate) fn normalize(mut request: Request) -> Request {
-    let path = canonical(request.uri().path());
+/// Wraps a service so that it sees canonical paths. It must wrap the router from outside, as routing comes after it.
+#[derive(Clone)]
+pub struct NormalizePath<S> {
+    inner: S,
+    literals: Arc<[&'static str]>,
+}
+
+impl<S> NormalizePath<S> {
+    /// With the literals of resource types and actions, besides those of ARM.
+    pub(crate) fn new(inner: S, of_types: impl Iterator<Item = &'static str>) -> Self {
+        Self { inner, literals: LITERALS.iter().copied().chain(of_types).collect() }
+    }
+}
+
+impl<S: Service<Request>> Service<Request> for NormalizePath<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        self.inner.call(normalize(request, &self.literals))
+    }
+}
+
+fn normalize(mut request: Request, literals: &[&'static str]) -> Request {
+    let path = canonical(request.uri().path(), literals);
     if path != request.uri().path() {
         let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
         if let Ok(path_and_query) = PathAndQuery::try_from(path + &query) {
@@ -61,7 +81,7 @@ enum Next {
     Name,
 }
 
-fn canonical(path: &str) -> String {
+fn canonical(path: &str, literals: &[&'static str]) -> String {
     let mut out = String::with_capacity(path.len());
     // Literals and names alternate, but for the namespace after `providers`.
     let mut next = Next::Literal;
@@ -70,7 +90,7 @@ fn canonical(path: &str) -> String {
         out.push('/');
         next = match next {
             Next::Literal => {
-                let literal = among(LITERALS);
+                let literal = among(literals);
                 out.push_str(literal.unwrap_or(segment));
                 if literal == Some("providers") { Next::Namespace } else { Next::Name }
             }
@@ -93,6 +113,7 @@ mod tests {
 
     #[test]
     fn literals_lose_their_case_and_names_keep_it() {
+        let literals = [LITERALS, &["fleets", "members", "updateRuns", "start"]].concat();
         for (given, wanted) in [
             ("/", "/"),
             (
@@ -114,7 +135,7 @@ mod tests {
             ),
             ("/subscriptions/s/resourcegroups/RG/Resources", "/subscriptions/s/resourceGroups/RG/resources"),
         ] {
-            assert_eq!(canonical(given), wanted);
+            assert_eq!(canonical(given, &literals), wanted);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         http::{audit::Trail, context::Ids, error::ApiResult, host::origin_of},
     },
     arm::{ArmError, ResourceId},
-    identity::{self, Access, Authorized, Caller, Reach, authorize},
+    identity::{self, Access, Action, Authorized, Caller, Reach, authorize},
 };
 
 /// The sender of a request.
@@ -41,13 +41,30 @@ impl Principal {
         Ok(Self { caller: Arc::new(caller), access, ids: ids_of(parts), trail })
     }
 
-    /// Proof that the caller may perform `action` on `scope`.
+    /// Proof that the caller may perform `A` on `scope`.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed`.
-    pub(crate) async fn authorize(&self, app: &App, action: &str, scope: &ResourceId) -> ApiResult<Authorized> {
-        let decided = identity::authorize(&self.caller, &self.access, action, scope);
-        self.record(app, action, &scope.to_string(), decided.is_ok()).await?;
+    pub(crate) async fn authorize<A: Action>(&self, app: &App, scope: &ResourceId) -> ApiResult<Authorized<A>> {
+        self.authorize_any(app, &[&A::name()], scope).await
+    }
+
+    /// Proof that the caller may perform `A` on `scope`, where each of `actions` is enough for it. The audit trail and a
+    /// refusal name the first one.
+    ///
+    /// # Errors
+    /// 403 `AuthorizationFailed`.
+    pub(crate) async fn authorize_any<A: Action>(
+        &self,
+        app: &App,
+        actions: &[&str],
+        scope: &ResourceId,
+    ) -> ApiResult<Authorized<A>> {
+        let decided = identity::authorize_any(&self.caller, &self.access, actions, scope);
+        let action = actions.first().copied().unwrap_or_default();
+        self.trail
+            .record(app, &self.caller, action, &scope.to_string(), decided.is_ok(), &self.ids.correlation)
+            .await?;
         Ok(decided?)
     }
 
@@ -61,15 +78,8 @@ impl Principal {
         if allowed { Ok(()) } else { Err(self.denied(action, scope)) }
     }
 
-    /// In which part of a scope the caller may perform `action`: for lists, which show no more.
-    ///
-    /// # Errors
-    /// 403 `AuthorizationFailed` where that is nowhere.
-    pub(crate) async fn reach(&self, app: &App, action: &str, scope: &ResourceId) -> ApiResult<Reach> {
-        self.reach_any(app, &[action], scope).await
-    }
-
-    /// [`Principal::reach`] of one of several actions; the first is the one that a refusal names.
+    /// In which part of a scope the caller may perform one of several actions: for lists, which show no more. A refusal names the
+    /// first action.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed` where that is nowhere.

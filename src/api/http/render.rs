@@ -18,16 +18,20 @@ use crate::{
     store::resources::Resource,
 };
 
-/// A resource as the caller's version shows it. `properties` are those to show, without the provisioning state.
-pub(crate) fn resource(request: &ArmRequest, resource: &Resource, properties: Value) -> ApiResult<Value> {
+/// A resource as the caller's version shows it. `properties` are those to show, without the provisioning state. Types that have
+/// asynchronous operations show the last one of them.
+pub(crate) fn resource(
+    request: &ArmRequest,
+    resource: &Resource,
+    properties: Value,
+    shows_operation: bool,
+) -> ApiResult<Value> {
     let mut properties = match properties {
         Value::Object(map) => map,
         _ => Map::new(),
     };
     properties.insert("provisioningState".to_owned(), Value::from(resource.provisioning_state.clone()));
-    if matches!(resource.resource_type.as_str(), types::FLEETS | types::MEMBERS)
-        && let Some(operation) = resource.last_operation_id
-    {
+    if shows_operation && let Some(operation) = resource.last_operation_id {
         let mut status = json!({"lastOperationId": operation});
         if let (Value::Object(status), Some(error)) = (&mut status, &resource.last_operation_error) {
             status.insert("lastOperationError".to_owned(), serde_json::to_value(error)?);
@@ -80,7 +84,7 @@ pub(crate) enum Pointers {
     Both,
 }
 
-/// An answer that begins, or is about, an asynchronous operation.
+/// An answer that begins, or is about, an asynchronous operation; without one, the answer alone.
 pub(crate) fn accepted(
     request: &ArmRequest,
     status: StatusCode,

@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 
-use axum::extract::{FromRequestParts, MatchedPath, Query};
-use http::{HeaderMap, Method, request::Parts};
+use axum::extract::{FromRequestParts, Query};
+use http::{HeaderMap, request::Parts};
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::{
     api::{
@@ -18,13 +19,19 @@ use crate::{
         },
     },
     arm::{ApiVersion, ArmError, Precondition, ResourceId, page::Page, resource_id::MAX_LENGTH},
-    identity::{Authorized, Reach},
-    model::{name, types, versions},
+    identity::{Action, Authorized, Reach},
+    model::{
+        name, types,
+        versions::{self, Since},
+    },
     store::resources::Author,
 };
 
+/// Characters that are escaped in a query's values: all but the unreserved ones (RFC 3986 §2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+
 /// An authenticated request to a route of this provider.
-pub(crate) struct ArmRequest {
+pub struct ArmRequest {
     /// Who asks.
     pub(crate) principal: Principal,
     /// In which version.
@@ -44,28 +51,28 @@ pub(crate) struct ArmRequest {
 }
 
 impl ArmRequest {
-    /// Proof that the caller may perform `action` here.
+    /// Proof that the caller may perform `A` on the resource that the path names.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed`.
-    pub(crate) async fn authorize(&self, app: &App, action: &'static str) -> ApiResult<Authorized> {
-        self.principal.authorize(app, action, &self.id).await
+    pub(crate) async fn authorize<A: Action>(&self, app: &App) -> ApiResult<Authorized<A>> {
+        self.principal.authorize(app, &self.id).await
     }
 
     /// Proof that the caller has some role here or in what is here.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed`.
-    pub(crate) async fn enter(&self, app: &App, action: &'static str) -> ApiResult<()> {
-        self.principal.enter(app, action, &self.id).await
+    pub(crate) async fn enter<A: Action>(&self, app: &App) -> ApiResult<()> {
+        self.principal.enter(app, &A::name(), &self.id).await
     }
 
-    /// In which part of this scope the caller may perform `action`: a list shows no more.
+    /// In which part of this scope the caller may perform `A`: a list shows no more.
     ///
     /// # Errors
     /// 403 `AuthorizationFailed` where that is nowhere.
-    pub(crate) async fn reach(&self, app: &App, action: &'static str) -> ApiResult<Reach> {
-        self.principal.reach(app, action, &self.id).await
+    pub(crate) async fn reach<A: Action>(&self, app: &App) -> ApiResult<Reach> {
+        self.principal.reach_any(app, &[&A::name()], &self.id).await
     }
 
     /// Whose operations this request begins.
@@ -105,7 +112,7 @@ impl ArmRequest {
         let mut link = format!("{}{}?api-version={}", self.base, self.path, self.version);
         for name in ["$filter", "$top"] {
             if let Some(value) = self.parameter(name) {
-                link.push_str(&format!("&{name}={}", percent_encode(value)));
+                link.push_str(&format!("&{name}={}", utf8_percent_encode(value, ESCAPED)));
             }
         }
         link.push_str("&$skipToken=");
@@ -124,24 +131,37 @@ impl ArmRequest {
     }
 }
 
-impl FromRequestParts<App> for ArmRequest {
-    type Rejection = ApiError;
+/// Which API versions a route accepts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Accepts {
+    /// Every well-formed version: ARM's own types, which are the same in all of them.
+    Any,
+    /// Every text: the URLs of operations, which the service hands out itself.
+    AnyText,
+    /// The versions that have a resource type, or an action on it.
+    Since(&'static str, Since),
+}
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+impl Accepts {
+    fn negotiate(self, given: Option<&str>) -> Result<ApiVersion, ArmError> {
+        match self {
+            Self::Any => ApiVersion::any(given),
+            Self::AnyText => Ok(given.and_then(|text| text.parse().ok()).unwrap_or(versions::NEWEST)),
+            Self::Since(resource_type, since) => ApiVersion::negotiate(given, resource_type, since.versions()),
+        }
+    }
+}
+
+impl ArmRequest {
+    /// Reads a request: authenticates, negotiates the version, parses the resource ID.
+    ///
+    /// # Errors
+    /// 401; 400 for a version, a query or a name that is not allowed; 404 `SubscriptionNotFound`.
+    pub(crate) async fn read(parts: &Parts, app: &App, accepts: Accepts) -> ApiResult<Self> {
         let now = Timestamp::now();
         let principal = Principal::of(parts, app, now).await?;
         let query = query_of(parts)?;
-        let given = query.get("api-version").map(String::as_str);
-        let matched = parts.extensions.get::<MatchedPath>().map(|path| path.as_str().to_owned()).unwrap_or_default();
-        let resource_type = type_of(&matched, &parts.method);
-        // The operation URLs that the service hands out carry a version that is none of the types'.
-        let version = if resource_type.contains("/locations/") || matched.contains("/operationresults/") {
-            given.and_then(|text| text.parse().ok()).unwrap_or(versions::NEWEST)
-        } else if !resource_type.starts_with(types::FLEETS) {
-            ApiVersion::any(given)?
-        } else {
-            ApiVersion::negotiate(given, &resource_type, versions::of_type(&literals_of(&matched).join("/")))?
-        };
+        let version = accepts.negotiate(query.get("api-version").map(String::as_str))?;
         let path = parts.uri.path().to_owned();
         let id = target(&path)?;
         if app.subscription(id.subscription()).is_none() {
@@ -159,6 +179,14 @@ impl FromRequestParts<App> for ArmRequest {
             path,
             query,
         })
+    }
+}
+
+impl FromRequestParts<App> for ArmRequest {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, ApiError> {
+        Self::read(parts, app, Accepts::Any).await
     }
 }
 
@@ -194,21 +222,6 @@ pub(crate) fn query_of(parts: &Parts) -> Result<HashMap<String, String>, ArmErro
     Ok(query)
 }
 
-/// The literals of a route after `providers`: a type, and the action if there is one.
-fn literals_of(matched: &str) -> Vec<&str> {
-    let after = matched.split_once("/providers/").map_or("", |(_, after)| after);
-    after.split('/').filter(|segment| !segment.is_empty() && !segment.starts_with('{')).collect()
-}
-
-/// The full type behind a route: its literals after `providers`, without a trailing action.
-fn type_of(matched: &str, method: &Method) -> String {
-    let mut literals = literals_of(matched);
-    if *method == Method::POST && literals.len() > 2 {
-        literals.pop();
-    }
-    literals.join("/")
-}
-
 /// The resource ID that a path names; of a list or an action, that of what holds it.
 pub(crate) fn target(path: &str) -> Result<ResourceId, ArmError> {
     let segments = segments(path)?;
@@ -226,7 +239,9 @@ pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
     }
     let mut segments = Vec::new();
     for raw in path.split('/').filter(|segment| !segment.is_empty()) {
-        let segment = percent_decode(raw).filter(|text| {
+        // What is no escape stays, and a percent sign is refused below.
+        let decoded = percent_decode_str(raw).decode_utf8().ok();
+        let segment = decoded.filter(|text| {
             text.chars().count() <= 260
                 && !text.contains(['/', '\\', '?', '#', '%'])
                 && !text.chars().any(char::is_control)
@@ -239,7 +254,7 @@ pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
                 "A name in the path is not allowed: it is too long, or has encoded slashes, dot segments or control characters.",
             ));
         };
-        segments.push(segment);
+        segments.push(segment.into_owned());
     }
     Ok(segments)
 }
@@ -248,6 +263,7 @@ fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
     let (mut group, mut resource) = (None, Vec::new());
     let mut rest = segments.iter().map(String::as_str);
     let mut subscription = "";
+    let mut in_provider = false;
     while let Some(word) = rest.next() {
         match (word, rest.next()) {
             ("subscriptions", Some(given)) if subscription.is_empty() => {
@@ -261,6 +277,17 @@ fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
                 }
                 subscription = given;
             }
+            // One of each, and in this order: the scope that is judged must be the scope that the upstream reads.
+            ("subscriptions" | "resourceGroups", Some(_))
+                if group.is_some() || in_provider || (word == "subscriptions" && !subscription.is_empty()) =>
+            {
+                return Err(ArmError::bad_request(
+                    "InvalidResourceId",
+                    format!(
+                        "The path names '{word}' a second time, or after a resource provider: it has one place for it."
+                    ),
+                ));
+            }
             ("resourceGroups", Some(given)) if !subscription.is_empty() => {
                 if !name::is_resource_group(given) {
                     return Err(ArmError::bad_request(
@@ -272,7 +299,7 @@ fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
                 }
                 group = Some(given);
             }
-            ("providers", Some(_)) => {}
+            ("providers", Some(_)) => in_provider = true,
             ("locations", Some(_)) => break,
             (kind, Some(name)) if !subscription.is_empty() => resource.push((kind, name)),
             (_, _) => {}
@@ -321,32 +348,6 @@ pub(crate) fn parts_of(reach: &Reach) -> Option<&[String]> {
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        if *byte == b'%' {
-            let digits = text.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            out.push(u8::from_str_radix(digits, 16).ok()?);
-            at += 3;
-        } else {
-            out.push(*byte);
-            at += 1;
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
-            _ => format!("%{b:02X}"),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,15 +370,13 @@ mod tests {
         }
         assert!(target(&SCOPE.replace("0000-000000000001", "x")).is_err());
         assert!(target(&SCOPE.replace("rg1", "rg.")).is_err());
+        let again = "/subscriptions/00000000-0000-0000-0000-000000000002";
+        for more in ["/resourceGroups/rg2", again, "/f/resourceGroups/rg2", "/f/subscriptions/x/resourceGroups/rg2"] {
+            assert!(target(&format!("{SCOPE}{more}")).is_err(), "{more}");
+        }
+        assert!(target(&SCOPE.replace("/rg1", "/rg1/resourceGroups/rg2")).is_err());
+        assert!(target(&format!("{SCOPE}/resourceGroups")).is_ok(), "a name like any other");
         let deep = format!("{SCOPE}/f{}", "/members/m".repeat(200));
         assert!(target(&deep).is_err() && target(&deep[..1000]).is_ok());
-    }
-
-    #[test]
-    fn types_of_routes() {
-        let route =
-            "/subscriptions/{s}/resourceGroups/{g}/providers/Microsoft.ContainerService/fleets/{f}/updateRuns/{n}";
-        assert_eq!(type_of(route, &Method::GET), types::UPDATE_RUNS);
-        assert_eq!(type_of(&format!("{route}/start"), &Method::POST), types::UPDATE_RUNS);
     }
 }

@@ -1,63 +1,97 @@
 //! Gates of update runs. Runs make and delete them; a person, or the time, completes them.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::{
+    at::{At, Write},
+    handlers,
+    resource_type::{Change, Noun, ResourceType, Scope, Verbs},
+};
 use crate::{
     api::{
         App,
         http::{
             body::{self, RawBody},
             error::ApiResult,
-            render,
+            refusals::not_found,
             request::ArmRequest,
         },
-        resources::fleets::{not_found, parent},
     },
     arm::{
-        ArmError,
+        ArmError, Problems,
         filter::{self, Comparison},
+        page::Page,
     },
+    database::Connection,
     engine,
-    model::types::action,
+    model::{
+        types,
+        versions::{P2025_04_01, Since, V2026_06_01, since},
+    },
     rollout::Event,
-    store::{gates, resources, runs},
+    store::{
+        gates,
+        resources::{self, Resource},
+        runs,
+    },
 };
 
-/// GET of one.
-pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(&app, action::GATES_READ).await?;
-    let mut conn = app.pool.acquire().await?;
-    let gate = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
-    Ok(Json(show(&request, &gate)?))
-}
-
-/// Lists those of a fleet, by state and type where `$filter` says so.
-pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(&app, action::GATES_READ).await?;
-    let wanted = Wanted::read(request.parameter("$filter"))?;
-    let page = request.page(&app)?;
-    let mut conn = app.pool.acquire().await?;
-    let fleet = parent(&mut conn, &request).await?;
-    let (state, kind) = (wanted.state.as_deref(), wanted.gate_type.as_deref());
-    let (rows, more) = gates::list(&mut conn, &fleet.resource_id()?, state, kind, &page).await?;
-    let items = rows.iter().map(|gate| show(&request, gate)).collect::<ApiResult<_>>()?;
-    Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
-}
+/// Gates.
+pub(super) struct Gate;
 
 #[derive(Deserialize)]
 struct Patch {
     state: Option<String>,
 }
 
+impl ResourceType for Gate {
+    const TYPE: &'static str = types::GATES;
+    const SCOPE: Scope = Scope::Fleet;
+    const SINCE: Since = since(V2026_06_01, P2025_04_01);
+    const NOUN: Noun = Noun { article: "a", one: "gate", many: "gates" };
+    const VERBS: Verbs = Verbs { put: false, patch: true, delete: false };
+    const NAME_PARAMETER: &'static str = "gateName";
+
+    type Properties = Value;
+    type Extras = ();
+
+    async fn check(_: &mut Change<'_>, _: &Value, _: Option<&Value>, _: &mut Problems) -> ApiResult<()> {
+        Ok(())
+    }
+
+    /// By state and type where `$filter` says so.
+    async fn page(
+        conn: &mut Connection,
+        request: &ArmRequest,
+        parent: &Resource,
+        page: &Page,
+    ) -> ApiResult<(Vec<Resource>, bool)> {
+        let wanted = Wanted::read(request.parameter("$filter"))?;
+        let (state, kind) = (wanted.state.as_deref(), wanted.gate_type.as_deref());
+        Ok(gates::list(conn, &parent.resource_id()?, state, kind, page).await?)
+    }
+
+    /// A gate has no author until somebody completes it; that author is who approved.
+    fn finish(row: &Resource, body: &mut Value) {
+        if let (true, Value::Object(body)) = (row.system_data.created_by.is_empty(), body) {
+            body.remove("systemData");
+        }
+    }
+}
+
 /// Completes a gate.
-pub(crate) async fn patch(
+pub(super) async fn complete(
     State(app): State<App>,
-    request: ArmRequest,
+    at: At<Write<Gate>>,
     RawBody(bytes): RawBody,
-) -> ApiResult<Json<Value>> {
-    request.authorize(&app, action::GATES_WRITE).await?;
+) -> ApiResult<Response> {
+    let request = &at.request;
     let body = body::json(request.headers(), &bytes)?;
     let Patch { state } = body::part(&body, "properties")?;
     let completes = state.is_some();
@@ -70,37 +104,27 @@ pub(crate) async fn patch(
         .into());
     }
     let mut tx = app.pool.begin().await?;
-    let seen = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+    let missing = || not_found(&request.id);
+    let seen = resources::get(&mut tx, &request.id).await?.ok_or_else(missing)?;
     if !completes {
         // A patch that says nothing changes nothing; least of all does it approve.
         request.precondition.check(Some(seen.etag))?;
-        return Ok(Json(show(&request, &seen)?));
+        return Ok(Json(handlers::show::<Gate>(&mut tx, request, &seen).await?).into_response());
     }
     // The run's row comes first, as everywhere: two locks in one order.
     let (Some(run), Ok(name)) = (seen.parent_id, uuid::Uuid::try_parse(&seen.name)) else {
-        return Err(not_found(&request.id));
+        return Err(missing());
     };
     runs::lock(&mut tx, run).await?;
-    let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+    let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(missing)?;
     request.precondition.check(Some(gate.etag))?;
     let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
     let driven = engine::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
-    driven.ok_or_else(|| not_found(&request.id))?;
-    let gate = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
-    let shown = show(&request, &gate)?;
+    driven.ok_or_else(missing)?;
+    let gate = resources::get(&mut tx, &request.id).await?.ok_or_else(missing)?;
+    let shown = handlers::show::<Gate>(&mut tx, request, &gate).await?;
     tx.commit().await?;
-    Ok(Json(shown))
-}
-
-fn show(request: &ArmRequest, gate: &resources::Resource) -> ApiResult<Value> {
-    let mut shown = render::resource(request, gate, gate.properties.clone())?;
-    // A gate has no author until somebody completes it; that author is who approved.
-    if gate.system_data.created_by.is_empty()
-        && let Value::Object(body) = &mut shown
-    {
-        body.remove("systemData");
-    }
-    Ok(shown)
+    Ok(Json(shown).into_response())
 }
 
 /// Which gates a list shows.

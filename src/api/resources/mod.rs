@@ -1,8 +1,14 @@
-//! The resource types of the provider, one file each.
+//! The resource types of the provider: one file a type, which says what is special about it. Everything else is generic.
 
-pub(super) mod fleets;
-pub(super) mod gates;
-pub(super) mod members;
-pub(super) mod profiles;
+pub mod at;
+mod fleets;
+mod gates;
+mod handlers;
+mod linked_access;
+mod members;
+mod profiles;
+pub mod registry;
+pub mod resource_type;
 pub(super) mod runs;
-pub(super) mod strategies;
+mod strategies;
+mod tracked;

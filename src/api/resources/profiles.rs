@@ -1,26 +1,30 @@
-//! Auto-upgrade profiles of a fleet. Synchronous: what follows from one, jobs do.
+//! Auto-upgrade profiles of a fleet. The runs that follow from one are made by jobs.
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use axum::{
     Json,
-    extract::State,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
+use super::{
+    at::{At, Write},
+    linked_access,
+    resource_type::{Change, Noun, Replace, ResourceAction, ResourceType, Scope, Verbs},
+};
 use crate::{
     api::{
         App,
         http::{
-            body::{self, RawBody},
+            body::RawBody,
             error::{ApiError, ApiResult},
-            linked_access, render,
-            request::{ArmRequest, check_name},
+            refusals::not_found,
+            request::ArmRequest,
         },
-        resources::fleets::{concurrent, not_found, parent, parent_for_write, update},
     },
     arm::{ArmError, Problems, ResourceId},
     autoupgrade::{self, FleetOffers, NoTarget},
@@ -28,14 +32,13 @@ use crate::{
     engine::auto_upgrade::{RunCreation, RunWanted, make_run, watch, watch_now},
     model::{
         auto_upgrade_profile::{AutoUpgradeProfileProperties, AutoUpgradeProfileStatus, UpgradeChannel},
-        name,
-        types::{self, action},
-        versions,
+        types,
+        versions::{self, P2025_04_01, Since, V2025_03_01, since},
     },
     store::{
         auto_upgrade,
         catalogues::{self, Outage},
-        resources::{self, Draft, Resource},
+        resources::{self, Resource},
     },
 };
 
@@ -44,126 +47,140 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// Until it asks again whether that is there.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// GET of one.
-pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(&app, action::PROFILES_READ).await?;
-    let mut conn = app.pool.acquire().await?;
-    let profile = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
-    Ok(Json(show(&mut conn, &request, &profile).await?))
+/// Auto-upgrade profiles.
+pub(super) struct AutoUpgradeProfile;
+
+/// The statuses of profiles, and the subscriptions of their fleet whose releases cannot be read.
+#[derive(Default)]
+pub(super) struct Extras {
+    statuses: HashMap<Uuid, AutoUpgradeProfileStatus>,
+    outages: Vec<Outage>,
 }
 
-/// Lists those of a fleet.
-pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(&app, action::PROFILES_READ).await?;
-    let page = request.page(&app)?;
-    let mut conn = app.pool.acquire().await?;
-    let fleet = parent(&mut conn, &request).await?;
-    let (rows, more) = resources::list_children(&mut conn, fleet.id, types::AUTO_UPGRADE_PROFILES, &page).await?;
-    let ids: Vec<_> = rows.iter().map(|profile| profile.id).collect();
-    let mut statuses = auto_upgrade::statuses(&mut conn, &ids).await?;
-    let outages = catalogues::outages(&mut conn, fleet.id).await?;
-    let items = rows
-        .iter()
-        .map(|profile| render_profile(&request, profile, statuses.remove(&profile.id), &outages))
-        .collect::<ApiResult<_>>()?;
-    Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
-}
+impl ResourceType for AutoUpgradeProfile {
+    const TYPE: &'static str = types::AUTO_UPGRADE_PROFILES;
+    const SCOPE: Scope = Scope::Fleet;
+    const SINCE: Since = since(V2025_03_01, P2025_04_01);
+    const NOUN: Noun = Noun { article: "an", one: "auto upgrade profile", many: "auto upgrade profiles" };
+    const VERBS: Verbs = Verbs { put: true, patch: false, delete: true };
+    const NAME_PARAMETER: &'static str = "autoUpgradeProfileName";
+    // Clients do not expect 200 here.
+    const DELETED: StatusCode = StatusCode::NO_CONTENT;
 
-/// Creates or replaces.
-pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(&app, action::PROFILES_WRITE).await?;
-    check_name(allowed.id(), name::MAX_PROXY)?;
-    let mut body =
-        body::resource(request.headers(), &bytes, &request.id, types::AUTO_UPGRADE_PROFILES, request.version)?;
-    let named = body.pointer("/properties/updateStrategyId").and_then(Value::as_str);
-    if let Some(strategy) = named.and_then(|id| id.parse().ok()) {
-        linked_access::may_follow(&app, &request, action::PROFILES_WRITE, &strategy).await?;
+    type Properties = AutoUpgradeProfileProperties;
+    type Extras = Extras;
+
+    async fn check_linked_access(app: &App, at: &At<Write<Self>>, properties: &Value) -> ApiResult<()> {
+        linked_access::may_follow(app, at, properties).await
     }
-    let mut tx = app.pool.begin().await?;
-    let fleet = parent_for_write(&mut tx, &request, action::PROFILES_WRITE, types::AUTO_UPGRADE_PROFILES).await?;
-    let existing = resources::get_for_update(&mut tx, &request.id).await?;
-    request.precondition.check(existing.as_ref().map(|profile| profile.etag))?;
-    if let (Some(profile), Some(properties)) = (&existing, body.get_mut("properties"))
-        && properties.get("channel") == profile.properties.get("channel")
-    {
-        versions::keep_unseen(properties, &profile.properties, types::AUTO_UPGRADE_PROFILES, request.version);
+
+    fn keeps_unseen(new: &Value, stored: &Value) -> bool {
+        new.get("channel") == stored.get("channel")
     }
-    let given: AutoUpgradeProfileProperties = body::part(&body, "properties")?;
-    let stored: Option<AutoUpgradeProfileProperties> =
-        existing.as_ref().map(|profile| serde_json::from_value(profile.properties.clone())).transpose()?;
-    let offers = catalogues::of_fleet(&mut tx, fleet.id).await?;
-    let mut problems = Problems::default();
-    check(&request, &given, stored.as_ref(), &offers, &mut problems);
-    problems.into_result()?;
-    let new = given.to_stored(stored.as_ref());
-    if stored.is_none() {
-        check_strategy_exists(&mut tx, &new).await?;
+
+    async fn check(
+        change: &mut Change<'_>,
+        new: &Self::Properties,
+        stored: Option<&Self::Properties>,
+        problems: &mut Problems,
+    ) -> ApiResult<()> {
+        let offers = match change.parent {
+            Some(fleet) => catalogues::of_fleet(change.tx, fleet.id).await?,
+            None => FleetOffers::default(),
+        };
+        check(change.request, new, stored, &offers, problems);
+        Ok(())
     }
-    let draft = Draft {
-        location: None,
-        tags: None,
-        identity: None,
-        properties: serde_json::to_value(&new)?,
-        provisioning_state: "Succeeded",
-        operation: None,
-    };
-    let (profile, status) = match (existing, stored) {
-        (Some(profile), Some(stored)) => {
-            let afresh = !new.follows_as(&stored);
-            if afresh || (stored.disabled && !new.disabled) {
-                auto_upgrade::arm(&mut tx, profile.id, afresh).await?;
-            }
-            (update(&mut tx, &request, &draft).await?, StatusCode::OK)
+
+    async fn complete(
+        change: &mut Change<'_>,
+        given: Self::Properties,
+        stored: Option<&Self::Properties>,
+    ) -> ApiResult<Self::Properties> {
+        let new = given.to_stored(stored);
+        if stored.is_none() {
+            check_strategy_exists(change.tx, &new).await?;
         }
-        _ => {
-            let (kind, author) = (types::AUTO_UPGRADE_PROFILES, request.author());
-            let made =
-                resources::insert(&mut tx, &request.id, kind, Some(fleet.id), &draft, author, request.now).await?;
-            let profile = made.ok_or_else(concurrent)?;
-            auto_upgrade::create(&mut tx, profile.id, fleet.id).await?;
-            watch(&mut tx, fleet.id).await?;
-            (profile, StatusCode::CREATED)
+        Ok(new)
+    }
+
+    async fn before_replace(
+        change: &mut Change<'_>,
+        row: &Resource,
+        new: &Self::Properties,
+        stored: &Self::Properties,
+    ) -> ApiResult<Replace> {
+        let starts_over = !new.follows_as(stored);
+        if starts_over || (stored.disabled && !new.disabled) {
+            auto_upgrade::arm(change.tx, row.id, starts_over).await?;
         }
-    };
-    let shown = show(&mut tx, &request, &profile).await?;
-    tx.commit().await?;
-    Ok((status, Json(shown)).into_response())
+        Ok(Replace::Write)
+    }
+
+    async fn after_create(change: &mut Change<'_>, row: &Resource, _: &Self::Properties) -> ApiResult<()> {
+        let Some(fleet) = change.parent else { return Ok(()) };
+        auto_upgrade::create(change.tx, row.id, fleet.id).await?;
+        Ok(watch(change.tx, fleet.id).await?)
+    }
+
+    async fn extras(conn: &mut Connection, rows: &[Resource]) -> ApiResult<Extras> {
+        let Some(fleet) = rows.first().and_then(|profile| profile.parent_id) else { return Ok(Extras::default()) };
+        let ids: Vec<_> = rows.iter().map(|profile| profile.id).collect();
+        let statuses = auto_upgrade::statuses(conn, &ids).await?;
+        Ok(Extras { statuses, outages: catalogues::outages(conn, fleet).await? })
+    }
+
+    fn show(row: &Resource, extras: &mut Extras) -> ApiResult<Value> {
+        let mut properties = row.properties.clone();
+        let status = with_outages(extras.statuses.remove(&row.id), &extras.outages);
+        if let (Value::Object(properties), Some(status)) = (&mut properties, status) {
+            properties.insert("autoUpgradeProfileStatus".to_owned(), serde_json::to_value(status)?);
+        }
+        Ok(properties)
+    }
+
+    fn finish(_: &Resource, body: &mut Value) {
+        // In API versions without messages the status may be empty.
+        if let Some(Value::Object(properties)) = body.get_mut("properties")
+            && properties.get("autoUpgradeProfileStatus").is_some_and(|status| *status == json!({}))
+        {
+            properties.remove("autoUpgradeProfileStatus");
+        }
+    }
 }
 
-/// Deletes it; the runs that it has made stay. Never 200, which clients do not expect here.
-pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<StatusCode> {
-    request.authorize(&app, action::PROFILES_DELETE).await?;
-    let mut tx = app.pool.begin().await?;
-    if let Some(profile) = resources::get_for_update(&mut tx, &request.id).await? {
-        request.precondition.check(Some(profile.etag))?;
-        resources::delete(&mut tx, profile.id).await?;
+/// Makes the run for the profile's present target without starting it. A run that exists for the target is answered as it is.
+/// Disabled profiles do this, too.
+pub(super) struct GenerateUpdateRun;
+
+impl ResourceAction for GenerateUpdateRun {
+    type On = AutoUpgradeProfile;
+    const NAME: &'static str = "generateUpdateRun";
+    const OPERATION: &'static str = "Generate update run";
+    const DESCRIPTION: &'static str = "Generates an update run from an auto upgrade profile";
+
+    async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
+        let request = &at.request;
+        let mut tx = known_offers(&app, request).await?;
+        // The fleet comes first, as in jobs: two locks in one order.
+        let fleet = resources::get_for_share(&mut tx, &request.fleet()).await?.ok_or_else(|| not_found(&request.id))?;
+        let profile = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+        let properties: AutoUpgradeProfileProperties = serde_json::from_value(profile.properties.clone())?;
+        let offers = catalogues::of_fleet(&mut tx, fleet.id).await?;
+        let refuse = |detail| ApiError::from(ArmError::from_detail(StatusCode::CONFLICT, detail));
+        let target = autoupgrade::target(&properties, &offers).map_err(|none| refuse(none.detail()))?;
+        autoupgrade::check(&properties, &target, &offers).map_err(refuse)?;
+        let wanted =
+            RunWanted { fleet: &fleet, profile: &profile, properties: &properties, target: &target, only: None };
+        let trace = Some(request.correlation());
+        let run = match make_run(&mut tx, wanted, request.author(), request.now, trace).await? {
+            RunCreation::New(run) | RunCreation::Existing(run) => run,
+            RunCreation::NoMembers => return Err(no_members(&fleet)),
+            RunCreation::Refused(detail) => return Err(refuse(detail)),
+        };
         tx.commit().await?;
+        Ok(Json(json!({"id": run.arm_id})).into_response())
     }
-    Ok(StatusCode::NO_CONTENT)
-}
-
-/// Makes the run for the profile's present target, and does not start it; the one that there is already is answered as it
-/// is. Disabled profiles do this, too.
-pub(crate) async fn generate(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(&app, action::PROFILES_GENERATE).await?;
-    let mut tx = known_offers(&app, &request).await?;
-    // The fleet comes first, as in jobs: two locks in one order.
-    let fleet = resources::get_for_share(&mut tx, &request.fleet()).await?.ok_or_else(|| not_found(&request.id))?;
-    let profile = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
-    let properties: AutoUpgradeProfileProperties = serde_json::from_value(profile.properties.clone())?;
-    let offers = catalogues::of_fleet(&mut tx, fleet.id).await?;
-    let refuse = |detail| ApiError::from(ArmError::from_detail(StatusCode::CONFLICT, detail));
-    let target = autoupgrade::target(&properties, &offers).map_err(|none| refuse(none.detail()))?;
-    autoupgrade::check(&properties, &target, &offers).map_err(refuse)?;
-    let wanted = RunWanted { fleet: &fleet, profile: &profile, properties: &properties, target: &target, only: None };
-    let trace = Some(request.correlation());
-    let run = match make_run(&mut tx, wanted, request.author(), request.now, trace).await? {
-        RunCreation::New(run) | RunCreation::Existing(run) => run,
-        RunCreation::NoMembers => return Err(no_members(&fleet)),
-        RunCreation::Refused(detail) => return Err(refuse(detail)),
-    };
-    tx.commit().await?;
-    Ok(Json(json!({"id": run.arm_id})))
 }
 
 /// A transaction in which it is known what AKS offers to the fleet. The first look may be on its way: it is waited for.
@@ -178,7 +195,9 @@ async fn known_offers(app: &App, request: &ArmRequest) -> ApiResult<Transaction>
             return Ok(tx);
         }
         if catalogues::subscriptions(&mut tx, fleet).await?.is_empty() {
-            return Err(no_members(&parent(&mut tx, request).await?));
+            return Err(no_members(
+                &resources::get_by_row(&mut tx, fleet).await?.ok_or_else(|| not_found(&request.id))?,
+            ));
         }
         if tokio::time::Instant::now() > deadline {
             let mut detail = NoTarget::Unknown.detail();
@@ -238,36 +257,6 @@ async fn check_strategy_exists(tx: &mut Connection, new: &AutoUpgradeProfileProp
     }
     let message = format!("The update strategy '{text}' does not exist.");
     Err(ArmError::bad_request("UpdateStrategyNotFound", message).at("properties.updateStrategyId").into())
-}
-
-async fn show(conn: &mut Connection, request: &ArmRequest, profile: &Resource) -> ApiResult<Value> {
-    let status = auto_upgrade::statuses(conn, &[profile.id]).await?.remove(&profile.id);
-    let outages = match profile.parent_id {
-        Some(fleet) => catalogues::outages(conn, fleet).await?,
-        None => Vec::new(),
-    };
-    render_profile(request, profile, status, &outages)
-}
-
-fn render_profile(
-    request: &ArmRequest,
-    profile: &Resource,
-    status: Option<AutoUpgradeProfileStatus>,
-    outages: &[Outage],
-) -> ApiResult<Value> {
-    let mut properties = profile.properties.clone();
-    if let (Value::Object(properties), Some(status)) = (&mut properties, with_outages(status, outages)) {
-        let status = serde_json::to_value(status)?;
-        properties.insert("autoUpgradeProfileStatus".to_owned(), status);
-    }
-    let mut shown = render::resource(request, profile, properties)?;
-    // In versions without messages there may be nothing left to say.
-    if let Some(Value::Object(properties)) = shown.get_mut("properties")
-        && properties.get("autoUpgradeProfileStatus").is_some_and(|status| *status == json!({}))
-    {
-        properties.remove("autoUpgradeProfileStatus");
-    }
-    Ok(shown)
 }
 
 /// The status, and why nothing can be triggered at the moment.

@@ -1,182 +1,250 @@
 //! Update runs of a fleet.
 
+use std::collections::HashMap;
+
 use axum::{
     Json,
-    extract::State,
     response::{IntoResponse, Response},
 };
-use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::{
+    at::{At, Write},
+    handlers, linked_access,
+    resource_type::{Change, Noun, Replace, ResourceAction, ResourceType, Scope, Verbs},
+};
 use crate::{
     api::{
         App,
         http::{
             body::{self, RawBody},
             error::{ApiError, ApiResult},
-            linked_access, render,
-            request::{ArmRequest, check_name},
+            refusals::not_found,
+            request::ArmRequest,
         },
-        resources::fleets::{concurrent, not_found, parent, parent_for_write, update},
     },
-    arm::{ArmError, Problems, ResourceId, page::Page},
+    arm::{ArmError, Problems, ResourceId},
     database::{Connection, Transaction},
     engine::{self, queue},
     model::{
-        name,
         strategy::FleetUpdateStrategyProperties,
-        types::{self, action},
+        types,
         update_run::{UpdateRunProperties, UpdateRunStatus, UpdateState},
-        versions,
+        versions::{P2025_04_01, Since, V2024_04_01, since},
     },
     rollout::{self, Event, SkipTarget},
     store::{
         memberships,
-        resources::{self, Draft, Resource},
+        resources::{self, Resource},
         runs,
     },
     work,
 };
 
-/// Most runs in a page: their status trees are large.
-const MAX_PAGE: u32 = 20;
 /// Most targets of one skip.
 const MAX_SKIP_TARGETS: usize = 1000;
 
-/// GET of one.
-pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    let allowed = request.authorize(&app, action::RUNS_READ).await?;
-    let mut conn = app.pool.acquire().await?;
-    let run = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
-    Ok(Json(show(&mut conn, &request, &run).await?))
-}
+/// Update runs.
+pub(super) struct UpdateRun;
 
-/// Lists those of a fleet.
-pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    request.authorize(&app, action::RUNS_READ).await?;
-    let page = request.page(&app)?;
-    let page = Page { limit: page.limit.min(MAX_PAGE), ..page };
-    let mut conn = app.pool.acquire().await?;
-    let fleet = parent(&mut conn, &request).await?;
-    let (rows, more) = resources::list_children(&mut conn, fleet.id, types::UPDATE_RUNS, &page).await?;
-    let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
-    let mut statuses = runs::statuses(&mut conn, &ids, &request.fleet()).await?;
-    let items =
-        rows.iter().map(|run| render_run(&request, run, statuses.remove(&run.id))).collect::<ApiResult<Vec<_>>>()?;
-    Ok(render::list(&app, &request, items, render::last_key(&rows, more).as_deref()))
-}
+impl ResourceType for UpdateRun {
+    const TYPE: &'static str = types::UPDATE_RUNS;
+    const SCOPE: Scope = Scope::Fleet;
+    const SINCE: Since = Since::ALWAYS;
+    const NOUN: Noun = Noun { article: "an", one: "update run", many: "update runs" };
+    const VERBS: Verbs = Verbs { put: true, patch: false, delete: true };
+    const NAME_PARAMETER: &'static str = "updateRunName";
+    // Status trees are large.
+    const MAX_PAGE: u32 = 20;
 
-/// Creates a run, or replaces one that was not started.
-pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(bytes): RawBody) -> ApiResult<Response> {
-    let allowed = request.authorize(&app, action::RUNS_WRITE).await?;
-    check_name(allowed.id(), name::MAX_PROXY)?;
-    let mut body = body::resource(request.headers(), &bytes, &request.id, types::UPDATE_RUNS, request.version)?;
-    let named = body.pointer("/properties/updateStrategyId").and_then(Value::as_str);
-    if let Some(strategy) = named.and_then(|id| id.parse().ok()) {
-        linked_access::may_follow(&app, &request, action::RUNS_WRITE, &strategy).await?;
-    }
-    let mut tx = app.pool.begin().await?;
-    let fleet = parent_for_write(&mut tx, &request, action::RUNS_WRITE, types::UPDATE_RUNS).await?;
-    let existing = resources::get_for_update(&mut tx, &request.id).await?;
-    request.precondition.check(existing.as_ref().map(|run| run.etag))?;
-    if let (Some(run), Some(properties)) = (&existing, body.get_mut("properties")) {
-        versions::keep_unseen(properties, &run.properties, types::UPDATE_RUNS, request.version);
-    }
-    let stray_gates = stray_gates(&body);
-    let given: UpdateRunProperties = body::part(&body, "properties")?;
-    let stored: Option<UpdateRunProperties> =
-        existing.as_ref().map(|run| serde_json::from_value(run.properties.clone())).transpose()?;
+    type Properties = UpdateRunProperties;
+    type Extras = HashMap<Uuid, UpdateRunStatus>;
 
-    let mut problems = Problems::default();
-    let is_copy = stored.as_ref().is_some_and(|stored| is_copy(&given, stored));
-    given.check(&request.fleet(), is_copy, &mut problems);
-    if let Some(position) = stray_gates {
-        problems.add(
-            &format!("properties.{position}"),
-            "Gates stand before and after the stages and groups of a strategy. A run without a strategy updates its members one by one and has no gates.",
-        );
+    async fn check_linked_access(app: &App, at: &At<Write<Self>>, properties: &Value) -> ApiResult<()> {
+        linked_access::may_follow(app, at, properties).await
     }
-    if let Some(stored) = &stored
-        && stored.managed_cluster_update.node_image_selection != given.managed_cluster_update.node_image_selection
-        && given.managed_cluster_update.node_image_selection.is_some()
-    {
-        problems.add_coded(
-            "PropertyChangeNotAllowed",
-            "properties.managedClusterUpdate.nodeImageSelection",
-            "nodeImageSelection cannot be changed: send it as it is, or create another run.",
-        );
-    }
-    problems.into_result()?;
-    let mut new = with_strategy(&mut tx, given, stored.as_ref()).await?;
-    new.auto_upgrade_profile_id = stored.as_ref().and_then(|stored| stored.auto_upgrade_profile_id.clone());
-    let draft = Draft {
-        location: None,
-        tags: None,
-        identity: None,
-        properties: serde_json::to_value(&new)?,
-        provisioning_state: "Succeeded",
-        operation: None,
-    };
-    let (run, status) = match existing {
-        Some(run) if stored.as_ref() == Some(&new) => (run, StatusCode::OK),
-        Some(run) => {
-            let snapshot = runs::load_for_update(&mut tx, run.id).await?;
-            if snapshot.is_none_or(|run| run.status.state != UpdateState::NotStarted) {
-                return Err(ArmError::conflict(
-                    "UpdateRunAlreadyStarted",
-                    "The update run was started: its strategy and update can no longer be changed. Create another run.",
-                )
-                .into());
-            }
-            let plan = plan(&mut tx, fleet.id, run.id, &new).await?;
-            runs::replace_plan(&mut tx, run.id, &plan, request.now).await?;
-            (update(&mut tx, &request, &draft).await?, StatusCode::OK)
+
+    async fn check(
+        change: &mut Change<'_>,
+        new: &Self::Properties,
+        stored: Option<&Self::Properties>,
+        problems: &mut Problems,
+    ) -> ApiResult<()> {
+        new.check(&change.request.fleet(), stored.is_some_and(|stored| is_copy(new, stored)), problems);
+        if let Some(position) = stray_gates(change.body) {
+            problems.add(
+                &format!("properties.{position}"),
+                "Gates stand before and after the stages and groups of a strategy. A run without a strategy updates its members one by one and has no gates.",
+            );
         }
-        None => {
-            let (author, parent) = (request.author(), Some(fleet.id));
-            let made = resources::insert(&mut tx, &request.id, types::UPDATE_RUNS, parent, &draft, author, request.now)
-                .await?;
-            let run = made.ok_or_else(concurrent)?;
-            let plan = plan(&mut tx, fleet.id, run.id, &new).await?;
-            runs::create(&mut tx, run.id, fleet.id, &plan, request.now).await?;
-            (run, StatusCode::CREATED)
+        let images = |run: &UpdateRunProperties| run.managed_cluster_update.node_image_selection.clone();
+        if stored.is_some_and(|stored| images(stored) != images(new)) && images(new).is_some() {
+            problems.add_coded(
+                "PropertyChangeNotAllowed",
+                "properties.managedClusterUpdate.nodeImageSelection",
+                "nodeImageSelection cannot be changed: send it as it is, or create another run.",
+            );
         }
-    };
-    if engine::chooses_images(&new) {
-        work::enqueue(&mut tx, queue::images(run.id, Some(request.correlation()))).await?;
+        Ok(())
     }
-    let shown = show(&mut tx, &request, &run).await?;
-    tx.commit().await?;
-    Ok((status, Json(shown)).into_response())
+
+    async fn complete(
+        change: &mut Change<'_>,
+        given: Self::Properties,
+        stored: Option<&Self::Properties>,
+    ) -> ApiResult<Self::Properties> {
+        let mut new = with_strategy(change.tx, given, stored).await?;
+        new.auto_upgrade_profile_id = stored.and_then(|stored| stored.auto_upgrade_profile_id.clone());
+        Ok(new)
+    }
+
+    async fn before_replace(
+        change: &mut Change<'_>,
+        row: &Resource,
+        new: &Self::Properties,
+        stored: &Self::Properties,
+    ) -> ApiResult<Replace> {
+        if stored == new {
+            return Ok(Replace::Keep);
+        }
+        let snapshot = runs::load_for_update(change.tx, row.id).await?;
+        if snapshot.is_none_or(|run| run.status.state != UpdateState::NotStarted) {
+            return Err(ArmError::conflict(
+                "UpdateRunAlreadyStarted",
+                "The update run was started: its strategy and update can no longer be changed. Create another run.",
+            )
+            .into());
+        }
+        if let Some(fleet) = change.parent {
+            let plan = plan(change.tx, fleet.id, row.id, new).await?;
+            runs::replace_plan(change.tx, row.id, &plan, change.request.now).await?;
+        }
+        Ok(Replace::Write)
+    }
+
+    async fn after_create(change: &mut Change<'_>, row: &Resource, new: &Self::Properties) -> ApiResult<()> {
+        let Some(fleet) = change.parent else { return Ok(()) };
+        let plan = plan(change.tx, fleet.id, row.id, new).await?;
+        Ok(runs::create(change.tx, row.id, fleet.id, &plan, change.request.now).await?)
+    }
+
+    async fn after_put(change: &mut Change<'_>, row: &Resource, new: &Self::Properties) -> ApiResult<()> {
+        if engine::chooses_images(new) {
+            work::enqueue(change.tx, queue::images(row.id, Some(change.request.correlation()))).await?;
+        }
+        Ok(())
+    }
+
+    async fn before_delete(tx: &mut Connection, _: &ArmRequest, row: &Resource) -> ApiResult<()> {
+        let snapshot = runs::load_for_update(tx, row.id).await?;
+        if snapshot.is_some_and(|run| run.running() > 0) {
+            return Err(ArmError::conflict(
+                "UpdateRunInProgress",
+                "Members of this update run are being upgraded. Stop the run, wait until it is Stopped or Failed, then delete it.",
+            )
+            .into());
+        }
+        Ok(())
+    }
+
+    /// Deletes the run with its gates.
+    async fn remove(tx: &mut Connection, request: &ArmRequest, row: &Resource) -> ApiResult<()> {
+        engine::delete::delete(tx, row.id, request.now, Some(request.correlation())).await?;
+        Ok(())
+    }
+
+    async fn extras(conn: &mut Connection, rows: &[Resource]) -> ApiResult<Self::Extras> {
+        let Some(first) = rows.first() else { return Ok(HashMap::new()) };
+        let Some(fleet) = first.resource_id()?.parent() else { return Ok(HashMap::new()) };
+        let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
+        Ok(runs::statuses(conn, &ids, &fleet).await?)
+    }
+
+    fn show(row: &Resource, statuses: &mut Self::Extras) -> ApiResult<Value> {
+        let mut properties = row.properties.clone();
+        if let (Value::Object(properties), Some(status)) = (&mut properties, statuses.remove(&row.id)) {
+            properties.insert("status".to_owned(), serde_json::to_value(status)?);
+        }
+        Ok(properties)
+    }
 }
 
-/// Starts or restarts: the run is Running from the answer on. Its members are chosen by a job at the first start, whose answer
+/// Starts or restarts a run, which is Running from the answer on. At the first start a job chooses the members, and the answer
 /// still shows the run as it was, as Azure's does.
-pub(crate) async fn start(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(&app, action::RUNS_START).await?;
-    let mut tx = app.pool.begin().await?;
-    // A fleet that is being deleted starts nothing, and is not deleted before this is done.
-    parent_for_write(&mut tx, &request, action::RUNS_START, types::UPDATE_RUNS).await?;
-    let run = locked(&mut tx, &request).await?;
-    runs::lock(&mut tx, run.id).await?;
-    let before = runs::status(&mut tx, run.id, &request.fleet()).await?;
-    if before.as_ref().is_none_or(|before| before.status.state != UpdateState::NotStarted) {
-        return finish(tx, &request, &run, Event::Start).await;
+pub(super) struct Start;
+
+impl ResourceAction for Start {
+    type On = UpdateRun;
+    const NAME: &'static str = "start";
+    const OPERATION: &'static str = "Start update run";
+    const DESCRIPTION: &'static str = "Starts an update run";
+
+    async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
+        let request = &at.request;
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
+        // A fleet that is being deleted starts nothing, and is not deleted before this transaction ends.
+        handlers::parent_for_write::<UpdateRun>(&mut tx, request).await?;
+        let run = locked(&mut tx, request).await?;
+        runs::lock(&mut tx, run.id).await?;
+        let mut before = UpdateRun::extras(&mut tx, std::slice::from_ref(&run)).await?;
+        if before.get(&run.id).is_none_or(|before| before.status.state != UpdateState::NotStarted) {
+            return drive(tx, request, &run, Event::Start).await;
+        }
+        let trace = Some(request.correlation());
+        engine::drive(&mut tx, run.id, Event::Start, request.now, trace)
+            .await?
+            .ok_or_else(|| not_found(&request.id))?;
+        let shown = handlers::show_with::<UpdateRun>(request, &run, &mut before)?;
+        tx.commit().await?;
+        Ok(Json(shown).into_response())
     }
-    let trace = Some(request.correlation());
-    engine::drive(&mut tx, run.id, Event::Start, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
-    let shown = render_run(&request, &run, before)?;
-    tx.commit().await?;
-    Ok(Json(shown))
 }
 
-/// Stops: nothing new starts, what is in flight ends by itself.
-pub(crate) async fn stop(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
-    request.authorize(&app, action::RUNS_STOP).await?;
-    act(&app, &request, Event::Stop).await
+/// Stops a run: no further member starts, and members in flight finish.
+pub(super) struct Stop;
+
+impl ResourceAction for Stop {
+    type On = UpdateRun;
+    const NAME: &'static str = "stop";
+    const OPERATION: &'static str = "Stop update run";
+    const DESCRIPTION: &'static str = "Stops an update run";
+
+    async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
+        let run = locked(&mut tx, &at).await?;
+        drive(tx, &at, &run, Event::Stop).await
+    }
+}
+
+/// Skips members, groups, stages or waits of a run: all targets, or none.
+pub(super) struct Skip;
+
+impl ResourceAction for Skip {
+    type On = UpdateRun;
+    const NAME: &'static str = "skip";
+    const SINCE: Since = since(V2024_04_01, P2025_04_01);
+    const OPERATION: &'static str = "Skip in update run";
+    const DESCRIPTION: &'static str = "Skips members, groups, stages or waits of an update run";
+
+    async fn perform(app: App, at: At<Self>, RawBody(bytes): RawBody) -> ApiResult<Response> {
+        let body = body::json(at.headers(), &bytes)?;
+        let SkipProperties { targets } = body::whole(&body)?;
+        if targets.is_empty() || targets.len() > MAX_SKIP_TARGETS {
+            return Err(ArmError::bad_request(
+                "InvalidParameter",
+                format!("targets must name 1 to {MAX_SKIP_TARGETS} members, groups, stages or waits."),
+            )
+            .at("targets")
+            .into());
+        }
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
+        let run = locked(&mut tx, &at).await?;
+        let targets = targets.into_iter().map(SkipTarget::from).collect();
+        drive(tx, &at, &run, Event::Skip { targets, members: Vec::new() }).await
+    }
 }
 
 /// What a skip leaves out.
@@ -206,70 +274,28 @@ enum TargetType {
     AfterStageWait,
 }
 
-/// Leaves out members, groups, stages or waits: all targets or none.
-pub(crate) async fn skip(
-    State(app): State<App>,
-    request: ArmRequest,
-    RawBody(bytes): RawBody,
-) -> ApiResult<Json<Value>> {
-    request.authorize(&app, action::RUNS_SKIP).await?;
-    let body = body::json(request.headers(), &bytes)?;
-    let SkipProperties { targets } = body::whole(&body)?;
-    if targets.is_empty() || targets.len() > MAX_SKIP_TARGETS {
-        return Err(ArmError::bad_request(
-            "InvalidParameter",
-            format!("targets must name 1 to {MAX_SKIP_TARGETS} members, groups, stages or waits."),
-        )
-        .at("targets")
-        .into());
+impl From<Target> for SkipTarget {
+    fn from(target: Target) -> Self {
+        match target.kind {
+            TargetType::Member => Self::Member(target.name),
+            TargetType::Group => Self::Group(target.name),
+            TargetType::Stage => Self::Stage(target.name),
+            TargetType::AfterStageWait => Self::AfterStageWait(target.name),
+        }
     }
-    let mut tx = app.pool.begin().await?;
-    let run = locked(&mut tx, &request).await?;
-    let targets = targets
-        .into_iter()
-        .map(|target| match target.kind {
-            TargetType::Member => SkipTarget::Member(target.name),
-            TargetType::Group => SkipTarget::Group(target.name),
-            TargetType::Stage => SkipTarget::Stage(target.name),
-            TargetType::AfterStageWait => SkipTarget::AfterStageWait(target.name),
-        })
-        .collect();
-    finish(tx, &request, &run, Event::Skip { targets, members: Vec::new() }).await
 }
 
-/// Deletes a run that upgrades nothing at the moment, and its gates.
-pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<StatusCode> {
-    request.authorize(&app, action::RUNS_DELETE).await?;
-    let mut tx = app.pool.begin().await?;
-    let Some(run) = resources::get_for_update(&mut tx, &request.id).await? else {
-        return Ok(StatusCode::NO_CONTENT);
-    };
-    request.precondition.check(Some(run.etag))?;
-    let snapshot = runs::load_for_update(&mut tx, run.id).await?;
-    if snapshot.is_some_and(|run| run.running() > 0) {
-        return Err(ArmError::conflict(
-            "UpdateRunInProgress",
-            "Members of this update run are being upgraded. Stop the run, wait until it is Stopped or Failed, then delete it.",
-        )
-        .into());
-    }
-    engine::delete::delete(&mut tx, run.id, request.now, Some(request.correlation())).await?;
-    tx.commit().await?;
-    Ok(StatusCode::OK)
-}
-
-async fn act(app: &App, request: &ArmRequest, event: Event) -> ApiResult<Json<Value>> {
-    let mut tx = app.pool.begin().await?;
-    let run = locked(&mut tx, request).await?;
-    finish(tx, request, &run, event).await
-}
-
-async fn finish(mut tx: Transaction, request: &ArmRequest, run: &Resource, event: Event) -> ApiResult<Json<Value>> {
+/// Applies an event to a run, commits, and answers with the run.
+async fn drive(mut tx: Transaction, request: &ArmRequest, run: &Resource, event: Event) -> ApiResult<Response> {
     let trace = Some(request.correlation());
     engine::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
-    let shown = show(&mut tx, request, run).await?;
+    answer(tx, request, run).await
+}
+
+async fn answer(mut tx: Transaction, request: &ArmRequest, run: &Resource) -> ApiResult<Response> {
+    let shown = handlers::show::<UpdateRun>(&mut tx, request, run).await?;
     tx.commit().await?;
-    Ok(Json(shown))
+    Ok(Json(shown).into_response())
 }
 
 /// The run that an action is about, under the action's condition.
@@ -335,17 +361,4 @@ async fn plan(tx: &mut Connection, fleet: Uuid, run: Uuid, wish: &UpdateRunPrope
             .at("properties.strategy")
             .into()
     })
-}
-
-async fn show(conn: &mut Connection, request: &ArmRequest, run: &Resource) -> ApiResult<Value> {
-    let status = runs::status(conn, run.id, &request.fleet()).await?;
-    render_run(request, run, status)
-}
-
-fn render_run(request: &ArmRequest, run: &Resource, status: Option<UpdateRunStatus>) -> ApiResult<Value> {
-    let mut properties = run.properties.clone();
-    if let (Value::Object(properties), Some(status)) = (&mut properties, status) {
-        properties.insert("status".to_owned(), serde_json::to_value(status)?);
-    }
-    render::resource(request, run, properties)
 }

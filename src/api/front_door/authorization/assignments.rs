@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::{
         front_door::resource_groups,
-        http::{body, error::ApiResult},
+        http::{body, error::ApiResult, refusals},
     },
     arm::{ArmError, ResourceId},
     database::Connection,
@@ -203,7 +203,7 @@ async fn exists(conn: &mut Connection, scope: &ResourceId) -> ApiResult<()> {
     resources::get_for_share(conn, &group).await?.ok_or_else(|| resource_groups::not_found(&group))?;
     let ours = scope.resource_type().is_some_and(|kind| kind.to_lowercase().starts_with(&types::FLEETS.to_lowercase()));
     if ours {
-        resources::get_for_share(conn, scope).await?.ok_or_else(|| crate::api::resources::fleets::not_found(scope))?;
+        resources::get_for_share(conn, scope).await?.ok_or_else(|| refusals::not_found(scope))?;
     }
     Ok(())
 }

@@ -1,0 +1,329 @@
+//! Get, list, put, patch, delete and actions, for every resource type.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    at::{At, Delete, Read, Within, Write},
+    resource_type::{Change, Replace, ResourceAction, ResourceType, Scope},
+    tracked,
+};
+use crate::{
+    api::{
+        App,
+        front_door::resource_groups,
+        http::{
+            body::{self, RawBody},
+            error::ApiResult,
+            refusals::{created_concurrently, not_found, settled},
+            render::{self, Pointers},
+            request::{ArmRequest, check_name, parts_of},
+        },
+    },
+    arm::{ArmError, Problems, ResourceId, page::Page, patch::merge},
+    database::Connection,
+    model::versions,
+    store::{
+        operations,
+        resources::{self, Draft, Resource, Written},
+        tracked as groups,
+    },
+    work,
+};
+
+/// GET of one.
+pub(super) async fn get<T: ResourceType>(State(app): State<App>, at: At<Read<T>>) -> ApiResult<Json<Value>> {
+    let mut conn = app.pool.acquire().await?;
+    let row = resources::get(&mut conn, &at.id).await?.ok_or_else(|| not_found(&at.id))?;
+    Ok(Json(show::<T>(&mut conn, &at, &row).await?))
+}
+
+/// Lists the resources of a fleet.
+pub(super) async fn list<T: ResourceType>(State(app): State<App>, at: At<Read<T>>) -> ApiResult<Response> {
+    let page = page::<T>(&app, &at)?;
+    let mut conn = app.pool.acquire().await?;
+    let parent = resources::get(&mut conn, &at.id).await?.ok_or_else(|| parent_not_found(&at.id))?;
+    let (rows, more) = T::page(&mut conn, &at, &parent, &page).await?;
+    show_page::<T>(&mut conn, &app, &at, &rows, more).await
+}
+
+/// Lists the resources of a subscription or of a resource group that the caller may read.
+pub(super) async fn list_tracked<T: ResourceType>(
+    State(app): State<App>,
+    Within { request, reach, .. }: Within<Read<T>>,
+) -> ApiResult<Response> {
+    let page = page::<T>(&app, &request)?;
+    let mut conn = app.pool.acquire().await?;
+    let (subscription, group) = (request.id.subscription(), request.id.resource_group());
+    let (rows, more) =
+        resources::list_in_scope(&mut conn, subscription, group, T::TYPE, parts_of(&reach), &page).await?;
+    if rows.is_empty() && group.is_some() && !groups::group_exists(&mut conn, &request.id).await? {
+        return Err(resource_groups::not_found(&request.id));
+    }
+    show_page::<T>(&mut conn, &app, &request, &rows, more).await
+}
+
+/// Creates or replaces one.
+pub(super) async fn put<T: ResourceType>(
+    State(app): State<App>,
+    at: At<Write<T>>,
+    RawBody(bytes): RawBody,
+) -> ApiResult<Response> {
+    let request = &at.request;
+    check_name(&request.id, T::MAX_NAME)?;
+    let mut body = body::resource(request.headers(), &bytes, &request.id, T::TYPE, request.version)?;
+    T::check_linked_access(&app, &at, &body["properties"]).await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
+    let parent = parent_for_write::<T>(&mut tx, request).await?;
+    let existing = resources::get_for_update(&mut tx, &request.id).await?;
+    request.precondition.check(existing.as_ref().map(|row| row.etag))?;
+    if let Some(row) = &existing {
+        keep_unseen::<T>(&mut body, row, request);
+    }
+    let mut change = Change { tx: &mut tx, request, parent: Some(&parent), existing: existing.as_ref(), body: &body };
+    let mut problems = Problems::default();
+    let mut draft = match T::SCOPE {
+        Scope::Tracked => tracked::draft(&change, &mut problems)?,
+        Scope::Fleet => Draft::default(),
+    };
+    let given: T::Properties = body::part(&body, "properties")?;
+    let stored = existing.as_ref().map(stored::<T>).transpose()?;
+    T::check(&mut change, &given, stored.as_ref(), &mut problems).await?;
+    problems.into_result()?;
+    let new = T::complete(&mut change, given, stored.as_ref()).await?;
+    draft.properties = serde_json::to_value(&new)?;
+    let location = draft.location.clone().or_else(|| parent.location.clone()).unwrap_or_default();
+
+    if let Some(row) = existing.as_ref().filter(|row| !row.is_settled()) {
+        // The same goal gets the operation that is in progress, another goal a conflict.
+        let deleting = T::PROVISIONING.is_some_and(|how| how.deleting == row.provisioning_state);
+        if deleting || !draft.is_goal_of(row) {
+            settled(row)?;
+        }
+        let shown = show::<T>(&mut tx, request, row).await?;
+        let operation = row.last_operation_id;
+        return Ok(render::accepted(request, StatusCode::OK, shown, operation, &location, Pointers::AsyncOperation));
+    }
+    let operation = T::PROVISIONING.map(|_| Uuid::new_v4());
+    draft.operation = operation;
+    let (row, status) = match (&existing, &stored) {
+        (Some(row), Some(stored)) => {
+            draft.provisioning_state = if operation.is_some() { "Updating" } else { "Succeeded" };
+            let row = match T::before_replace(&mut change, row, &new, stored).await? {
+                Replace::Write => update(change.tx, request, &draft).await?,
+                Replace::Keep => row.clone(),
+            };
+            (row, StatusCode::OK)
+        }
+        _ => {
+            draft.provisioning_state = T::PROVISIONING.map_or("Succeeded", |how| how.creating);
+            T::before_create(&mut change, &new).await?;
+            let (author, now) = (request.author(), request.now);
+            let created =
+                resources::insert(change.tx, &request.id, T::TYPE, Some(parent.id), &draft, author, now).await?;
+            let row = created.ok_or_else(created_concurrently)?;
+            T::after_create(&mut change, &row, &new).await?;
+            (row, StatusCode::CREATED)
+        }
+    };
+    T::after_put(&mut change, &row, &new).await?;
+    if let (Some(how), Some(operation)) = (T::PROVISIONING, operation) {
+        operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.begun_by(), request.now).await?;
+        work::enqueue(&mut tx, (how.provision)(request, &row, operation)).await?;
+    }
+    let shown = show::<T>(&mut tx, request, &row).await?;
+    tx.commit().await?;
+    Ok(render::accepted(request, status, shown, operation, &location, Pointers::AsyncOperation))
+}
+
+/// Merges the body into what is stored (RFC 7396), and checks the result as a PUT does.
+pub(super) async fn patch<T: ResourceType>(
+    State(app): State<App>,
+    at: At<Write<T>>,
+    RawBody(bytes): RawBody,
+) -> ApiResult<Response> {
+    let request = &at.request;
+    let mut body = body::json(request.headers(), &bytes)?;
+    versions::hide(&mut body, T::TYPE, request.version);
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
+    let row = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+    request.precondition.check(Some(row.etag))?;
+    settled(&row)?;
+    let mut change = Change { tx: &mut tx, request, parent: None, existing: Some(&row), body: &body };
+    let mut problems = Problems::default();
+    let mut draft = match T::SCOPE {
+        Scope::Tracked => tracked::patched_draft(&change, &row, &mut problems)?,
+        Scope::Fleet => Draft::default(),
+    };
+    let mut merged = json!({"properties": row.properties});
+    if let Some(Value::Object(given)) = body.get("properties") {
+        let mut given = given.clone();
+        given.retain(|name, _| T::PATCHABLE.contains(&name.as_str()));
+        merge(&mut merged, json!({"properties": given}));
+    }
+    let new: T::Properties = body::part(&merged, "properties")?;
+    let stored = stored::<T>(&row)?;
+    T::check(&mut change, &new, Some(&stored), &mut problems).await?;
+    problems.into_result()?;
+    let new = T::complete(&mut change, new, Some(&stored)).await?;
+    draft.properties = serde_json::to_value(new)?;
+    draft.provisioning_state = if row.provisioning_state == "Failed" { "Failed" } else { "Succeeded" };
+    let row = update(&mut tx, request, &draft).await?;
+    let shown = show::<T>(&mut tx, request, &row).await?;
+    tx.commit().await?;
+    Ok(Json(shown).into_response())
+}
+
+/// Deletes one, at once or by a job.
+pub(super) async fn delete<T: ResourceType>(State(app): State<App>, at: At<Delete<T>>) -> ApiResult<Response> {
+    let request = &at.request;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
+    let Some(row) = resources::get_for_update(&mut tx, &request.id).await? else {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    };
+    request.precondition.check(Some(row.etag))?;
+    let Some(how) = T::PROVISIONING else {
+        T::before_delete(&mut tx, request, &row).await?;
+        T::remove(&mut tx, request, &row).await?;
+        tx.commit().await?;
+        return Ok(T::DELETED.into_response());
+    };
+    let location = location(&mut tx, &row).await?;
+    let (row, operation) = if row.provisioning_state == how.deleting {
+        let operation = row.last_operation_id;
+        (row, operation)
+    } else {
+        settled(&row)?;
+        T::before_delete(&mut tx, request, &row).await?;
+        let operation = Uuid::new_v4();
+        let row = resources::begin_operation(&mut tx, row.id, how.deleting, operation)
+            .await?
+            .ok_or_else(|| not_found(&request.id))?;
+        let (id, now) = (&request.id, request.now);
+        operations::begin(&mut tx, operation, id, &location, "DELETE", request.begun_by(), now).await?;
+        work::enqueue(&mut tx, (how.delete)(request, &row, operation)).await?;
+        (row, Some(operation))
+    };
+    let shown = show::<T>(&mut tx, request, &row).await?;
+    tx.commit().await?;
+    Ok(render::accepted(request, StatusCode::ACCEPTED, shown, operation, &location, Pointers::Both))
+}
+
+/// Performs an action.
+pub(super) async fn perform<A: ResourceAction>(
+    State(app): State<App>,
+    at: At<A>,
+    body: RawBody,
+) -> ApiResult<Response> {
+    A::perform(app, at, body).await
+}
+
+/// A resource as answers show it.
+pub(super) async fn show<T: ResourceType>(
+    conn: &mut Connection,
+    request: &ArmRequest,
+    row: &Resource,
+) -> ApiResult<Value> {
+    let mut extras = T::extras(conn, std::slice::from_ref(row)).await?;
+    show_with::<T>(request, row, &mut extras)
+}
+
+/// What is shown of a resource whose extras were read before.
+pub(super) fn show_with<T: ResourceType>(
+    request: &ArmRequest,
+    row: &Resource,
+    extras: &mut T::Extras,
+) -> ApiResult<Value> {
+    let properties = T::show(row, extras)?;
+    let mut body = render::resource(request, row, properties, T::PROVISIONING.is_some())?;
+    T::finish(row, &mut body);
+    Ok(body)
+}
+
+async fn show_page<T: ResourceType>(
+    conn: &mut Connection,
+    app: &App,
+    request: &ArmRequest,
+    rows: &[Resource],
+    more: bool,
+) -> ApiResult<Response> {
+    let mut extras = T::extras(conn, rows).await?;
+    let items = rows.iter().map(|row| show_with::<T>(request, row, &mut extras)).collect::<ApiResult<_>>()?;
+    Ok(render::list(app, request, items, render::last_key(rows, more).as_deref()))
+}
+
+fn page<T: ResourceType>(app: &App, request: &ArmRequest) -> Result<Page, ArmError> {
+    let page = request.page(app)?;
+    Ok(Page { limit: page.limit.min(T::MAX_PAGE), ..page })
+}
+
+/// The stored properties of a resource.
+pub(super) fn stored<T: ResourceType>(row: &Resource) -> ApiResult<T::Properties> {
+    Ok(serde_json::from_value(row.properties.clone())?)
+}
+
+/// Keeps what the request's API version cannot express.
+fn keep_unseen<T: ResourceType>(body: &mut Value, row: &Resource, request: &ArmRequest) {
+    let Value::Object(body) = body else { return };
+    let properties = body.entry("properties").or_insert(Value::Null);
+    if properties.is_null() {
+        *properties = json!({});
+    }
+    if T::keeps_unseen(properties, &row.properties) {
+        versions::keep_unseen(properties, &row.properties, T::TYPE, request.version);
+    }
+}
+
+/// Writes a draft under the request's condition.
+async fn update(tx: &mut Connection, request: &ArmRequest, draft: &Draft) -> ApiResult<Resource> {
+    match resources::update(tx, &request.id, request.precondition, draft, request.author(), request.now).await? {
+        Written::Done(resource) => Ok(*resource),
+        Written::Refused(current) => {
+            request.precondition.check(current)?;
+            Err(not_found(&request.id))
+        }
+    }
+}
+
+/// What a resource is in, held against deletion until the transaction ends.
+/// The parent of a resource that is written, held against deletion until the transaction ends.
+pub(super) async fn parent_for_write<T: ResourceType>(
+    tx: &mut Connection,
+    request: &ArmRequest,
+) -> ApiResult<Resource> {
+    if T::SCOPE == Scope::Tracked {
+        return resource_groups::for_write(tx, &request.id).await;
+    }
+    let id = request.fleet();
+    let fleet = resources::get_for_share(tx, &id).await?.ok_or_else(|| {
+        ArmError::not_found(
+            "ParentResourceNotFound",
+            format!(
+                "Failed to perform '{0}/write' on resource(s) of type '{0}', because the parent resource '{id}' could not be found.",
+                T::TYPE
+            ),
+        )
+    })?;
+    if fleet.provisioning_state == "Deleting" {
+        return Err(ArmError::conflict("Conflict", format!("The fleet '{}' is being deleted.", fleet.name)).into());
+    }
+    Ok(fleet)
+}
+
+fn parent_not_found(id: &ResourceId) -> ArmError {
+    ArmError::not_found("ParentResourceNotFound", format!("The parent resource '{id}' could not be found."))
+}
+
+/// The region of a resource, or of what it is in.
+async fn location(tx: &mut Connection, row: &Resource) -> ApiResult<String> {
+    if let (None, Some(parent)) = (&row.location, row.parent_id) {
+        return Ok(resources::get_by_row(tx, parent).await?.and_then(|parent| parent.location).unwrap_or_default());
+    }
+    Ok(row.location.clone().unwrap_or_default())
+}

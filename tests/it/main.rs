@@ -35,6 +35,7 @@ mod pass_through;
 mod pass_through_astray;
 mod rbac;
 mod run_membership;
+mod run_race;
 mod run_stop;
 mod selectors;
 mod session;

@@ -49,7 +49,8 @@ struct Row {
 const TO_RANK: &str =
     "SELECT json_build_object('member_index', m.member_index, 'cluster_resource_id', m.cluster_resource_id,
          'upgrade_type', s.properties #>> '{managedClusterUpdate,upgrade,type}',
-         'due_in', greatest(extract(epoch FROM m.window_ranked_until - now()), -1))
+         'due_in', CASE WHEN m.window_ranked_until <= now() THEN -1
+             ELSE extract(epoch FROM m.window_ranked_until - now()) END)
      FROM update_runs r JOIN resources s ON s.id = r.run_id JOIN run_groups g USING (run_id),
          LATERAL (SELECT member_index, cluster_resource_id, window_ranked_until FROM run_members
              WHERE run_id = g.run_id AND group_index = g.group_index AND state = 'NotStarted'

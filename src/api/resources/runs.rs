@@ -38,7 +38,7 @@ use crate::{
     rollout::{self, Event, SkipTarget},
     store::{
         memberships,
-        resources::{self, Resource},
+        resources::{self, ByService, Resource},
         runs,
     },
     work,
@@ -184,7 +184,7 @@ impl ResourceAction for Start {
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
         let request = &at.request;
         let mut tx = app.pool.begin().await?;
-        let run = locked(&mut tx, request).await?;
+        let run = locked(&mut tx, &at).await?;
         let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
         // Pre-check, so that the caller gets a conflict at once. The job checks again under the lock.
         rollout::advance(&snapshot, &Event::Start, request.now)?;
@@ -293,9 +293,9 @@ async fn answer(mut tx: Transaction, request: &ArmRequest, run: &Resource) -> Ap
 }
 
 /// The run that an action is about, under the action's condition.
-async fn locked(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
-    let run = resources::get_for_update(tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
-    request.precondition.check(Some(run.etag))?;
+async fn locked<A: ResourceAction>(tx: &mut Connection, at: &At<A>) -> ApiResult<Resource> {
+    let run = resources::get_for_update(tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
+    at.precondition.check(Some(run.etag))?;
     Ok(run)
 }
 
@@ -341,7 +341,7 @@ async fn with_strategy(
         )
     };
     let id: ResourceId = id.parse().map_err(|_| missing())?;
-    let strategy = resources::get_for_share(tx, &id).await?.ok_or_else(missing)?;
+    let strategy = resources::get_for_share(tx, &ByService(&id)).await?.ok_or_else(missing)?;
     let copy: FleetUpdateStrategyProperties = serde_json::from_value(strategy.properties)?;
     given.strategy = Some(copy.strategy);
     Ok(given)

@@ -70,6 +70,7 @@ async fn run() -> anyhow::Result<ExitCode> {
     tokio::spawn(async move { heard.listen(&changes).await });
     let app = api::AppState {
         pool: pool.clone(),
+        stopping: tokio_util::sync::CancellationToken::new(),
         verifier: Arc::new(verifier),
         access,
         sealer: TokenSealer::new(rand::random()),

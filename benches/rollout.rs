@@ -55,7 +55,7 @@ fn snapshot() -> Run {
         wait: None,
         groups: groups.collect(),
     };
-    Run { status: running(), stop_requested: false, stages: vec![stage] }
+    Run { status: running(), starting: false, stop_requested: false, stages: vec![stage] }
 }
 
 fn member(index: u32, group: u32, state: UpdateState) -> Member {

@@ -2,6 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -34,6 +35,8 @@ impl Deref for App {
 pub struct AppState {
     /// The database.
     pub pool: Pool,
+    /// Cancelled when the process begins to stop.
+    pub stopping: CancellationToken,
     /// Judges bearer tokens.
     pub verifier: Arc<Verifier>,
     /// What callers may do.

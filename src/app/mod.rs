@@ -96,6 +96,7 @@ async fn serve_on(
     let access = Arc::new(api::AccessCache::new(owners(settings)));
     let state = api::AppState {
         pool: pool.clone(),
+        stopping: stop.clone(),
         verifier: Arc::new(verifier),
         access: Arc::clone(&access),
         sealer: TokenSealer::new(secret),
@@ -108,23 +109,42 @@ async fn serve_on(
         max_body_bytes: usize::try_from(settings.max_body_bytes)?,
     };
     let working = match options.worker {
-        true => Some(tokio::spawn(Working::new(pool, settings).await?.run(stop.clone()))),
+        true => Some(tokio::spawn(watched(Working::new(pool, settings).await?, stop.clone()))),
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
+    let closing = CancellationToken::new();
     let serving =
-        http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), stop.clone());
+        http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), closing.clone());
+    let closes = async {
+        stop.cancelled().await;
+        tokio::time::sleep(settings.shutdown_delay()).await;
+        closing.cancel();
+        std::future::pending::<()>().await
+    };
     tokio::select! {
         served = serving => served?,
+        () = closes => {}
         () = fresh => {}
         () = access.listen(pool) => {}
     }
     // The listener may have ended by itself.
     stop.cancel();
     if let Some(working) = working {
-        working.await.context("the workers ended abnormally")?;
+        working.await.context("the workers ended abnormally")??;
     }
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Works until told to stop. Workers that end by themselves stop the process, so that whoever supervises it starts it again: an
+/// API that accepts what nobody carries out is worse than none.
+async fn watched(working: Working, stop: CancellationToken) -> anyhow::Result<()> {
+    let ended = tokio::spawn(working.run(stop.clone())).await;
+    let told = stop.is_cancelled();
+    stop.cancel();
+    ended.context("the workers ended abnormally")?;
+    anyhow::ensure!(told, "the workers ended by themselves");
     Ok(())
 }
 

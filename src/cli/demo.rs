@@ -197,8 +197,12 @@ async fn show(sample: &SampleFleet) -> anyhow::Result<Next> {
     });
     let ended = sample.watch(&run, |status| progress.show(status)).await;
     progress.finish();
-    let ended = ended?;
-    println!("{run}: {ended:?}");
+    // The demo stays up, whatever becomes of its run.
+    match ended {
+        Ok(Some(state)) => println!("{run}: {state:?}"),
+        Ok(None) => println!("{run} was deleted"),
+        Err(error) => println!("{run} is no longer shown: {:#}", anyhow::Error::from(error)),
+    }
     Ok(Next { run: next_run(Some(&run)), update: plan.second })
 }
 

@@ -27,7 +27,7 @@ use crate::{
     telemetry,
 };
 
-/// Prefix of this program's environment variables: one that starts so and is no setting is a misspelt one.
+/// Prefix of this program's environment variables. Others may use it, too, for their scripts.
 const PREFIX: &str = "FLEET_";
 
 /// An open, self-hosted fleet manager for AKS clusters, with the API of Azure Kubernetes Fleet Manager.
@@ -109,8 +109,10 @@ pub fn main() -> ExitCode {
 /// What is wrong with environment and settings, in one line; sets up logs when nothing is.
 fn check(command: &Command) -> Result<(), String> {
     let unknown = unknown_variables(std::env::vars_os().map(|(name, _)| name));
-    if !unknown.is_empty() {
-        return Err(format!("unknown environment variable {}: see fleet-manager serve --help", unknown.join(", ")));
+    let misspelt: Vec<String> =
+        unknown.iter().filter_map(|name| Some(format!("{name} is no setting, but {} is", near_miss(name)?))).collect();
+    if !misspelt.is_empty() {
+        return Err(format!("{}: rename the variable or unset it", misspelt.join(", ")));
     }
     if let Some(Err(problems)) = command.settings().map(Settings::check) {
         return Err(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "));
@@ -126,16 +128,36 @@ fn check(command: &Command) -> Result<(), String> {
         | Command::OpenApi(_)
         | Command::Token(_) => {}
     }
-    match command.log() {
-        Some(log) => telemetry::init(&log.filter, log.format).map_err(|error| error.to_string()),
-        None => Ok(()),
+    if let Some(log) = command.log() {
+        telemetry::init(&log.filter, log.format).map_err(|error| error.to_string())?;
     }
+    if !unknown.is_empty() {
+        tracing::warn!(variables = unknown.join(", "), "environment variables that are no settings are ignored");
+    }
+    Ok(())
 }
 
-fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+/// The environment variables that are settings of some command.
+fn known_variables() -> BTreeSet<OsString> {
     let cli = Cli::command();
-    let known: BTreeSet<&OsStr> =
-        cli.get_subcommands().flat_map(|command| command.get_arguments().filter_map(|arg| arg.get_env())).collect();
+    let arguments = cli.get_subcommands().flat_map(|command| command.get_arguments());
+    arguments.filter_map(|argument| argument.get_env().map(OsStr::to_owned)).collect()
+}
+
+/// The setting that a variable is likely meant to be. Short names differ by one letter, longer ones by two at most: `FLEET_RG` of
+/// somebody's script is not `FLEET_LOG`.
+fn near_miss(name: &str) -> Option<String> {
+    let rest = name.strip_prefix(PREFIX)?;
+    let most = if rest.len() <= 5 { 1 } else { 2 };
+    let known = known_variables();
+    let candidates = known.iter().filter_map(|known| known.to_str()?.strip_prefix(PREFIX));
+    let (distance, nearest) = candidates.map(|known| (strsim::osa_distance(rest, known), known)).min()?;
+    (distance <= most).then(|| format!("{PREFIX}{nearest}"))
+}
+
+/// Variables that begin as this program's and are no settings.
+fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let known = known_variables();
     let names: BTreeSet<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
     // Kubernetes describes each service of a namespace in variables of that name: FLEET_MANAGER_PORT, for one.
     let services: Vec<&str> = names.iter().filter_map(|name| name.strip_suffix("_SERVICE_HOST")).collect();
@@ -192,5 +214,25 @@ mod tests {
         assert_eq!(unknown_variables(names.into_iter().map(Into::into)), ["FLEET_", "FLEET_LISTN"]);
         let kubernetes = ["FLEET_MANAGER_SERVICE_HOST", "FLEET_MANAGER_PORT_8443_TCP", "FLEET_MANGER_PORT"];
         assert_eq!(unknown_variables(kubernetes.into_iter().map(Into::into)), ["FLEET_MANGER_PORT"]);
+    }
+
+    #[test]
+    fn only_near_misses_are_taken_for_settings() {
+        for (name, meant) in [
+            ("FLEET_LISTN", Some("FLEET_LISTEN")),
+            ("FLEET_DATADIR", Some("FLEET_DATA_DIR")),
+            ("FLEET_OWNER", Some("FLEET_OWNERS")),
+            ("FLEET_LOGS", Some("FLEET_LOG")),
+            ("FLEET_ARM_ENDPIONT", Some("FLEET_ARM_ENDPOINT")),
+            ("FLEET_INSECURE_LOCALAUTH", Some("FLEET_INSECURE_LOCAL_AUTH")),
+            ("FLEET_URL", None),
+            ("FLEET_RG", None),
+            ("FLEET_NAME", None),
+            ("FLEET_", None),
+            ("FLEET_RESOURCE_GROUP", None),
+            ("FLEET_MANGER_PORT", None),
+        ] {
+            assert_eq!(near_miss(name).as_deref(), meant, "{name}");
+        }
     }
 }

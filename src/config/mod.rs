@@ -150,6 +150,11 @@ pub struct Settings {
     #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
     pub shutdown_seconds: u32,
 
+    /// Seconds between being told to stop and refusing new connections, in which `/readyz` answers 503: time for a load balancer
+    /// to look elsewhere
+    #[arg(long, env = "FLEET_SHUTDOWN_DELAY_SECONDS", default_value_t = 0, value_parser = between(0, 3600))]
+    pub shutdown_delay_seconds: u32,
+
     /// Who is told of changes, and how.
     #[command(flatten)]
     pub webhooks: WebhookSettings,
@@ -303,6 +308,12 @@ impl Settings {
     #[must_use]
     pub fn catalogue_watch(&self) -> Duration {
         Duration::from_secs(self.catalogue_watch_seconds.into())
+    }
+
+    /// Time between being told to stop and refusing new connections.
+    #[must_use]
+    pub fn shutdown_delay(&self) -> Duration {
+        Duration::from_secs(self.shutdown_delay_seconds.into())
     }
 
     /// How long requests and jobs in progress have to end when the process is told to.

@@ -180,7 +180,11 @@ impl DerefMut for Transaction {
 /// A COMMIT that was not confirmed.
 #[derive(Debug, thiserror::Error)]
 #[error("the database did not confirm a COMMIT")]
-pub struct CommitError(#[source] sqlx::Error);
+pub struct CommitError(
+    #[source]
+    #[from]
+    sqlx::Error,
+);
 
 impl CommitError {
     /// Whether nothing was changed for certain. Otherwise the answer was lost, and the changes may have been made.

@@ -80,6 +80,7 @@ async fn carry_on(
     let mut resource = None;
     for effect in &advanced.effects {
         match effect {
+            Effect::Plan => queued.push(queue::plan(run_id, trace)),
             Effect::Upgrade { member, .. } => {
                 queued.push(queue::upgrade(&MemberJob { run: run_id, member: *member }, trace))
             }

@@ -14,7 +14,9 @@ use crate::{
 
 /// Upgrades the cluster of a member of a run: [`MemberJob`].
 pub const UPGRADE: &str = "member.upgrade";
-/// Starts a run: the run's row.
+/// Chooses the members and node images of a run that is being started: the run's row.
+pub const PLAN: &str = "run.plan";
+/// Starts a run, as versions before 0016 of the schema asked for it: the run's row.
 pub const START: &str = "run.start";
 /// Chooses the node images of a `Consistent` run that was not started: the run's row.
 pub const IMAGES: &str = "run.images";
@@ -133,10 +135,10 @@ pub fn upgrade(member: &MemberJob, trace: Option<&str>) -> NewJob {
     traced(NewJob::new(UPGRADE, member.to_string()), trace)
 }
 
-/// The job that starts or restarts a run.
+/// The job that chooses the members and node images of a run that is being started.
 #[must_use]
-pub fn start(run: Uuid, trace: Option<&str>) -> NewJob {
-    traced(NewJob::new(START, run.to_string()), trace)
+pub fn plan(run: Uuid, trace: Option<&str>) -> NewJob {
+    traced(NewJob::new(PLAN, run.to_string()), trace)
 }
 
 /// The job that makes the node images of a `Consistent` run readable before it starts.
@@ -211,8 +213,10 @@ fn of_operation(kind: &'static str, row: Uuid, operation: Uuid, tenant: Uuid, tr
 
 /// Takes back all jobs of a run that is deleted. The run must be locked.
 pub async fn cancel_run(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
-    work::cancel(tx, START, &run.to_string()).await?;
-    work::cancel(tx, IMAGES, &run.to_string()).await?;
+    // In the order of the names, as all that lock several jobs do.
+    for kind in [IMAGES, PLAN, START] {
+        work::cancel(tx, kind, &run.to_string()).await?;
+    }
     for kind in [WAIT, GATE, UPGRADE] {
         work::cancel_prefix(tx, kind, &format!("{run}/")).await?;
     }

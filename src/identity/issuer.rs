@@ -15,7 +15,7 @@ use jsonwebtoken::{
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 
-use super::verifier::VerificationKey;
+use super::key::VerificationKey;
 
 /// Shortest time between two questions that tokens cause.
 pub const PAUSE: Duration = Duration::from_secs(30);

@@ -10,6 +10,7 @@ pub mod authorize;
 pub mod caller;
 mod claims;
 pub mod issuer;
+mod key;
 pub mod roles;
 pub mod verifier;
 
@@ -17,7 +18,8 @@ pub use access::{Access, Grant, Reach};
 pub use authorize::{Action, Authorized, ChangeAction, authorize, authorize_any};
 pub use caller::{Caller, CallerKind};
 pub use issuer::Issuer;
-pub use verifier::{VerificationKey, Verifier};
+pub use key::VerificationKey;
+pub use verifier::Verifier;
 
 /// The audiences that Azure Resource Manager accepts; tokens that public clients ask for by default carry one of them.
 pub const ARM_AUDIENCES: [&str; 4] = [

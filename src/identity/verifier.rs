@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderValue, StatusCode, header::WWW_AUTHENTICATE};
 use jiff::Timestamp;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
+use jsonwebtoken::{Validation, errors::ErrorKind};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use super::{
     caller::Caller,
     claims::{Claims, OneOrMany},
     issuer::Issuer,
+    key::VerificationKey,
 };
 use crate::arm::{ArmError, Origin};
 
@@ -22,22 +23,6 @@ use crate::arm::{ArmError, Origin};
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// How far the clocks of issuer and service may differ, in seconds.
 pub const LEEWAY_SECONDS: f64 = 60.0;
-
-/// A key that tokens may be signed with, under the one algorithm it is for: the token's own `alg` decides nothing.
-#[derive(Clone, Debug)]
-pub struct VerificationKey {
-    kid: String,
-    algorithm: Algorithm,
-    key: DecodingKey,
-}
-
-impl VerificationKey {
-    /// An asymmetric public key under its ID. The algorithm is pinned to it.
-    #[must_use]
-    pub fn new(kid: impl Into<String>, algorithm: Algorithm, key: DecodingKey) -> Self {
-        Self { kid: kid.into(), algorithm, key }
-    }
-}
 
 /// Verifies bearer tokens of one issuer for one tenant.
 pub struct Verifier {

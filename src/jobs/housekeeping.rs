@@ -45,9 +45,6 @@ impl Retention {
 }
 
 /// Sees to it that the job is there.
-///
-/// # Errors
-/// When the database fails.
 pub async fn begin(pool: &Pool) -> Result<(), sqlx::Error> {
     let mut conn = pool.acquire().await?;
     work::enqueue(&mut conn, NewJob::new(KIND, "all")).await

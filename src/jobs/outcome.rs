@@ -64,7 +64,7 @@ pub(super) fn timer_now(attempt: &Attempt) -> Timestamp {
 /// Begins a transaction under an attempt's lease that changes a run: the run is locked first, as whoever cancels its jobs
 /// locks it before them.
 pub(super) async fn begin(attempt: &Attempt, pool: &Pool, run_id: Uuid) -> Result<Transaction, JobError> {
-    let mut tx = pool.begin().await?;
+    let mut tx = pool.begin_locking(run_id).await?;
     runs::lock(&mut tx, run_id).await?;
     attempt.fence(&mut tx).await?;
     Ok(tx)

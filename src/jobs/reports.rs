@@ -103,9 +103,9 @@ impl Reports {
     }
 
     async fn store(&self, run: Uuid, reports: &[Report]) -> Result<Vec<Reported>, JobError> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool.begin_locking(run).await?;
         runs::lock(&mut tx, run).await?;
-        let jobs: Vec<Ticket> = reports.iter().map(|report| report.job).collect();
+        let jobs: Vec<Ticket> = reports.iter().map(|report| report.job.clone()).collect();
         let finished = work::finish_all(&mut tx, &jobs).await?;
         let together = || reports.iter().filter(|report| finished.contains(&report.job));
         // The records first: they are kept only while the member is in flight in this attempt.

@@ -1,7 +1,7 @@
 //! Starting a run, choosing its node images, and the timers of its waits.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::Duration,
 };
@@ -38,13 +38,62 @@ use crate::{
     work::{Attempt, Handler, Outcome},
 };
 
-/// Starts or restarts a run. At the first start the members are those that the fleet has now, and node images are chosen
-/// for good.
-pub struct Start {
+/// Chooses the members and node images of a run at its first start: the members are those that the fleet has now, and the images
+/// are chosen for good.
+pub struct PlanRun {
     /// The database.
     pub pool: Pool,
     /// AKS.
     pub upstreams: Upstreams,
+}
+
+impl Handler for PlanRun {
+    fn kind(&self) -> &'static str {
+        queue::PLAN
+    }
+
+    fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+}
+
+impl PlanRun {
+    async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
+        let id = subject(attempt)?;
+        let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
+        let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
+        // Pre-check, so that AKS is not asked for a run that was stopped meanwhile. The transaction below checks again.
+        if !runs::is_starting(&mut self.pool.acquire().await?, id).await? {
+            return Ok(Outcome::Done);
+        }
+        let chosen = match chosen_images(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
+            Ok(chosen) => chosen,
+            Err(error) => return put_off(attempt, &self.pool, id, &error).await,
+        };
+        let turns = turns(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
+        let now = Timestamp::now();
+        let mut tx = begin(attempt, &self.pool, id).await?;
+        if !runs::is_starting(&mut tx, id).await? {
+            return Ok(Outcome::Done);
+        }
+        let members = memberships::members_of_run(&mut tx, fleet, id).await?;
+        let mut plan = plan(&properties, &members)?;
+        plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
+        runs::replace_plan(&mut tx, id, &plan, now).await?;
+        if let Some(images) = &chosen {
+            runs::select_images(&mut tx, id, images).await?;
+        }
+        drive(&mut tx, id, Event::Planned, now, attempt.trace.as_deref()).await?;
+        attempt.settle(&mut tx, Outcome::Done).await?;
+        tx.commit().await?;
+        Ok(Outcome::Settled)
+    }
+}
+
+/// Starts a run for a replica of an older version, which leaves the whole start to a job.
+pub struct Start {
+    /// The database.
+    pub pool: Pool,
 }
 
 impl Handler for Start {
@@ -59,43 +108,13 @@ impl Handler for Start {
 
 impl Start {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
-        let id = subject(attempt)?;
-        let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
-        let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        // Chosen for good at the first start: a restart asks AKS nothing.
-        let first = {
-            let mut tx = self.pool.begin().await?;
-            let snapshot = runs::load_for_update(&mut tx, id).await?;
-            snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted)
-        };
-        let chosen = if first {
-            match chosen_images(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
-                Ok(chosen) => chosen,
-                Err(error) => return put_off(attempt, &self.pool, id, &error).await,
-            }
-        } else {
-            None
-        };
-        let turns =
-            if first { turns(&self.pool, &self.upstreams, (fleet, id), &properties).await? } else { HashMap::new() };
-        let now = Timestamp::now();
-        let mut tx = begin(attempt, &self.pool, id).await?;
-        let Some(snapshot) = runs::load_for_update(&mut tx, id).await? else { return Ok(Outcome::Done) };
-        let trace = attempt.trace.as_deref();
-        if snapshot.status.state == UpdateState::NotStarted {
-            let members = memberships::members_of_run(&mut tx, fleet, id).await?;
-            let mut plan = plan(&properties, &members)?;
-            plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
-            runs::replace_plan(&mut tx, id, &plan, now).await?;
-            if let Some(images) = &chosen {
-                runs::select_images(&mut tx, id, images).await?;
-            }
-        }
-        match drive(&mut tx, id, Event::Start, now, trace).await {
+        let run = subject(attempt)?;
+        let mut tx = begin(attempt, &self.pool, run).await?;
+        match drive(&mut tx, run, Event::Start, Timestamp::now(), attempt.trace.as_deref()).await {
             Ok(_) => {}
-            // It was allowed when it was asked for; something else came first.
+            // The start was allowed when it was asked for; something else came first.
             Err(EngineError::Refused(refused)) => {
-                tracing::warn!("the start has become pointless: {refused}");
+                tracing::warn!(%run, "the update run is not started: {refused}");
                 return Ok(Outcome::Done);
             }
             Err(error) => return Err(error.into()),
@@ -252,7 +271,12 @@ async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError
     );
     let reason = cause.into_iter().fold(reason, ErrorDetail::with);
     let mut tx = begin(attempt, pool, id).await?;
-    runs::explain_wait(&mut tx, id, &reason).await?;
+    if runs::is_starting(&mut tx, id).await? {
+        let blocked = Event::PlanningBlocked { error: reason };
+        drive(&mut tx, id, blocked, Timestamp::now(), attempt.trace.as_deref()).await?;
+    } else {
+        runs::explain_wait(&mut tx, id, &reason).await?;
+    }
     attempt.settle(&mut tx, Outcome::Retry { error: error.to_string(), after }).await?;
     tx.commit().await?;
     Ok(Outcome::Settled)
@@ -264,7 +288,8 @@ const PUT_OFF: Duration = Duration::from_secs(30);
 /// The handlers of this file.
 pub(super) fn handlers(pool: &Pool, upstreams: &Upstreams) -> Vec<Arc<dyn Handler>> {
     vec![
-        Arc::new(Start { pool: pool.clone(), upstreams: upstreams.clone() }),
+        Arc::new(PlanRun { pool: pool.clone(), upstreams: upstreams.clone() }),
+        Arc::new(Start { pool: pool.clone() }),
         Arc::new(Images { pool: pool.clone(), upstreams: upstreams.clone() }),
         Arc::new(WaitElapsed { pool: pool.clone() }),
     ]

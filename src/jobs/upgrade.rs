@@ -321,7 +321,7 @@ impl UpgradeMember {
         if let Err(error) = self.upstreams.azure.clusters.prepare(&task.cluster, &begin.actions).await {
             return self.not_read(task, &error).await;
         }
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.pool.begin_locking(task.run).await?;
         if begin.first
             && let Some(refusal) = refusal(&mut tx, task).await?
         {

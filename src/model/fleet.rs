@@ -1,7 +1,6 @@
 //! Fleets (`Microsoft.ContainerService/fleets`).
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::arm::Problems;
@@ -59,32 +58,6 @@ pub struct AgentProfile {
     pub vm_size: Option<String>,
 }
 
-/// `identity` of a fleet (managed identity, common-types v4), as a client writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ManagedServiceIdentity {
-    /// Kind of identity.
-    #[serde(rename = "type")]
-    pub identity_type: IdentityType,
-    /// User-assigned identities by ARM ID.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_assigned_identities: Option<Map<String, Value>>,
-}
-
-/// Kind of managed identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub enum IdentityType {
-    /// None.
-    None,
-    /// Created with the resource.
-    SystemAssigned,
-    /// Created by the user.
-    UserAssigned,
-    /// Both.
-    #[serde(rename = "SystemAssigned, UserAssigned", alias = "SystemAssigned,UserAssigned")]
-    Both,
-}
-
 const SUBNETS: &str = "Microsoft.Network/virtualNetworks/subnets";
 
 impl FleetProperties {
@@ -136,17 +109,6 @@ impl HubProfile {
                     format!("'{subnet}' is not the resource ID of a {SUBNETS}."),
                 );
             }
-        }
-    }
-}
-
-impl ManagedServiceIdentity {
-    /// Checks that type and identities agree. Identities with the type `None` are ignored, since an official example sends some.
-    pub fn check(&self, problems: &mut Problems) {
-        let named = self.user_assigned_identities.as_ref().is_some_and(|ids| !ids.is_empty());
-        let wants = matches!(self.identity_type, IdentityType::UserAssigned | IdentityType::Both);
-        if wants && !named {
-            problems.add("identity.userAssignedIdentities", "Name at least one identity for the type UserAssigned.");
         }
     }
 }

@@ -23,6 +23,8 @@ pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused
     let mut out = Out { now, members: Vec::new(), effects: Vec::new(), more: false };
     match event {
         Event::Start => start(&mut run, &mut out)?,
+        Event::Planned => run.starting = false,
+        Event::PlanningBlocked { error } => planning_blocked(&mut run, error),
         Event::Stop => stop(&mut run)?,
         Event::Skip { targets, members } => skip::skip(&mut run, targets, members, &mut out)?,
         Event::MemberEnded { member, attempt, outcome } => member_ended(&mut run, member, *attempt, outcome, &mut out),
@@ -41,7 +43,7 @@ pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused
         Event::Continue => {}
     }
     skip::finish_unreached(&mut run, &mut out);
-    if run.in_progress() {
+    if run.in_progress() && !run.starting {
         drive(&mut run, &mut out);
     }
     derive::derive(&mut run, now);
@@ -94,12 +96,8 @@ pub(super) fn finish(status: &mut UpdateStatus, state: UpdateState, now: Timesta
 fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
     match run.status.state {
         UpdateState::NotStarted | UpdateState::Stopped | UpdateState::Failed => {}
-        UpdateState::Running | UpdateState::Pending => {
-            return Err(conflict(
-                "UpdateRunAlreadyStarted",
-                "The update run was started already and is in progress. There is nothing to start.",
-            ));
-        }
+        // A start that is asked for again is the same start.
+        UpdateState::Running | UpdateState::Pending => return Ok(()),
         UpdateState::Stopping => {
             return Err(conflict(
                 "UpdateRunStopping",
@@ -116,7 +114,13 @@ fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
     run.stop_requested = false;
     run.status.state = UpdateState::Running;
     run.status.completed_time = None;
+    run.status.error = None;
     begin(&mut run.status, out.now);
+    if !run.has_begun() {
+        run.starting = true;
+        out.effects.push(Effect::Plan);
+        return Ok(());
+    }
     let Some(stage) = run.current_mut() else { return Ok(()) };
     for group in &mut stage.groups {
         if group.tally.failed + group.tally.stopped > 0 {
@@ -135,15 +139,18 @@ fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
     Ok(())
 }
 
+fn planning_blocked(run: &mut Run, error: &ErrorDetail) {
+    if run.starting {
+        run.status.state = UpdateState::Pending;
+        run.status.error = Some(error.clone());
+    }
+}
+
 fn stop(run: &mut Run) -> Result<(), Refused> {
     match run.status.state {
         UpdateState::Running | UpdateState::Pending => run.stop_requested = true,
-        UpdateState::Stopping => {
-            return Err(conflict(
-                "UpdateRunStopping",
-                "The update run is stopping already. It is Stopped, or Failed, once what is in flight has ended.",
-            ));
-        }
+        // A stop that is asked for again is the same stop.
+        UpdateState::Stopping => {}
         UpdateState::Stopped => {
             return Err(conflict("UpdateRunStopped", "The update run is stopped already. Start it to go on."));
         }

@@ -20,6 +20,11 @@ pub(super) fn derive(run: &mut Run, now: Timestamp) {
     let all = |finished: fn(UpdateState) -> bool| {
         !run.stages.is_empty() && run.stages.iter().all(|stage| finished(stage.status.state))
     };
+    if run.starting && !run.stop_requested && !all(|state| state == UpdateState::Skipped) {
+        // Running, or Pending with the reason, until the members are chosen.
+        return;
+    }
+    run.starting = false;
     let (all_skipped, all_finished) = (all(|state| state == UpdateState::Skipped), all(is_finished));
     let current = run.current();
     let failed = current.filter(|stage| stage.exceeds_failures());

@@ -9,8 +9,15 @@ use crate::{arm::ErrorDetail, model::update_run::UpdateState};
 /// Something that happened to a run. Events may come twice, late or out of order: one that no longer fits changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A person starts or restarts the run.
+    /// A person starts or restarts the run. The first start is followed by [`Event::Planned`].
     Start,
+    /// The members and node images of a run that is being started were chosen, and stored.
+    Planned,
+    /// They cannot be chosen yet: the run is Pending until they are.
+    PlanningBlocked {
+        /// Why.
+        error: ErrorDetail,
+    },
     /// A person stops the run.
     Stop,
     /// A person leaves something out.
@@ -155,6 +162,8 @@ pub enum MemberChange {
 /// Something to set in motion. Each is harmless when set in motion twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
+    /// Choose the run's members and node images, then raise [`Event::Planned`].
+    Plan,
     /// Upgrade a member: it has a slot.
     Upgrade {
         /// [`Member::index`].

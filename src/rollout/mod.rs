@@ -20,5 +20,6 @@ pub mod upgrade;
 pub use advance::advance;
 pub use changes::{Change, ChangedMember, changes};
 pub use event::{Effect, Event, MemberChange, Outcome, Refused, SkipTarget, Step};
-pub use plan::{DEFAULT_NAME, FleetMember, Plan, PlanError, PlannedGroup, PlannedMember, PlannedStage, plan};
+pub use plan::{DEFAULT_NAME, Plan, PlanError, PlannedGroup, PlannedMember, PlannedStage, plan};
 pub use run::{Gate, Group, Member, Run, Stage, Tally, Wait, is_finished, not_started};
+pub use select::FleetMember;

@@ -1,11 +1,10 @@
 //! Which members a run has, and in which order.
 
 use super::{
-    select::{Index, Selection},
+    select::{FleetMember, Index, Selection},
     upgrade::Turn,
 };
 use crate::model::{
-    label::Labels,
     limit::{GROUP_CONCURRENCY, Limit, STAGE_CONCURRENCY},
     selector::{LabelSelector, MemberSelector, SelectorError},
     strategy::{GateConfiguration, UpdateGroup, UpdateRunStrategy, UpdateStage},
@@ -17,19 +16,6 @@ pub const DEFAULT_NAME: &str = "default";
 /// Most members listed as part of another group. Selectors overlap in a few members, or by mistake in all of them; a run of
 /// any size has at most so many rows more than the fleet has members.
 const MAX_REPEATS: usize = 10_000;
-
-/// A member of the fleet, as far as membership of a run depends on it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct FleetMember {
-    /// Name of the member resource.
-    pub name: String,
-    /// Its cluster, as the member spells it.
-    pub cluster_resource_id: String,
-    /// The update group it is in.
-    pub group: Option<String>,
-    /// Its labels, the automatic ones included.
-    pub labels: Labels,
-}
 
 /// A run as it will be: stages, groups and members in order, limits resolved to numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -18,6 +18,9 @@ pub struct Run {
     pub status: UpdateStatus,
     /// A stop was asked for since the last start.
     pub stop_requested: bool,
+    /// The first start was asked for, and the members and node images are being chosen: nothing begins before
+    /// [`super::Event::Planned`].
+    pub starting: bool,
     /// In order of execution.
     pub stages: Vec<Stage>,
 }
@@ -153,6 +156,12 @@ impl Run {
             | UpdateState::Failed
             | UpdateState::Completed => false,
         }
+    }
+
+    /// Whether the run's members were chosen for good: its first stage has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.stages.iter().any(|stage| stage.status.start_time.is_some())
     }
 
     /// The stage whose turn it is: the first that is not finished.

@@ -3,8 +3,23 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::plan::FleetMember;
-use crate::model::selector::{Condition, LabelSelector};
+use crate::model::{
+    label::Labels,
+    selector::{Condition, LabelSelector},
+};
+
+/// A member of the fleet, as far as membership of a run depends on it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FleetMember {
+    /// Name of the member resource.
+    pub name: String,
+    /// Its cluster, as the member spells it.
+    pub cluster_resource_id: String,
+    /// The update group it is in.
+    pub group: Option<String>,
+    /// Its labels, the automatic ones included.
+    pub labels: Labels,
+}
 
 /// Members by their positions, 64 a word.
 #[derive(Debug, Clone, PartialEq, Eq)]

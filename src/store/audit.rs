@@ -33,9 +33,6 @@ pub struct AuditEvent<'a> {
 }
 
 /// Writes an event down, before what it is about is done.
-///
-/// # Errors
-/// When the database fails.
 pub async fn begin(pool: &Pool, event: &AuditEvent<'_>) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO audit_events (id, at, object_id, caller, caller_type, app_id, action, resource, allowed, correlation_id)
@@ -58,9 +55,6 @@ pub async fn begin(pool: &Pool, event: &AuditEvent<'_>) -> Result<(), StoreError
 }
 
 /// Adds how the events' request was answered, as an HTTP status.
-///
-/// # Errors
-/// When the database fails.
 pub async fn conclude(pool: &Pool, events: &[Uuid], status: u16) -> Result<(), StoreError> {
     sqlx::query("UPDATE audit_events SET status = $2 WHERE id = ANY($1)")
         .bind(events)

@@ -61,9 +61,6 @@ pub struct Trigger<'a> {
 }
 
 /// Makes the past of a new profile.
-///
-/// # Errors
-/// When the database fails.
 pub async fn create(conn: &mut Connection, profile: Uuid, fleet: Uuid) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO auto_upgrade_profiles (profile_id, fleet_id, armed_at) VALUES ($1, $2, now())")
         .bind(profile)
@@ -76,9 +73,6 @@ pub async fn create(conn: &mut Connection, profile: Uuid, fleet: Uuid) -> Result
 
 /// Arms the profile: releases from now on concern it. `reset_baseline`: the profile follows another channel or version, so that the
 /// target of its last trigger is forgotten.
-///
-/// # Errors
-/// When the database fails.
 pub async fn arm(conn: &mut Connection, profile: Uuid, reset_baseline: bool) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE auto_upgrade_profiles SET armed_at = now(), target = CASE WHEN $2 THEN NULL ELSE target END
@@ -93,9 +87,6 @@ pub async fn arm(conn: &mut Connection, profile: Uuid, reset_baseline: bool) -> 
 }
 
 /// Returns a profile's trigger history, locked until the transaction ends.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_for_update(conn: &mut Connection, profile: Uuid) -> Result<Option<Candidate>, StoreError> {
     sqlx::query_as(
         "SELECT p.*, r.properties FROM auto_upgrade_profiles p JOIN resources r ON r.id = p.profile_id
@@ -108,9 +99,6 @@ pub async fn get_for_update(conn: &mut Connection, profile: Uuid) -> Result<Opti
 }
 
 /// All enabled profiles of fleets that have members in a subscription (in lower case).
-///
-/// # Errors
-/// When the database fails.
 pub async fn candidates(conn: &mut Connection, subscription: &str) -> Result<Vec<Candidate>, StoreError> {
     sqlx::query_as(
         "SELECT p.*, r.properties FROM auto_upgrade_profiles p JOIN resources r ON r.id = p.profile_id
@@ -124,9 +112,6 @@ pub async fn candidates(conn: &mut Connection, subscription: &str) -> Result<Vec
 }
 
 /// Keeps how a trigger went: the status that the profile shows.
-///
-/// # Errors
-/// When the database fails.
 pub async fn triggered(
     conn: &mut Connection,
     profile: Uuid,
@@ -152,9 +137,6 @@ pub async fn triggered(
 }
 
 /// Records that a profile has started a run; false when it has once already.
-///
-/// # Errors
-/// When the database fails.
 pub async fn record_run(
     conn: &mut Connection,
     profile: Uuid,
@@ -179,9 +161,6 @@ pub async fn record_run(
 }
 
 /// Whether a profile has started a run of this name once.
-///
-/// # Errors
-/// When the database fails.
 pub async fn has_started(conn: &mut Connection, profile: Uuid, run_name: &str) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM auto_upgrade_triggers WHERE profile_id = $1 AND run_name = $2)")
         .bind(profile)
@@ -193,9 +172,6 @@ pub async fn has_started(conn: &mut Connection, profile: Uuid, run_name: &str) -
 
 /// Names of members in runs that the profile has started for this target and that are not over: going on with those is for
 /// the runs themselves, or for a person.
-///
-/// # Errors
-/// When the database fails.
 pub async fn members_under_way(
     conn: &mut Connection,
     profile: Uuid,
@@ -215,9 +191,6 @@ pub async fn members_under_way(
 }
 
 /// What profiles show of their last trigger; those that have triggered nothing are missing.
-///
-/// # Errors
-/// When the database fails.
 pub async fn statuses(
     conn: &mut Connection,
     profiles: &[Uuid],

@@ -61,9 +61,6 @@ pub struct SeenMember {
 }
 
 /// What the look at a subscription (in lower case) is for.
-///
-/// # Errors
-/// When the database fails.
 pub async fn watched(conn: &mut Connection, subscription: &str) -> Result<Watched, StoreError> {
     let failed = "reading whose catalogues are watched";
     let (now, looked_at): (SqlTimestamp, Option<SqlTimestamp>) =
@@ -84,9 +81,6 @@ pub async fn watched(conn: &mut Connection, subscription: &str) -> Result<Watche
 }
 
 /// Subscriptions (in lower case) of a fleet's members that nobody looks at yet, if the fleet has profiles.
-///
-/// # Errors
-/// When the database fails.
 pub async fn unwatched(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar(
         "SELECT DISTINCT split_part(cluster_key, '/', 3) FROM memberships
@@ -100,9 +94,6 @@ pub async fn unwatched(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>
 }
 
 /// Subscriptions (in lower case) of a fleet's members.
-///
-/// # Errors
-/// When the database fails.
 pub async fn subscriptions(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("SELECT DISTINCT split_part(cluster_key, '/', 3) FROM memberships WHERE fleet_id = $1")
         .bind(fleet)
@@ -112,9 +103,6 @@ pub async fn subscriptions(conn: &mut Connection, fleet: Uuid) -> Result<Vec<Str
 }
 
 /// What a subscription's regions offered when they were seen last, by location.
-///
-/// # Errors
-/// When the database fails.
 pub async fn known(conn: &mut Connection, subscription: &str) -> Result<BTreeMap<String, RegionOffers>, StoreError> {
     let rows: Vec<(String, Json<RegionOffers>)> =
         sqlx::query_as("SELECT location, offers FROM catalogues WHERE subscription = $1")
@@ -126,9 +114,6 @@ pub async fn known(conn: &mut Connection, subscription: &str) -> Result<BTreeMap
 }
 
 /// Keeps what a look at `now` has found.
-///
-/// # Errors
-/// When the database fails.
 pub async fn keep(
     conn: &mut Connection,
     subscription: &str,
@@ -170,9 +155,6 @@ pub async fn keep(
 }
 
 /// Keeps how a look went. Answers since when looks had failed before this one.
-///
-/// # Errors
-/// When the database fails.
 pub async fn keep_outcome(
     conn: &mut Connection,
     subscription: &str,
@@ -202,9 +184,6 @@ pub async fn keep_outcome(
 }
 
 /// Forgets a subscription that nobody needs to look at: what is known of it would be out of date when somebody does.
-///
-/// # Errors
-/// When the database fails.
 pub async fn forget(conn: &mut Connection, subscription: &str) -> Result<(), StoreError> {
     for statement in
         ["DELETE FROM catalogues WHERE subscription = $1", "DELETE FROM catalogue_watches WHERE subscription = $1"]
@@ -219,9 +198,6 @@ pub async fn forget(conn: &mut Connection, subscription: &str) -> Result<(), Sto
 }
 
 /// What concerns each of these fleets, in three statements for any number of them.
-///
-/// # Errors
-/// When the database fails.
 pub async fn of_fleets(conn: &mut Connection, fleets: &[Uuid]) -> Result<HashMap<Uuid, FleetOffers>, StoreError> {
     let failed = "reading what the regions of a fleet offer";
     let places: Vec<(Uuid, String, String)> = sqlx::query_as(
@@ -268,17 +244,11 @@ pub async fn of_fleets(conn: &mut Connection, fleets: &[Uuid]) -> Result<HashMap
 }
 
 /// What concerns a fleet.
-///
-/// # Errors
-/// When the database fails.
 pub async fn of_fleet(conn: &mut Connection, fleet: Uuid) -> Result<FleetOffers, StoreError> {
     Ok(of_fleets(conn, &[fleet]).await?.remove(&fleet).unwrap_or_default())
 }
 
 /// The members of a fleet whose clusters have been seen, by name; those that are leaving are not.
-///
-/// # Errors
-/// When the database fails.
 pub async fn seen_members(conn: &mut Connection, fleet: Uuid) -> Result<Vec<SeenMember>, StoreError> {
     let failed = "reading what was seen of a fleet's clusters";
     let rows = sqlx::query(
@@ -303,9 +273,6 @@ pub async fn seen_members(conn: &mut Connection, fleet: Uuid) -> Result<Vec<Seen
 }
 
 /// Which of the catalogues of a fleet's members cannot be read now.
-///
-/// # Errors
-/// When the database fails.
 pub async fn outages(conn: &mut Connection, fleet: Uuid) -> Result<Vec<Outage>, StoreError> {
     let rows: Vec<(String, SqlTimestamp, Json<ErrorDetail>)> = sqlx::query_as(
         "SELECT subscription, failing_since, error FROM catalogue_watches WHERE failing_since IS NOT NULL

@@ -55,9 +55,6 @@ impl FromRow<'_, PgRow> for RecordedEvent {
 }
 
 /// What a webhook is still to get of a run: at most so many events. `None` when there is no such webhook.
-///
-/// # Errors
-/// When the database fails.
 pub async fn backlog(
     conn: &mut Connection,
     webhook: &str,
@@ -107,9 +104,6 @@ pub async fn backlog(
 }
 
 /// The webhooks and runs in which something is still to be delivered, whether a job is at it or not.
-///
-/// # Errors
-/// When the database fails.
 pub async fn backlogs(conn: &mut Connection) -> Result<Vec<(String, Uuid)>, StoreError> {
     sqlx::query_as(
         "SELECT w.name, s.run_id FROM webhooks w CROSS JOIN event_streams s
@@ -125,9 +119,6 @@ pub async fn backlogs(conn: &mut Connection) -> Result<Vec<(String, Uuid)>, Stor
 }
 
 /// Keeps that a webhook has got these events.
-///
-/// # Errors
-/// When the database fails.
 pub async fn delivered(
     conn: &mut Connection,
     webhook: &str,
@@ -161,9 +152,6 @@ pub async fn delivered(
 }
 
 /// Keeps that a delivery failed for the `failures`-th time in a row, and when to try again.
-///
-/// # Errors
-/// When the database fails.
 pub async fn failed(
     conn: &mut Connection,
     webhook: &str,
@@ -200,9 +188,6 @@ pub enum GivenUp {
 
 /// Gives events up that a webhook is still to get of a run: they become dead letters, and it goes on behind them. Answers how
 /// many there were. The cursor's row is there.
-///
-/// # Errors
-/// When the database fails.
 pub async fn give_up(
     conn: &mut Connection,
     webhook: &str,
@@ -248,9 +233,6 @@ pub async fn give_up(
 }
 
 /// Leaves the replays of a run dead, as they failed again: one of them, or all.
-///
-/// # Errors
-/// When the database fails.
 pub async fn give_up_replays(
     conn: &mut Connection,
     webhook: &str,
@@ -317,9 +299,6 @@ pub struct DeadLetters<'a> {
 }
 
 /// Dead letters, the oldest first.
-///
-/// # Errors
-/// When the database fails.
 pub async fn dead_letters(
     conn: &mut Connection,
     which: &DeadLetters<'_>,
@@ -340,9 +319,6 @@ pub async fn dead_letters(
 }
 
 /// Has dead letters delivered again, at once; not those of webhooks that are gone. Answers the webhook and the run of each.
-///
-/// # Errors
-/// When the database fails.
 pub async fn replay(conn: &mut Connection, which: &DeadLetters<'_>) -> Result<Vec<(String, Uuid)>, StoreError> {
     sqlx::query_as(
         "WITH asked AS (

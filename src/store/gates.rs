@@ -16,9 +16,6 @@ use crate::{
 };
 
 /// Creates a gate resource; one that exists stays as it is.
-///
-/// # Errors
-/// When the database fails.
 pub async fn open(
     conn: &mut Connection,
     id: &ResourceId,
@@ -51,17 +48,11 @@ pub async fn open(
 }
 
 /// Sets a pending gate to `Skipped`.
-///
-/// # Errors
-/// When the database fails.
 pub async fn skip(conn: &mut Connection, id: &ResourceId, now: Timestamp) -> Result<(), StoreError> {
     close(conn, id, "Skipped", None, now).await
 }
 
 /// Sets a pending gate to `Completed`, and records who did; `None`: its time had come.
-///
-/// # Errors
-/// When the database fails.
 pub async fn complete(
     conn: &mut Connection,
     id: &ResourceId,
@@ -99,9 +90,6 @@ async fn close(
 }
 
 /// Deletes the gates of what is about to be deleted: a run, a fleet or a resource group, by its row. Those that there were.
-///
-/// # Errors
-/// When the database fails.
 pub async fn delete_under(conn: &mut Connection, row: Uuid) -> Result<Vec<Resource>, StoreError> {
     sqlx::query_as(
         "WITH RECURSIVE under (id) AS (
@@ -119,9 +107,6 @@ pub async fn delete_under(conn: &mut Connection, row: Uuid) -> Result<Vec<Resour
 }
 
 /// A page of a fleet's gates, and whether there are more.
-///
-/// # Errors
-/// When the database fails.
 pub async fn list(
     conn: &mut Connection,
     fleet: &ResourceId,

@@ -68,9 +68,6 @@ impl Grows {
 }
 
 /// Removes what is older than so many days, at most [`BATCH`] rows, and answers how many there were.
-///
-/// # Errors
-/// When the database fails.
 pub async fn remove(conn: &mut Connection, what: Grows, days: u32) -> Result<u64, StoreError> {
     let removed = sqlx::query(what.statement())
         .bind(i32::try_from(days).unwrap_or(i32::MAX))

@@ -1,6 +1,8 @@
 //! PostgreSQL: one file an aggregate. All SQL about resources is here, constant and bound.
 //!
 //! Functions take a connection, so that the caller decides what belongs to one transaction.
+//!
+//! Every function fails with a [`StoreError`] when the database does; a function's documentation names only further errors.
 
 pub mod audit;
 pub mod auto_upgrade;

@@ -26,9 +26,6 @@ pub struct Operation {
 }
 
 /// Records a new operation, in the transaction that begins it.
-///
-/// # Errors
-/// When the database fails.
 pub async fn begin(
     conn: &mut Connection,
     id: Uuid,
@@ -56,9 +53,6 @@ pub async fn begin(
 }
 
 /// Ends an operation; one that has ended already keeps its end.
-///
-/// # Errors
-/// When the database fails.
 pub async fn end(
     conn: &mut Connection,
     id: Uuid,
@@ -77,9 +71,6 @@ pub async fn end(
 }
 
 /// The operation with this ID in this subscription.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get(conn: &mut Connection, subscription: &str, id: Uuid) -> Result<Option<Operation>, StoreError> {
     let failed = "reading an operation";
     let row = sqlx::query("SELECT * FROM operations WHERE id = $1 AND subscription = lower($2)")

@@ -12,9 +12,6 @@ use crate::database::Connection;
 use crate::webhooks::{NewEvent, Webhook};
 
 /// Records events, in this order, in the caller's transaction, which holds the locks of their runs. One statement.
-///
-/// # Errors
-/// When the database fails.
 pub async fn record(conn: &mut Connection, events: &[(Uuid, NewEvent)], now: Timestamp) -> Result<(), StoreError> {
     if events.is_empty() {
         return Ok(());
@@ -47,9 +44,6 @@ pub async fn record(conn: &mut Connection, events: &[(Uuid, NewEvent)], now: Tim
 }
 
 /// Registers webhooks with the types that they want now.
-///
-/// # Errors
-/// When the database fails.
 pub async fn register(conn: &mut Connection, webhooks: &[Webhook]) -> Result<(), StoreError> {
     for webhook in webhooks {
         sqlx::query(
@@ -66,9 +60,6 @@ pub async fn register(conn: &mut Connection, webhooks: &[Webhook]) -> Result<(),
 }
 
 /// Keeps that somebody knows these webhooks. Their types stay: another process may know better.
-///
-/// # Errors
-/// When the database fails.
 pub async fn seen(conn: &mut Connection, webhooks: &[Webhook]) -> Result<(), StoreError> {
     for webhook in webhooks {
         sqlx::query(
@@ -85,9 +76,6 @@ pub async fn seen(conn: &mut Connection, webhooks: &[Webhook]) -> Result<(), Sto
 }
 
 /// Removes the webhooks that nobody has known for so long. Answers their names.
-///
-/// # Errors
-/// When the database fails.
 pub async fn forget(conn: &mut Connection, unseen: Duration) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("DELETE FROM webhooks WHERE seen_at < now() - make_interval(secs => $1) RETURNING name")
         .bind(unseen.as_secs_f64())
@@ -97,9 +85,6 @@ pub async fn forget(conn: &mut Connection, unseen: Duration) -> Result<Vec<Strin
 }
 
 /// All webhooks.
-///
-/// # Errors
-/// When the database fails.
 pub async fn listeners(conn: &mut Connection) -> Result<Vec<Listener>, StoreError> {
     let failed = "reading webhooks";
     let rows =

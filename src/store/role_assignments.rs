@@ -77,9 +77,6 @@ pub fn scope_key(scope: &str) -> String {
 }
 
 /// Scope (lower-cased) and role of all assignments of these principals.
-///
-/// # Errors
-/// When the database fails.
 pub async fn of_principals(pool: &Pool, principals: &[Uuid]) -> Result<HashMap<Uuid, Vec<(String, Uuid)>>, StoreError> {
     let rows: Vec<(Uuid, String, Uuid)> =
         sqlx::query_as("SELECT principal_id, scope, role_id FROM role_assignments WHERE principal_id = ANY($1)")
@@ -95,9 +92,6 @@ pub async fn of_principals(pool: &Pool, principals: &[Uuid]) -> Result<HashMap<U
 }
 
 /// The assignment with this resource ID, locked until the transaction ends.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_for_update(conn: &mut Connection, arm_id: &str) -> Result<Option<RoleAssignment>, StoreError> {
     sqlx::query_as("SELECT * FROM role_assignments WHERE key = lower($1) FOR UPDATE")
         .bind(arm_id)
@@ -107,9 +101,6 @@ pub async fn get_for_update(conn: &mut Connection, arm_id: &str) -> Result<Optio
 }
 
 /// The assignment with this resource ID.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get(conn: &mut Connection, arm_id: &str) -> Result<Option<RoleAssignment>, StoreError> {
     sqlx::query_as("SELECT * FROM role_assignments WHERE key = lower($1)")
         .bind(arm_id)
@@ -120,9 +111,6 @@ pub async fn get(conn: &mut Connection, arm_id: &str) -> Result<Option<RoleAssig
 
 /// Makes an assignment. `Some` is the other one of the same principal, role and scope (or of the same ID), and then nothing
 /// changed.
-///
-/// # Errors
-/// When the database fails.
 pub async fn insert(conn: &mut Connection, new: &RoleAssignment) -> Result<Option<RoleAssignment>, StoreError> {
     let failed = "making a role assignment";
     let made = sqlx::query(
@@ -162,9 +150,6 @@ pub async fn insert(conn: &mut Connection, new: &RoleAssignment) -> Result<Optio
 }
 
 /// Changes what an assignment is for.
-///
-/// # Errors
-/// When the database fails.
 pub async fn describe(conn: &mut Connection, changed: &RoleAssignment) -> Result<(), StoreError> {
     sqlx::query(
         "UPDATE role_assignments SET description = $2, principal_type = $3, updated_at = $4, updated_by = $5
@@ -182,9 +167,6 @@ pub async fn describe(conn: &mut Connection, changed: &RoleAssignment) -> Result
 }
 
 /// Takes an assignment back.
-///
-/// # Errors
-/// When the database fails.
 pub async fn delete(conn: &mut Connection, arm_id: &str) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM role_assignments WHERE key = lower($1)")
         .bind(arm_id)
@@ -195,9 +177,6 @@ pub async fn delete(conn: &mut Connection, arm_id: &str) -> Result<(), StoreErro
 }
 
 /// How many assignments there are on a scope and in it.
-///
-/// # Errors
-/// When the database fails.
 pub async fn count_within(conn: &mut Connection, scope: &str) -> Result<i64, StoreError> {
     // '0' follows '/': the range is that of all longer paths.
     sqlx::query_scalar(
@@ -222,9 +201,6 @@ pub struct Wanted {
 
 /// Assignments that hold on a scope, on what it is in, and (unless not wanted) in it; at most [`MOST_IN_SUBSCRIPTION`], and
 /// those of what it is in.
-///
-/// # Errors
-/// When the database fails.
 pub async fn list(conn: &mut Connection, scope: &str, wanted: &Wanted) -> Result<Vec<RoleAssignment>, StoreError> {
     let scope = scope_key(scope);
     let mut above = vec![String::new()];

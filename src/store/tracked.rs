@@ -52,9 +52,6 @@ const GROUPS: &str = "SELECT * FROM resources
 
 /// A page of the tracked resources of a subscription, and whether there are more; with `parts`, only of those in one of these
 /// scopes (lower-cased IDs).
-///
-/// # Errors
-/// When the database fails.
 pub async fn list(
     conn: &mut Connection,
     subscription: &str,
@@ -68,9 +65,6 @@ pub async fn list(
 
 /// A page of the resource groups of a subscription, and whether there are more; with `parts`, only of those in one of these
 /// scopes (lower-cased IDs).
-///
-/// # Errors
-/// When the database fails.
 pub async fn groups(
     conn: &mut Connection,
     subscription: &str,
@@ -107,9 +101,6 @@ async fn select(
 }
 
 /// Whether there is a resource group with this ID.
-///
-/// # Errors
-/// When the database fails.
 pub async fn group_exists(conn: &mut Connection, group: &ResourceId) -> Result<bool, StoreError> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM resources WHERE key = $1)")
         .bind(group.key())
@@ -119,9 +110,6 @@ pub async fn group_exists(conn: &mut Connection, group: &ResourceId) -> Result<b
 }
 
 /// All fleets in a resource group, locked until the transaction ends, in the order of their keys.
-///
-/// # Errors
-/// When the database fails.
 pub async fn lock_fleets_of(conn: &mut Connection, group: &Resource) -> Result<Vec<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE parent_id = $1 AND type = $2 ORDER BY key FOR NO KEY UPDATE")
         .bind(group.id)

@@ -23,8 +23,10 @@ pub struct Attempt {
     pub payload: serde_json::Value,
     /// Correlation with what caused the job.
     pub trace: Option<String>,
-    /// The fencing token: which claim of this job it is, from 1.
+    /// Which claim of this job it is, from 1.
     pub attempt: i64,
+    /// The fencing token: the name of the claim, which no other claim has or will have.
+    pub(crate) claim: Arc<str>,
     /// Consecutive failures before this attempt.
     pub failures: u32,
     /// When the job was first enqueued (or revived).
@@ -69,13 +71,11 @@ impl Attempt {
     /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
     pub async fn fence(&self, tx: &mut Connection) -> Result<(), FenceError> {
         // A key-share lock conflicts with exactly what would end the lease: claiming, removing and cancelling.
-        let held = sqlx::query(
-            "SELECT FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled FOR KEY SHARE",
-        )
-        .bind(self.id)
-        .bind(self.attempt)
-        .fetch_optional(tx)
-        .await?;
+        let held = sqlx::query("SELECT FROM jobs WHERE id = $1 AND lease_owner = $2 AND NOT cancelled FOR KEY SHARE")
+            .bind(self.id)
+            .bind(&*self.claim)
+            .fetch_optional(tx)
+            .await?;
         match held {
             Some(_) => Ok(()),
             None => Err(FenceError::LeaseLost),
@@ -99,7 +99,7 @@ impl Attempt {
 
     /// Names this attempt to [`finish_all`](super::finish_all).
     pub fn ticket(&self) -> Ticket {
-        Ticket { id: self.id, attempt: self.attempt }
+        Ticket { id: self.id, claim: Arc::clone(&self.claim) }
     }
 
     /// Tells that [`finish_all`](super::finish_all) has finished this attempt, and was committed. The handler then returns

@@ -2,11 +2,14 @@
 
 use super::Settings;
 use super::attempt::{Attempt, Lease, Pauses};
-use super::settle::seconds_from_now;
+use super::settle::{Ticket, seconds_from_now};
 use crate::database::Pool;
 use jiff_sqlx::Timestamp;
 use sqlx::{Row as _, postgres::PgRow};
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -25,6 +28,10 @@ pub(crate) struct ClaimedAttempt {
     pub(crate) cancelled: bool,
 }
 
+/// Counts the claims of this process. With the owner, a number names a claim for good: two never have the same name, even if
+/// the database forgets one of them when it fails over to a replica that was behind.
+static CLAIMS: AtomicU64 = AtomicU64::new(0);
+
 /// Claims up to `slots` jobs of these kinds that are due, oldest first, and tells when the next one is.
 ///
 /// A lease that has ended is claimed like any job; that its holder vanished counts as a failure. A time that was asked for
@@ -38,10 +45,12 @@ pub(crate) async fn claim(
     slots: usize,
 ) -> Result<Claimed, sqlx::Error> {
     let sent = Instant::now();
+    let claim = format!("{owner}/{}", CLAIMS.fetch_add(1, Ordering::Relaxed));
+    let claim: Arc<str> = claim.into();
     let rows = sqlx::query(CLAIM)
         .bind(kinds)
         .bind(i64::try_from(slots).unwrap_or(i64::MAX))
-        .bind(owner)
+        .bind(&*claim)
         .bind(settings.lease.as_secs_f64())
         .fetch_all(pool)
         .await?;
@@ -49,7 +58,7 @@ pub(crate) async fn claim(
     for row in &rows {
         claimed.next_in = row.try_get::<Option<f64>, _>("next_in")?.map(seconds_from_now);
         if let Some(id) = row.try_get("id")? {
-            claimed.attempts.push(attempt(row, id, kinds, settings, pauses, sent)?);
+            claimed.attempts.push(attempt(row, (id, &claim), kinds, settings, pauses, sent)?);
         }
     }
     Ok(claimed)
@@ -84,7 +93,7 @@ pub const CLAIM: &str = "
 
 fn attempt(
     row: &PgRow,
-    id: i64,
+    (id, claim): (i64, &Arc<str>),
     kinds: &[&'static str],
     settings: &Arc<Settings>,
     pauses: &Arc<Pauses>,
@@ -102,6 +111,7 @@ fn attempt(
             payload: row.try_get("payload")?,
             trace: row.try_get("trace")?,
             attempt: row.try_get("attempt")?,
+            claim: Arc::clone(claim),
             failures: failures.unsigned_abs(),
             enqueued_at: row.try_get::<Timestamp, _>("enqueued_at")?.to_jiff(),
             due_at: row.try_get::<Timestamp, _>("due_at")?.to_jiff(),
@@ -115,31 +125,30 @@ fn attempt(
 
 /// A lease that was renewed.
 pub(crate) struct Renewed {
-    pub(crate) id: i64,
-    pub(crate) attempt: i64,
+    pub(crate) ticket: Ticket,
     pub(crate) cancelled: bool,
 }
 
-/// Renews all leases of this owner on these jobs. A row that is being settled or cancelled right now is passed over rather
-/// than waited for: one slow transaction must not cost the others their leases.
-pub(crate) async fn renew(pool: &Pool, owner: &str, lease: Duration, ids: &[i64]) -> Result<Vec<Renewed>, sqlx::Error> {
+/// Renews these leases. A row that is being settled or cancelled right now is passed over rather than waited for: one slow
+/// transaction must not cost the others their leases.
+pub(crate) async fn renew(pool: &Pool, lease: Duration, held: &[Ticket]) -> Result<Vec<Renewed>, sqlx::Error> {
     let rows = sqlx::query(
         "WITH mine AS MATERIALIZED (
-             SELECT id FROM jobs WHERE id = ANY ($1) AND lease_owner = $2 FOR NO KEY UPDATE SKIP LOCKED)
+             SELECT id FROM jobs WHERE id = ANY ($1) AND lease_owner = ANY ($2) FOR NO KEY UPDATE SKIP LOCKED)
          UPDATE jobs SET lease_until = now() + make_interval(secs => $3)
           WHERE id = ANY (ARRAY(SELECT id FROM mine))
-         RETURNING id, attempt, cancelled",
+         RETURNING id, lease_owner, cancelled",
     )
-    .bind(ids)
-    .bind(owner)
+    .bind(held.iter().map(|ticket| ticket.id).collect::<Vec<_>>())
+    .bind(held.iter().map(|ticket| &*ticket.claim).collect::<Vec<_>>())
     .bind(lease.as_secs_f64())
     .fetch_all(pool)
     .await?;
     rows.iter()
         .map(|row| {
+            let claim: String = row.try_get("lease_owner")?;
             Ok(Renewed {
-                id: row.try_get("id")?,
-                attempt: row.try_get("attempt")?,
+                ticket: Ticket { id: row.try_get("id")?, claim: claim.into() },
                 cancelled: row.try_get("cancelled")?,
             })
         })
@@ -151,7 +160,7 @@ pub(crate) async fn renew(pool: &Pool, owner: &str, lease: Duration, ids: &[i64]
 pub(crate) async fn give_back(pool: &Pool, owner: &str) -> Result<u64, sqlx::Error> {
     let given_back = sqlx::query(
         "WITH mine AS MATERIALIZED (
-             SELECT id, cancelled AND run_at IS NULL AS finished FROM jobs WHERE lease_owner = $1 FOR UPDATE),
+             SELECT id, cancelled AND run_at IS NULL AS finished FROM jobs WHERE lease_owner ^@ $1 FOR UPDATE),
          removed AS (
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM mine WHERE finished))),
          returned AS (
@@ -161,7 +170,7 @@ pub(crate) async fn give_back(pool: &Pool, owner: &str) -> Result<u64, sqlx::Err
               WHERE id = ANY (ARRAY(SELECT id FROM mine WHERE NOT finished)))
          SELECT pg_notify($2, '') FROM mine",
     )
-    .bind(owner)
+    .bind(format!("{owner}/"))
     .bind(super::CHANNEL)
     .execute(pool)
     .await?;

@@ -13,10 +13,10 @@
 //!
 //! # Who may write
 //!
-//! An attempt holds a lease: a number that grows with every claim (`attempt`) and an end by the database's clock. The
+//! An attempt holds a lease: a name that no other claim ever has (`lease_owner`) and an end by the database's clock. The
 //! heartbeat renews all leases of a worker in one statement at a third of their length. When that fails, the handler is
-//! dropped *before* the lease ends. Should a worker stall and be replaced regardless, the number protects the rows: a
-//! transaction from [`Attempt::begin`] first locks the job row under that number, and no row means
+//! dropped *before* the lease ends. Should a worker stall and be replaced regardless, the name protects the rows: a
+//! transaction from [`Attempt::begin`] first locks the job row under that name, and no row means
 //! [`FenceError::LeaseLost`]. The fence protects this database only. Before an effect elsewhere: look first, and commit the
 //! intent.
 //!

@@ -5,6 +5,7 @@ use crate::database::Connection;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Errors are kept in the job's row for people to read; this many characters of them.
@@ -45,10 +46,10 @@ pub enum Outcome {
 }
 
 /// Names an attempt whose job is to be finished together with others: see [`finish_all`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub(crate) id: i64,
-    pub(crate) attempt: i64,
+    pub(crate) claim: Arc<str>,
 }
 
 /// Finishes the jobs of many attempts in the caller's transaction, which thereby is fenced for them: one statement. After
@@ -58,18 +59,17 @@ pub struct Ticket {
 /// # Errors
 /// When the database fails.
 pub async fn finish_all(conn: &mut Connection, attempts: &[Ticket]) -> Result<HashSet<Ticket>, sqlx::Error> {
-    let (ids, numbers): (Vec<i64>, Vec<i64>) = attempts.iter().map(|ticket| (ticket.id, ticket.attempt)).unzip();
-    let rows: Vec<(i64, i64)> = sqlx::query_as(
-        "DELETE FROM jobs USING unnest($1::bigint[], $2::bigint[]) AS ended (id, attempt)
-          WHERE jobs.id = ended.id AND jobs.attempt = ended.attempt
-            AND lease_until IS NOT NULL AND run_at IS NULL AND NOT cancelled
-         RETURNING jobs.id, jobs.attempt",
+    let (ids, claims): (Vec<i64>, Vec<&str>) = attempts.iter().map(|ticket| (ticket.id, &*ticket.claim)).unzip();
+    let rows: Vec<(i64, String)> = sqlx::query_as(
+        "DELETE FROM jobs USING unnest($1::bigint[], $2::text[]) AS ended (id, claim)
+          WHERE jobs.id = ended.id AND jobs.lease_owner = ended.claim AND run_at IS NULL AND NOT cancelled
+         RETURNING jobs.id, jobs.lease_owner",
     )
     .bind(ids)
-    .bind(numbers)
+    .bind(claims)
     .fetch_all(conn)
     .await?;
-    Ok(rows.into_iter().map(|(id, attempt)| Ticket { id, attempt }).collect())
+    Ok(rows.into_iter().map(|(id, claim)| Ticket { id, claim: claim.into() }).collect())
 }
 
 /// What became of the job when an attempt was settled.
@@ -112,12 +112,11 @@ enum When {
 }
 
 async fn finish(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
-    let removed =
-        sqlx::query("DELETE FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND run_at IS NULL")
-            .bind(attempt.id)
-            .bind(attempt.attempt)
-            .execute(&mut *conn)
-            .await?;
+    let removed = sqlx::query("DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at IS NULL")
+        .bind(attempt.id)
+        .bind(&*attempt.claim)
+        .execute(&mut *conn)
+        .await?;
     if removed.rows_affected() > 0 { Ok(Settlement::Ended) } else { drop_result(conn, attempt).await }
 }
 
@@ -136,11 +135,11 @@ async fn reschedule(
         "UPDATE jobs
             SET lease_owner = NULL, lease_until = NULL, failures = $5, last_error = $6,
                 run_at = least(run_at, coalesce($3, clock_timestamp() + make_interval(secs => $4)))
-          WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled
+          WHERE id = $1 AND lease_owner = $2 AND NOT cancelled
          RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
     )
     .bind(attempt.id)
-    .bind(attempt.attempt)
+    .bind(&*attempt.claim)
     .bind(at)
     .bind(after)
     .bind(failures.cast_signed())
@@ -165,11 +164,11 @@ async fn give_up(
             SET lease_owner = NULL, lease_until = NULL, last_error = $4,
                 failures = CASE WHEN run_at IS NULL THEN $3 ELSE 0 END,
                 failed_at = CASE WHEN run_at IS NULL THEN clock_timestamp() END
-          WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL AND NOT cancelled
+          WHERE id = $1 AND lease_owner = $2 AND NOT cancelled
          RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
     )
     .bind(attempt.id)
-    .bind(attempt.attempt)
+    .bind(&*attempt.claim)
     .bind(failures.cast_signed())
     .bind(storable(error))
     .fetch_optional(&mut *conn)
@@ -185,7 +184,7 @@ async fn give_up(
 async fn drop_result(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
     let held: Option<Option<f64>> = sqlx::query_scalar(
         "WITH held AS MATERIALIZED (
-             SELECT id, run_at FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL FOR UPDATE),
+             SELECT id, run_at FROM jobs WHERE id = $1 AND lease_owner = $2 FOR UPDATE),
          removed AS (
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE run_at IS NULL))),
          returned AS (
@@ -195,7 +194,7 @@ async fn drop_result(conn: &mut Connection, attempt: &Attempt) -> Result<Settlem
          SELECT extract(epoch FROM run_at - clock_timestamp())::float8 FROM held",
     )
     .bind(attempt.id)
-    .bind(attempt.attempt)
+    .bind(&*attempt.claim)
     .fetch_optional(conn)
     .await?;
     Ok(match held {
@@ -207,12 +206,11 @@ async fn drop_result(conn: &mut Connection, attempt: &Attempt) -> Result<Settlem
 
 /// Ends the attempt if its job was cancelled; otherwise changes nothing.
 pub(crate) async fn drop_cancelled(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
-    let cancelled: Option<bool> =
-        sqlx::query_scalar("SELECT cancelled FROM jobs WHERE id = $1 AND attempt = $2 AND lease_until IS NOT NULL")
-            .bind(attempt.id)
-            .bind(attempt.attempt)
-            .fetch_optional(&mut *conn)
-            .await?;
+    let cancelled: Option<bool> = sqlx::query_scalar("SELECT cancelled FROM jobs WHERE id = $1 AND lease_owner = $2")
+        .bind(attempt.id)
+        .bind(&*attempt.claim)
+        .fetch_optional(&mut *conn)
+        .await?;
     if cancelled == Some(true) { drop_result(conn, attempt).await } else { Ok(Settlement::Lost) }
 }
 

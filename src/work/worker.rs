@@ -2,7 +2,7 @@
 
 use super::claim::{self, ClaimedAttempt};
 use super::settings::{Settings, SettingsError};
-use super::settle::{self, Outcome, Settlement};
+use super::settle::{self, Outcome, Settlement, Ticket};
 use super::{
     Attempt, CHANNEL,
     attempt::{Lease, Pauses},
@@ -31,6 +31,9 @@ const HELD_PAUSE: Duration = Duration::from_millis(200);
 /// Between sending a look and the database reading its clock, at least.
 const TICK: Duration = Duration::from_millis(1);
 
+/// Connections for claims and heartbeats. Each has one statement at a time, and none of these waits for a lock.
+const LEASE_CONNECTIONS: u32 = 2;
+
 /// Executes the jobs of one kind.
 pub trait Handler: Send + Sync + 'static {
     /// The kind of jobs it wants.
@@ -48,12 +51,15 @@ pub struct Workers {
 }
 
 struct Shared {
+    /// For handlers' answers, which may wait for locks.
     pool: Pool,
+    /// For claims and heartbeats alone: whatever uses up the other pool, no lease ends because of it.
+    leases: Pool,
     settings: Arc<Settings>,
     pauses: Arc<Pauses>,
     owner: String,
     handlers: HashMap<&'static str, Arc<dyn Handler>>,
-    in_flight: Mutex<HashMap<(i64, i64), Arc<Lease>>>,
+    in_flight: Mutex<HashMap<Ticket, Arc<Lease>>>,
     outage: Mutex<Option<Instant>>,
 }
 
@@ -72,6 +78,7 @@ impl Workers {
             }
         }
         let shared = Shared {
+            leases: pool.separate(LEASE_CONNECTIONS),
             pool,
             owner: format!("{}/{}", settings.owner, uuid::Uuid::new_v4().simple()),
             pauses: Arc::new(Pauses::new(settings.concurrency)),
@@ -136,8 +143,8 @@ impl Workers {
 
     /// Claims and starts what is due, and returns when to look next.
     async fn look(&self, free: usize, stop: &CancellationToken, attempts: &mut JoinSet<Option<Instant>>) -> Instant {
-        let Shared { pool, settings, pauses, owner, .. } = &*self.shared;
-        let claiming = claim::claim(pool, settings, pauses, owner, &self.kinds, free);
+        let Shared { leases, settings, pauses, owner, .. } = &*self.shared;
+        let claiming = claim::claim(leases, settings, pauses, owner, &self.kinds, free);
         let Ok(claimed) = timeout(settings.lease / 2, claiming)
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -162,7 +169,7 @@ impl Workers {
     }
 
     async fn drain(&self, attempts: &mut JoinSet<Option<Instant>>) {
-        let Shared { pool, settings, pauses, owner, .. } = &*self.shared;
+        let Shared { leases, settings, pauses, owner, .. } = &*self.shared;
         pauses.ended.cancel();
         let all_ended = async { while attempts.join_next().await.is_some() {} };
         if timeout_at(Instant::now() + settings.drain, all_ended).await.is_err() {
@@ -174,7 +181,7 @@ impl Workers {
         // Leases whose claim was never answered are given back as well.
         let giving_back = async {
             while attempts.join_next().await.is_some() {}
-            claim::give_back(pool, owner).await
+            claim::give_back(leases, owner).await
         };
         match timeout(settings.drain.max(Duration::from_secs(1)), giving_back).await {
             Ok(Ok(0)) => {}
@@ -193,18 +200,18 @@ impl Shared {
         loop {
             sleep_until(next).await;
             next = Instant::now() + interval;
-            let ids: Vec<i64> = self.in_flight().keys().map(|(id, _)| *id).collect();
-            if ids.is_empty() {
+            let held: Vec<Ticket> = self.in_flight().keys().cloned().collect();
+            if held.is_empty() {
                 continue;
             }
             let sent = Instant::now();
-            let renewing = claim::renew(&self.pool, &self.owner, self.settings.lease, &ids);
+            let renewing = claim::renew(&self.leases, self.settings.lease, &held);
             match timeout(interval, renewing).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(renewed) => {
                     self.reachable();
                     let in_flight = self.in_flight();
                     for row in renewed {
-                        match in_flight.get(&(row.id, row.attempt)) {
+                        match in_flight.get(&row.ticket) {
                             Some(lease) if row.cancelled => lease.lost.cancel(),
                             Some(lease) => lease.renewed(sent, self.settings.lease),
                             None => {}
@@ -303,7 +310,7 @@ impl Shared {
         timeout(self.settings.lease, cleaning).await.unwrap_or(Ok(Settlement::Lost)).unwrap_or(Settlement::Lost)
     }
 
-    fn in_flight(&self) -> MutexGuard<'_, HashMap<(i64, i64), Arc<Lease>>> {
+    fn in_flight(&self) -> MutexGuard<'_, HashMap<Ticket, Arc<Lease>>> {
         self.in_flight.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -325,20 +332,20 @@ impl Shared {
 /// An attempt is known to the heartbeat exactly as long as this lives, panics and aborts included.
 struct InFlight<'a> {
     shared: &'a Shared,
-    key: (i64, i64),
+    ticket: Ticket,
 }
 
 impl<'a> InFlight<'a> {
     fn enter(shared: &'a Shared, attempt: &Attempt) -> Self {
-        let key = (attempt.id, attempt.attempt);
-        shared.in_flight().insert(key, Arc::clone(&attempt.lease));
-        Self { shared, key }
+        let ticket = attempt.ticket();
+        shared.in_flight().insert(ticket.clone(), Arc::clone(&attempt.lease));
+        Self { shared, ticket }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.shared.in_flight().remove(&self.key);
+        self.shared.in_flight().remove(&self.ticket);
     }
 }
 

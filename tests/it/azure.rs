@@ -1,4 +1,4 @@
-//! The client of AKS against the emulator, and against answers that no emulator gives.
+//! The client of AKS with the emulator, and with responses that the emulator never gives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -31,7 +31,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A client that waits for answers longer than any busy machine takes.
+/// Returns a client with a time-out that is longer than any busy machine needs.
 fn client(endpoint: &str) -> Arc<ArmClient> {
     client_with(endpoint, Duration::from_secs(30))
 }
@@ -51,7 +51,7 @@ fn goal(upgrade_type: ManagedClusterUpgradeType, version: Option<&str>, images: 
     Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images, skips_far_clusters: false }
 }
 
-/// An emulator, and everything that a worker has to use it with.
+/// An emulator, with the client and the caches of a worker.
 struct World {
     base: String,
     http: reqwest::Client,
@@ -96,7 +96,7 @@ impl World {
         cluster(name)
     }
 
-    /// Steps that had an effect on a cluster, in their order.
+    /// Returns the steps that changed a cluster, in order.
     async fn steps(&self, name: &str) -> Vec<String> {
         let log = self.control("GET", "log", json!(null)).await;
         let entries = log.as_array().or_else(|| log["value"].as_array()).expect("a list").clone();
@@ -107,7 +107,7 @@ impl World {
             .collect()
     }
 
-    /// What the job of a member does, in small. `retried` counts the errors that were got over.
+    /// Upgrades a cluster as the job of a member does. `retried` counts the transient errors.
     async fn upgrade(&self, id: &ResourceId, goal: &Goal, retried: &mut u32) -> Outcome {
         let (mut upgrade, started) = (Upgrade::default(), Instant::now());
         loop {
@@ -207,7 +207,7 @@ async fn full_upgrade_control_plane_then_pools_each_once() {
 }
 
 #[tokio::test]
-async fn where_auto_upgrade_is_on_control_plane_and_pools_move_together() {
+async fn with_auto_upgrade_control_plane_and_pools_upgrade_together() {
     let world = World::new(config(0.2)).await;
     let id = world.add("c", "westeurope").await;
     let mut body = world.client.get(&id).await.unwrap().raw;
@@ -251,7 +251,7 @@ async fn newest_and_chosen_images() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_lost_does_not_repeat_the_call() {
+async fn a_lost_response_does_not_repeat_the_call() {
     let world = World::new(config(0.3)).await;
     let id = world.add("c", "eastus").await;
     world.fault(json!({"method": "PUT", "cluster": "c"}), json!({"cut": "after"})).await;
@@ -268,7 +268,7 @@ async fn an_answer_that_is_lost_does_not_repeat_the_call() {
 }
 
 #[tokio::test]
-async fn an_operation_that_ends_badly_says_why() {
+async fn a_failed_operation_has_its_cause() {
     let world = World::new(config(0.2)).await;
     let id = world.add("c", "eastus").await;
     let failure = json!({"failOperation": {"code": "PodDrainFailure", "message": "pdb default/web"}});
@@ -340,7 +340,7 @@ async fn every_fault_has_its_error() {
 }
 
 #[tokio::test]
-async fn refusals_to_begin() {
+async fn refused_upgrades_have_the_error_of_aks() {
     let world = World::new(config(0.2)).await;
     let id = world.add("c", "eastus").await;
     let to = |version: &str| UpgradeAction::ControlPlane { kubernetes_version: version.to_owned() };
@@ -381,7 +381,7 @@ async fn hundreds_in_flight_in_one_subscription_stay_within_the_limits() {
     assert!(world.client.left(Class::List, SUBSCRIPTION) > 0.8, "lists are shared");
 }
 
-/// Passes connections on; what arrives first on each of the first connections arrives late.
+/// Forwards connections. The first bytes of each of the first connections are delayed.
 async fn late(upstream: &str, first: usize, delay: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -402,7 +402,7 @@ async fn late(upstream: &str, first: usize, delay: Duration) -> String {
 }
 
 #[tokio::test]
-async fn calls_that_arrive_late_are_within_the_limits() {
+async fn delayed_calls_stay_within_the_limits() {
     let world = World::new(Config { clusters: 1, enforce_throttles: true, ..config(1.0) }).await;
     let client = client(&late(&world.base, 60, Duration::from_millis(800)).await);
     // As many as AKS accepts together, and some that have to wait.
@@ -422,7 +422,7 @@ async fn calls_that_arrive_late_are_within_the_limits() {
     assert_eq!(world.control("GET", "state", json!(null)).await["throttled"], 0);
 }
 
-/// Answers every request with these bytes, and counts the requests.
+/// Responds to every request with these bytes, and counts the requests.
 async fn canned(answer: String) -> (String, Arc<std::sync::atomic::AtomicU32>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
@@ -444,7 +444,7 @@ fn http(status: &str, headers: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_token_goes_nowhere_else() {
+async fn the_token_is_sent_to_no_other_host() {
     let (elsewhere, visits) = canned(http("200 OK", "", "{}")).await;
     let (base, _) = canned(http("307 Temporary Redirect", &format!("location: {elsewhere}/x\r\n"), "")).await;
     assert!(matches!(client(&base).get(&cluster("c")).await, Err(UpstreamError::Garbage(_))));
@@ -456,7 +456,7 @@ async fn the_token_goes_nowhere_else() {
 }
 
 #[tokio::test]
-async fn maintenance_configurations_are_read_whatever_they_are() {
+async fn any_maintenance_configuration_can_be_read() {
     let world = World::new(Config { clusters: 1, ..config(0.1) }).await;
     let list = async || world.client.maintenance_configurations(&cluster("aks-1"), Freshness::Required).await;
     assert_eq!(list().await.unwrap(), []);
@@ -480,7 +480,7 @@ async fn maintenance_configurations_are_read_whatever_they_are() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_window_leaves_the_budget_to_those_who_begin() {
+async fn members_waiting_for_a_window_leave_budget_for_members_that_begin() {
     let world = World::new(Config { clusters: 2, ..config(0.1) }).await;
     let windows = MaintenanceCache::new(world.client.clone(), Duration::from_secs(60));
     let reads = async || world.control("GET", "state", json!(null)).await["maintenanceReads"].as_u64().unwrap();
@@ -508,7 +508,7 @@ async fn who_waits_for_a_window_leaves_the_budget_to_those_who_begin() {
 }
 
 #[tokio::test]
-async fn answers_out_of_the_ordinary() {
+async fn unusual_responses_are_handled() {
     let get = async |answer| client(&canned(answer).await.0).get(&cluster("c")).await;
     for body in ["", "{}", "[]", "null", r#"{"location": 5}"#, "<html>"] {
         assert!(matches!(get(http("200 OK", "", body)).await, Err(UpstreamError::Garbage(_))), "{body}");

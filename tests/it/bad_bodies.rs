@@ -1,4 +1,4 @@
-//! Bodies that are no JSON object, too large, too deep or ambiguous: each gets a precise 4xx, and nothing is changed.
+//! Bodies that are not a JSON object, too large, too deep or ambiguous get a precise 4xx and change nothing.
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ impl Sent<'_> {
     }
 }
 
-/// Status and code as wanted, in an error body as ARM's.
+/// Checks status and code of an ARM error body.
 fn assert_refused(answer: &RawAnswer, status: u16, code: &str, what: &str) {
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {} {}", answer.head, answer.text);
     assert_eq!(answer.header("x-ms-error-code"), Some(code), "{what}");
@@ -46,7 +46,7 @@ fn assert_refused(answer: &RawAnswer, status: u16, code: &str, what: &str) {
     assert!((1..5_000).contains(&message), "{what}: a message of {message} bytes");
 }
 
-/// A world with small bodies, and everything in it that takes one.
+/// A world with a small limit for bodies, and all operations in it that accept a body.
 async fn world() -> (World, Vec<(&'static str, String)>) {
     let env = vec![("FLEET_MAX_BODY_BYTES", LIMIT.to_string())];
     let world = World::start_with(Options { env, ..Options::default() }).await;
@@ -77,7 +77,7 @@ async fn world() -> (World, Vec<(&'static str, String)>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_takes_a_body_takes_one_json_object() {
+async fn operations_with_a_body_accept_one_json_object() {
     let (world, paths) = world().await;
     let deep =
         |open: &str, close: &str, times: usize| format!("{{\"a\":{}1{}}}", open.repeat(times), close.repeat(times));
@@ -144,7 +144,7 @@ async fn what_takes_a_body_takes_one_json_object() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_twice_in_an_object_is_ambiguous() {
+async fn duplicate_names_in_an_object_are_refused() {
     let (world, _) = world().await;
     let fleet = world.fleet("f");
     let group = fleet.split("/providers").next().unwrap().to_owned();
@@ -204,7 +204,7 @@ async fn a_name_twice_in_an_object_is_ambiguous() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_end_early_or_disagree_with_their_headers() {
+async fn truncated_and_mislabelled_bodies_are_refused() {
     let (world, _) = world().await;
     let sent = Sent { world: &world, method: "PUT", path: world.fleet("new") };
     let body = r#"{"location":"eastus"}"#;

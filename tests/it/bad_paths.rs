@@ -1,5 +1,5 @@
 //! Paths, methods, queries and headers that no client library sends: each gets a precise 4xx with ARM's error body, and
-//! no detour by a path leads to what is somebody else's.
+//! no spelling of a path gives access to resources of others.
 
 use serde_json::{Value, json};
 
@@ -11,11 +11,11 @@ use crate::harness::{
 
 const OTHER: &str = "00000000-0000-0000-0000-000000000002";
 const VERSION: &str = "api-version=2026-06-01";
-/// In the fleet that must not be seen.
+/// A tag value of the fleet that must not be readable.
 const MARK: &str = "hunter2";
 const FLEETS: &str = "providers/Microsoft.ContainerService/fleets";
 
-/// A request as bytes, and its answer.
+/// Sends a request as bytes and returns the response.
 async fn raw(world: &World, method: &str, target: impl AsRef<[u8]>, headers: &[(&str, &[u8])]) -> RawAnswer {
     let address = world.url.trim_start_matches("http://");
     let mut request = format!("{method} ").into_bytes();
@@ -33,7 +33,7 @@ async fn raw(world: &World, method: &str, target: impl AsRef<[u8]>, headers: &[(
     raw::exchange(address, &request).await
 }
 
-/// What is wrong with an answer that should be this refusal: an error body as ARM's, and a request ID to look for in the log.
+/// Returns how a response differs from this error: status, code, ARM's error body and a request ID.
 fn wrong(answer: &RawAnswer, status: u16, code: &str, what: &str) -> Option<String> {
     let message = answer.body()["error"]["message"].as_str().unwrap_or_default().to_owned();
     let sound = (answer.status, answer.code().as_str()) == (status, code)
@@ -59,7 +59,7 @@ async fn world() -> World {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_path_leads_into_another_subscription() {
+async fn no_path_reaches_another_subscription() {
     let world = world().await;
     let mut findings = Vec::new();
     let first = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1");
@@ -147,7 +147,7 @@ async fn no_path_leads_into_another_subscription() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_takes_no_strategy_from_elsewhere() {
+async fn a_run_accepts_no_strategy_of_another_fleet() {
     let world = world().await;
     let strategy = json!({"properties": {"strategy": {"stages": [{"name": "a", "groups": [{"name": MARK}]}]}}});
     let strange = format!("{}/updateStrategies/s", world.fleet("f"));
@@ -171,9 +171,9 @@ async fn a_run_takes_no_strategy_from_elsewhere() {
     }
 }
 
-/// Whoever owns one subscription gets nowhere by the spelling of a path: neither to a resource, nor to a role.
+/// No spelling of a path gives the owner of one subscription access to a resource or a role in another.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_owner_of_another_subscription_stays_outside() {
+async fn an_owner_of_another_subscription_has_no_access() {
     let world = world().await;
     let mallory = "eeeeeeee-0000-4000-8000-000000000009";
     let token = world.command().args(["token", "--object-id", mallory]).output().unwrap();
@@ -251,9 +251,9 @@ async fn an_owner_of_another_subscription_stays_outside() {
     assert_eq!(world.get(&world.fleet("f")).await.status, 200);
 }
 
-/// The service itself asks AKS for a member's cluster, with its own credential: a cluster's ID is a path, too.
+/// The service reads a member's cluster from AKS with its own credential, so that a cluster ID must not become another path.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_cluster_id_leads_elsewhere() {
+async fn no_cluster_id_reaches_another_resource() {
     let world = world().await;
     let cluster = World::cluster(1);
     let before = world.emulator_log().await.len();
@@ -295,7 +295,7 @@ async fn no_cluster_id_leads_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_writes_lines_into_the_log() {
+async fn a_request_cannot_add_lines_to_the_log() {
     let world = world().await;
     let fleet = world.fleet("new");
     let forged = "\n2026-01-01T00:00:00Z  INFO forged by a caller\u{1b}[31m";
@@ -320,7 +320,7 @@ async fn nobody_writes_lines_into_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn paths_that_are_none() {
+async fn malformed_paths_are_refused() {
     let world = world().await;
     let mut findings = Vec::new();
     let fleets = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1/{FLEETS}");
@@ -396,7 +396,7 @@ async fn paths_that_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_are_not_made_of_what_is_decoded() {
+async fn invalid_names_are_refused_in_any_encoding() {
     let world = world().await;
     let fleets = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg1/{FLEETS}");
     let body = json!({"location": "eastus"});
@@ -415,7 +415,7 @@ async fn names_are_not_made_of_what_is_decoded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn methods_that_are_not_arms() {
+async fn unknown_methods_are_refused() {
     let world = world().await;
     let mut findings = Vec::new();
     let fleet = format!("{}?{VERSION}", world.fleet("f"));
@@ -444,7 +444,7 @@ async fn methods_that_are_not_arms() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_as_arm_reads_them() {
+async fn queries_are_parsed_as_in_arm() {
     let world = world().await;
     let mut findings = Vec::new();
     let f = world.fleet_of("q", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g")]).await;
@@ -535,7 +535,7 @@ async fn queries_as_arm_reads_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_that_are_garbage() {
+async fn malformed_headers_are_refused() {
     let world = world().await;
     let mut findings = Vec::new();
     let fleet = world.fleet("f");

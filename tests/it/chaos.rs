@@ -1,4 +1,4 @@
-//! Killed at any moment: nothing lost, nothing done twice.
+//! Kills at any moment: no work is lost, and no upgrade is started twice.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::harness::world::{Options, World, members, upgrade_to};
 
-/// Times between kills, in milliseconds: from before anything happens to after several steps. A small generator instead
-/// of a random one, so that a failure can be seen again.
+/// Times between kills, in milliseconds: from before the first step to after several. Generated from a fixed seed, so that a failure
+/// can be reproduced.
 fn instants() -> impl Iterator<Item = u64> {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     std::iter::repeat_with(move || {
@@ -19,7 +19,7 @@ fn instants() -> impl Iterator<Item = u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_kills_and_every_cluster_is_told_once() {
+async fn after_fifty_kills_every_cluster_was_upgraded_once() {
     let options = Options {
         clusters: 40,
         upgrade_seconds: 1.0,
@@ -93,7 +93,7 @@ async fn two_replicas_share_a_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stopped_process_ends_well_and_its_work_goes_on() {
+async fn a_stopped_process_exits_cleanly_and_another_continues_its_work() {
     let mut world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let run = world.start_run(&fleet, "r", json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")})).await;

@@ -1,4 +1,4 @@
-//! The command line as scripts see it: exit codes, one line when something is wrong, tokens on standard output.
+//! The command line for scripts: exit codes, one line for each error, tokens on standard output.
 
 use std::{
     io::{BufRead, BufReader},
@@ -204,7 +204,7 @@ fn containers_pass_on_who_may_use_the_service() {
 }
 
 #[test]
-fn a_credential_that_is_not_complete_stops_the_start_with_one_line() {
+fn an_incomplete_credential_stops_the_start_with_one_line() {
     let full = [
         ("FLEET_ARM_CREDENTIAL", "client-secret"),
         ("AZURE_TENANT_ID", "contoso.com"),
@@ -227,12 +227,21 @@ fn a_credential_that_is_not_complete_stops_the_start_with_one_line() {
 fn a_misspelt_variable_stops_every_command() {
     for command in ["demo", "serve", "worker", "emulator", "migrate", "token"] {
         let line = complaint(&run(&[command], &[("FLEET_DATADIR", "x")]), 2);
-        assert!(line.contains("FLEET_DATADIR"), "{line}");
+        assert!(line.contains("FLEET_DATADIR is no setting, but FLEET_DATA_DIR is"), "{line}");
     }
+    // Variables of somebody's scripts are not settings.
+    let output = run(&["token"], &[("FLEET_URL", "https://h"), ("FLEET_RG", "rg1")]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let output = run(&["serve", "--listen", &listen], &[("FLEET_URL", "https://h")]);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("FLEET_URL") && error.contains("cannot listen on"), "{error}");
 }
 
 #[test]
-fn a_bad_command_line_is_told_in_one_line() {
+fn an_invalid_command_line_is_reported_in_one_line() {
     for args in [
         &["serve", "--lisen", "x"][..],
         &["fly"],
@@ -250,7 +259,7 @@ fn a_bad_command_line_is_told_in_one_line() {
 }
 
 #[test]
-fn a_taken_port_is_told_in_one_line() {
+fn a_port_in_use_is_reported_in_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let line = complaint(&run(&["emulator", "--listen", &address], &[]), 1);
@@ -282,7 +291,7 @@ fn tokens_come_from_one_key_in_the_data_directory() {
 }
 
 #[test]
-fn a_signal_ends_the_program_in_good_order() {
+fn a_signal_stops_the_program_cleanly() {
     for signal in ["TERM", "INT"] {
         let (mut command, _dir) = fleet_manager(&["emulator", "--listen", "127.0.0.1:0"]);
         let mut emulator = command.stderr(Stdio::piped()).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! The service's identity at Azure: the real binary, against an emulator that takes only tokens that it issued itself.
+//! The service's credentials for Azure: the real binary with an emulator that accepts only tokens that it issued.
 
 use std::{
     fs,
@@ -30,7 +30,7 @@ async fn fleet(world: &World, members: usize) -> String {
     world.fleet_of("f", &members).await
 }
 
-/// Starts a run that upgrades so many members at a time.
+/// Starts a run with this concurrency.
 async fn start(world: &World, fleet: &str, at_a_time: usize) -> String {
     let group = json!({"name": "g", "maxConcurrency": at_a_time.to_string()});
     let strategy = json!({"stages": [{"name": "s", "groups": [group]}]});
@@ -45,7 +45,7 @@ async fn carries_a_run(world: &World) {
     assert!(members(&status).iter().all(|m| m["status"]["state"] == "Completed"), "{status:#}");
 }
 
-/// How many tokens were issued, and to whom.
+/// Returns the counts of issued tokens.
 async fn issued(world: &World) -> Value {
     world.emulator("GET", "/emulator/tokens", None).await.body["issued"].clone()
 }
@@ -54,7 +54,7 @@ fn counted(secret: u64, assertion: u64, managed: u64) -> Value {
     json!({"clientSecret": secret, "clientAssertion": assertion, "managedIdentity": managed, "refused": 0})
 }
 
-/// Waits until the first member's message has all of this in it.
+/// Waits until the first member's message contains all of these parts.
 async fn says(world: &World, run: &str, words: &[&str]) {
     let what = format!("saying {words:?}");
     let message = |status: &Value| {
@@ -65,7 +65,7 @@ async fn says(world: &World, run: &str, words: &[&str]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_secret_carries_a_run_with_one_token() {
+async fn a_run_with_a_client_secret_uses_one_token() {
     let world = world(3600, 0.3).await;
     carries_a_run(&world).await;
     assert_eq!(issued(&world).await, counted(1, 0, 0), "for many requests at the same time");
@@ -74,7 +74,7 @@ async fn a_client_secret_carries_a_run_with_one_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn workload_identity_carries_a_run() {
+async fn a_run_with_workload_identity_completes() {
     let mut world = world(3600, 0.3).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
@@ -89,7 +89,7 @@ async fn workload_identity_carries_a_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_managed_identity_carries_a_run() {
+async fn a_run_with_a_managed_identity_completes() {
     // That of a virtual machine has an address that no test can have; its protocol, elsewhere, is the same.
     for (path, client) in [("/msi/token", ""), ("/metadata/identity/oauth2/token", CLIENT)] {
         let mut world = world(3600, 0.3).await;
@@ -107,7 +107,7 @@ async fn a_managed_identity_carries_a_run() {
     }
 }
 
-/// An `az` that prints what is in the file `answer`, and notes how it was called.
+/// Creates a program `az` that prints the file `answer` and records its arguments.
 fn fake_az(dir: &Path) {
     let dir_name = dir.display();
     let script = format!(
@@ -119,7 +119,7 @@ fn fake_az(dir: &Path) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_azure_cli_carries_a_run_once_somebody_is_logged_in() {
+async fn a_run_with_the_azure_cli_continues_after_a_login() {
     let mut world = world(3600, 0.3).await;
     let fleet = fleet(&world, 3).await;
     let dir = tempfile::tempdir().unwrap();
@@ -154,7 +154,7 @@ async fn the_azure_cli_carries_a_run_once_somebody_is_logged_in() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_a_short_life_are_replaced_in_time() {
+async fn short_lived_tokens_are_replaced_before_they_expire() {
     let world = world(2, 2.0).await;
     let fleet = fleet(&world, 3).await;
     let run = start(&world, &fleet, 1).await;
@@ -164,7 +164,7 @@ async fn tokens_of_a_short_life_are_replaced_in_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_secret_and_an_unknown_authority_are_told_and_mended() {
+async fn a_wrong_secret_and_an_unknown_authority_are_reported_and_can_be_corrected() {
     let mut world = world(3600, 0.3).await;
     let fleet = fleet(&world, 2).await;
     world.restart_with(&[("AZURE_CLIENT_SECRET", "hunter2")]).await;
@@ -188,7 +188,7 @@ async fn a_wrong_secret_and_an_unknown_authority_are_told_and_mended() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_authority_that_is_down_for_a_while_holds_a_run_up_and_fails_nothing() {
+async fn an_outage_of_the_authority_delays_a_run_and_fails_no_member() {
     let mut world = world(3600, 0.3).await;
     let fleet = fleet(&world, 3).await;
     for action in [json!({"status": 503}), json!({"cut": "before"}), json!({"garbage": true})] {
@@ -203,7 +203,7 @@ async fn an_authority_that_is_down_for_a_while_holds_a_run_up_and_fails_nothing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_refused_is_replaced() {
+async fn a_rejected_token_is_replaced() {
     let world = world(3600, 0.3).await;
     let fleet = fleet(&world, 2).await;
     assert_eq!(world.emulator("DELETE", "/emulator/tokens", None).await.body["revoked"], 1);
@@ -222,7 +222,7 @@ async fn a_token_that_is_refused_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_no_authority_stops_the_start() {
+async fn an_invalid_authority_file_stops_the_start() {
     let world = world(3600, 0.3).await;
     for content in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -245,7 +245,7 @@ impl Drop for Ends {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_emulator_serves_https_when_told() {
+async fn the_emulator_serves_https_with_a_certificate() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let home = tempfile::tempdir().unwrap();
     let files = ca::certificates(home.path(), [127, 0, 0, 1].into(), Timestamp::now()).unwrap();

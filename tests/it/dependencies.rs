@@ -1,5 +1,5 @@
-//! What the crates of the workspace depend on: permissive licences from crates.io only, and nothing that is not used. Needs no
-//! network: it asks cargo about what has just been built. Known vulnerabilities are another matter, see `.ci/advisories`.
+//! Dependencies of the workspace: permissive licences, crates.io only, and none unused. These tests need no network, since
+//! `cargo metadata` reads what the build has downloaded. `.ci/advisories` checks for known vulnerabilities.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Licences that let anyone use, change and sell a program, and ask for no more than a notice.
+/// Permissive licences, which require a notice at most.
 const LICENCES: &[&str] = &[
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -31,7 +31,7 @@ fn run(program: &str, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What cargo knows of the workspace and of all packages that it builds on this platform.
+/// Returns `cargo metadata` of the workspace and of all packages for this platform.
 fn metadata() -> Value {
     let version = run(&std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned()), &["-vV"]);
     let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
@@ -40,7 +40,7 @@ fn metadata() -> Value {
     serde_json::from_str(&run(&cargo, &arguments)).unwrap()
 }
 
-/// Whether one may use what has this licence: an SPDX expression, or alternatives separated by a slash as it was before.
+/// Whether a licence is permitted. `expression` is an SPDX expression, or has alternatives separated by slashes.
 fn is_permitted(expression: &str) -> bool {
     let expression = expression.replace(['(', ')'], "").replace('/', " OR ");
     let any = |alternatives: &str| alternatives.split(" OR ").any(|one| LICENCES.contains(&one.trim()));
@@ -68,7 +68,7 @@ fn licence_expressions() {
     }
 }
 
-/// The words of all Rust sources below some folders.
+/// Returns the words of all Rust sources below some folders.
 fn words(folders: &[PathBuf]) -> BTreeSet<String> {
     let mut words = BTreeSet::new();
     let mut open = folders.to_vec();

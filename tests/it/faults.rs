@@ -17,7 +17,7 @@ async fn run_of(world: &World, members: &[(&str, usize, &str)], kind: &str) -> S
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_passes_is_waited_out() {
+async fn transient_faults_are_waited_out() {
     let world = World::start().await;
     for (cluster, action) in [
         ("aks-1", json!({"status": 429, "code": "Throttled", "message": "slow down", "retryAfter": 1})),
@@ -41,7 +41,7 @@ async fn what_passes_is_waited_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_operation_fails_the_run_and_a_start_tries_again() {
+async fn a_failed_operation_fails_the_run_and_a_restart_retries() {
     let world = World::start().await;
     let action = json!({"failOperation": {"code": "PodDrainFailure", "message": "the budget of 'web' forbids it"}});
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "times": 1, "action": action})).await;

@@ -1,4 +1,4 @@
-//! PostgreSQL crashes in the middle of a run: callers are told to come back, and the run goes on by itself.
+//! PostgreSQL crashes in the middle of a run: requests get an error to retry, and the run continues.
 
 use std::{
     path::Path,

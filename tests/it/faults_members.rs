@@ -1,4 +1,4 @@
-//! What one member's cluster, or its region, can do to a run and to a join: the reason is told, and what can go on does.
+//! Faults of one member's cluster or region: the member shows the reason, and other members continue.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn member<'a>(status: &'a Value, name: &str) -> &'a Value {
     members(status).into_iter().find(|member| member["name"] == name).unwrap()
 }
 
-/// No cluster was told twice: neither with success, nor so that AKS had to refuse it.
+/// Checks that no cluster got two upgrade calls, whether AKS accepted or refused the second.
 async fn assert_told_once(world: &World) {
     let applied = world.applied().await;
     assert!(!applied.is_empty() && applied.values().all(|times| *times == 1), "{applied:?}");
@@ -25,7 +25,7 @@ async fn assert_told_once(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_forbidden_fails_with_the_words_of_aks() {
+async fn forbidden_upgrades_fail_with_the_message_of_aks() {
     for method in ["GET", "PUT"] {
         let world = World::start().await;
         let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
@@ -60,7 +60,7 @@ async fn a_hung_operation_is_followed_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_comes_to_the_region_later_is_waited_for() {
+async fn a_member_waits_for_a_version_to_reach_its_region() {
     let env = vec![("FLEET_OFFER_RECHECK_SECONDS", "1".to_owned())];
     let world = World::start_with(Options { env, ..Options::default() }).await;
     // 1.33.5 is everywhere; taken from the region of the second cluster.
@@ -106,7 +106,7 @@ async fn node_auto_provisioning_and_clusters_at_the_target_are_skipped_with_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_join_says_why_and_can_be_deleted() {
+async fn a_member_that_cannot_join_says_why_and_can_be_deleted() {
     let world = World::start().await;
     let foreign = json!({"name": "aks-foreign", "resourceGroup": "rg1", "location": "eastus",
         "tenantId": "22222222-2222-2222-2222-222222222222"});
@@ -134,7 +134,7 @@ async fn what_cannot_join_says_why_and_can_be_deleted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_aks_fails_the_member_says_so() {
+async fn during_an_outage_of_aks_the_member_says_so() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let action = json!({"status": 500, "code": "InternalServerError", "message": "oops of aks-1"});
@@ -149,7 +149,7 @@ async fn while_aks_fails_the_member_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_image_that_comes_to_the_region_later_is_waited_for() {
+async fn a_member_waits_for_a_node_image_to_reach_its_region() {
     let env = vec![("FLEET_OFFER_RECHECK_SECONDS", "1".to_owned())];
     let world = World::start_with(Options { env, ..Options::default() }).await;
     let made = json!({"name": "aks-late", "resourceGroup": "rg1", "location": "swedencentral",
@@ -175,7 +175,7 @@ async fn a_node_image_that_comes_to_the_region_later_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_is_waited_out() {
+async fn requests_without_a_response_are_retried() {
     let world = World::start().await;
     for method in ["GET", "PUT"] {
         world.fault(json!({"match": {"method": method, "cluster": "aks-1"}, "action": {"timeout": 2}})).await;
@@ -205,10 +205,9 @@ async fn a_cluster_deleted_in_the_middle_fails_and_one_that_had_failed_is_upgrad
     assert_told_once(&world).await;
 }
 
-/// A start that cannot be carried out yet works on the run again and again; whoever deletes the run meanwhile neither waits
-/// for it for ever nor makes it fail.
+/// A start that cannot be completed yet is retried. Deleting the run in the meantime neither waits for the start nor makes it fail.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_can_be_deleted_while_its_start_is_tried() {
+async fn a_run_can_be_deleted_while_its_start_is_retried() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
     let fault = json!({"match": {"method": "GET"}, "times": 100_000, "action": {"status": 500, "code": "InternalError", "message": "x"}});

@@ -1,4 +1,4 @@
-//! Many at once: runs over the same clusters, AKS's throttles, and a replica that ends while another goes on.
+//! Concurrency: runs with the same clusters, AKS's throttles, and a replica that stops while another continues.
 
 use std::{
     collections::HashMap,
@@ -41,7 +41,7 @@ async fn no_cluster_has_two_operations_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_is_told_to_end_leaves_its_work_to_others_at_once() {
+async fn a_stopping_replica_releases_its_work_at_once() {
     // Leases that outlast the test: only their release lets another go on.
     let env = vec![("FLEET_LEASE_SECONDS", "300".to_owned()), ("FLEET_SHUTDOWN_SECONDS", "10".to_owned())];
     let mut world = World::start_with(Options { upgrade_seconds: 1.0, env, ..Options::default() }).await;

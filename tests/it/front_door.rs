@@ -1,4 +1,4 @@
-//! What clients ask around the fleets: tenants, subscriptions, providers, resource groups, lists of all resources.
+//! Requests that clients make besides those for fleets: tenants, subscriptions, providers, resource groups, lists of all resources.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ async fn group(world: &World, name: &str) -> String {
     path
 }
 
-/// What the result of a deletion is in the end.
+/// Polls a deletion and returns its final result.
 async fn result(world: &World, begun: &Answer) -> Answer {
     let location = begun.header("location").unwrap().to_owned();
     assert_eq!(begun.header("retry-after"), Some("1"));
@@ -42,7 +42,7 @@ async fn result(world: &World, begun: &Answer) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clients_find_their_way_to_the_fleets() {
+async fn clients_discover_the_provider() {
     let world = World::start().await;
     let subscriptions = world.get("/subscriptions?api-version=2022-12-01").await;
     let first = &subscriptions.body["value"][0];
@@ -73,7 +73,7 @@ async fn clients_find_their_way_to_the_fleets() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_resource_group_lives() {
+async fn a_resource_group_is_created_updated_and_deleted() {
     let world = World::start().await;
     let path = sub("/resourcegroups/Group-1");
     let with = |version: &str| format!("{path}?api-version={version}");
@@ -114,7 +114,7 @@ async fn a_resource_group_lives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_missing_first_is_named() {
+async fn a_404_names_the_outermost_missing_resource() {
     let world = World::start().await;
     let fleets = "/providers/Microsoft.ContainerService/fleets";
     let nowhere = sub(&format!("/resourceGroups/nowhere{fleets}"));
@@ -139,7 +139,7 @@ async fn what_is_missing_first_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wrong_groups_are_refused() {
+async fn invalid_resource_groups_are_refused() {
     let world = World::start().await;
     let place = json!({"location": "eastus"});
     for name in ["a".repeat(91), "x".repeat(10_000), "ends.".to_owned(), "a%2Fb".to_owned(), "a%20b".to_owned()] {
@@ -214,7 +214,7 @@ async fn resources_of_all_types_are_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_group_goes_with_its_fleets_but_not_while_they_upgrade() {
+async fn a_resource_group_is_deleted_with_its_fleets_unless_they_upgrade() {
     let mut world = World::start().await;
     let path = group(&world, "doomed").await;
     let fleet = format!("{path}/providers/Microsoft.ContainerService/fleets/f");
@@ -250,7 +250,7 @@ async fn a_group_goes_with_its_fleets_but_not_while_they_upgrade() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_left_of_a_group_that_is_deleted_while_fleets_are_made_in_it() {
+async fn a_group_deleted_while_fleets_are_created_in_it_leaves_nothing() {
     let world = World::start().await;
     for round in 0..5 {
         let path = group(&world, &format!("g{round}")).await;

@@ -1,4 +1,4 @@
-//! Gates over HTTP: scheduled starts, who approves what, what is refused, and a service that is killed at any of them.
+//! Gates over HTTP: scheduled starts, approvals, refused requests, and kills of the service.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +22,7 @@ fn done() -> Option<Value> {
     serde_json::from_str(DONE).ok()
 }
 
-/// A schedule three days from now, and when that is.
+/// Returns a schedule three days from now, and its time.
 fn in_three_days() -> (Value, Timestamp) {
     let date = Timestamp::now().to_zoned(TimeZone::UTC).date().checked_add(3.days()).unwrap();
     let at = date.at(12, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp();
@@ -35,7 +35,7 @@ fn wish(stages: Value) -> Value {
     json!({"properties": {"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")}})
 }
 
-/// Makes a run in the newest preview and starts it.
+/// Creates a run in the newest preview version and starts it.
 async fn start(world: &World, fleet: &str, stages: Value) -> String {
     let run = format!("{fleet}/updateRuns/r");
     let made = world.put(&format!("{run}{PREVIEW}"), wish(stages)).await;
@@ -50,7 +50,7 @@ async fn gates(world: &World, fleet: &str, query: &str) -> Vec<Value> {
     answer.body["value"].as_array().unwrap().clone()
 }
 
-/// When the timer of the one scheduled gate goes off; `None` as well while it does.
+/// Returns when the timer of the only scheduled gate is due. `None`: there is none, or it is being executed.
 async fn timer(world: &World) -> Option<Timestamp> {
     let at: Option<Option<jiff_sqlx::Timestamp>> =
         sqlx::query_scalar("SELECT run_at FROM jobs WHERE kind = 'run.gate'")
@@ -60,7 +60,7 @@ async fn timer(world: &World) -> Option<Timestamp> {
     at.flatten().map(|at| at.to_jiff())
 }
 
-/// A week passes for the gates that wait: what was reached now was reached a week ago.
+/// Moves the start of all waiting gates a week into the past.
 async fn a_week_passes(world: &World) {
     let mut tx = world.pool().begin().await.unwrap();
     for statement in [
@@ -74,7 +74,7 @@ async fn a_week_passes(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_scheduled_gate_opens_at_its_time_through_a_killed_service() {
+async fn a_scheduled_gate_opens_on_time_although_the_service_was_killed() {
     let mut world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "h")]).await;
     let (gate, at) = in_three_days();
@@ -122,7 +122,7 @@ async fn a_scheduled_gate_opens_at_its_time_through_a_killed_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_opens_a_gate_is_written_down() {
+async fn the_approver_of_a_gate_is_recorded() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "h")]).await;
     let (scheduled, _) = in_three_days();
@@ -181,7 +181,7 @@ async fn who_opens_a_gate_is_written_down() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gate_waits_while_its_run_is_stopped_and_goes_with_its_run() {
+async fn a_gate_waits_while_its_run_is_stopped_and_is_deleted_with_it() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let (scheduled, _) = in_three_days();
@@ -217,7 +217,7 @@ async fn a_gate_waits_while_its_run_is_stopped_and_goes_with_its_run() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gates_that_cannot_be_are_refused_when_they_are_written() {
+async fn invalid_gates_are_refused() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let (scheduled, _) = in_three_days();
@@ -306,7 +306,7 @@ async fn a_client_of_a_stable_version_keeps_the_schedules_it_does_not_see() {
     assert!(refused.body["error"]["message"].as_str().unwrap().contains("2026-05-01-preview"), "{}", refused.body);
 }
 
-/// Opens whatever waits; the service may go away at any moment.
+/// Approves all waiting gates, while the service may be killed at any moment.
 async fn open_all(world: &World, fleet: &str) -> Option<()> {
     let call = async |method, path: &str, body| world.try_call(method, path, body, &[]).await.ok();
     let pending: Answer =
@@ -319,7 +319,7 @@ async fn open_all(world: &World, fleet: &str) -> Option<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gates_are_made_once_whatever_is_killed() {
+async fn gates_are_created_once_despite_kills() {
     let mut world = World::start_with(crate::harness::world::Options {
         env: vec![("FLEET_LEASE_SECONDS", "1".to_owned())],
         ..Default::default()

@@ -1,4 +1,4 @@
-//! The private PostgreSQL: survives restarts, never two at once, dies with its owner.
+//! The private PostgreSQL: it keeps data over restarts, runs once for a directory, and stops with its owner.
 
 use crate::harness::eventually;
 use fleet_manager::local::postgres::{LocalPostgresError, PostgresSettings, PrivatePostgres};
@@ -77,7 +77,7 @@ async fn dropping_the_handle_stops_the_server() {
     eventually("the server is down", || async { !alive(pid) }).await;
 }
 
-/// Not a test but the owner that the next one kills.
+/// Not a test: the process that the next test kills.
 #[tokio::test]
 #[ignore = "run by killing_the_owner_stops_the_server"]
 async fn owner() {
@@ -89,7 +89,7 @@ async fn owner() {
 const OWNED: &str = "TEST_OWNED_DIRECTORY";
 
 #[tokio::test]
-async fn killing_the_owner_stops_the_server_and_the_next_one_goes_on() {
+async fn killing_the_owner_stops_the_server_and_the_next_start_works() {
     let dir = open_dir();
     let mut owner = Command::new(std::env::current_exe().unwrap());
     let mut owner =
@@ -134,7 +134,7 @@ fn stat_parent(pid: u32) -> u32 {
 }
 
 #[tokio::test]
-async fn a_stale_pid_file_that_names_a_stranger_harms_nobody() {
+async fn a_stale_pid_file_of_another_process_is_ignored() {
     let dir = open_dir();
     start(dir.path()).await.unwrap().stop().await.unwrap();
     let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
@@ -150,7 +150,7 @@ async fn a_stale_pid_file_that_names_a_stranger_harms_nobody() {
 }
 
 #[tokio::test]
-async fn a_path_too_long_for_a_socket_works_too() {
+async fn a_path_too_long_for_a_socket_works() {
     let dir = open_dir();
     let deep = dir.path().join("d".repeat(120));
     let postgres = start(&deep).await.unwrap();
@@ -162,7 +162,7 @@ async fn a_path_too_long_for_a_socket_works_too() {
 
 /// As root, `postgres` cannot enter a closed directory: the cluster is elsewhere, and found again.
 #[tokio::test]
-async fn a_closed_data_directory_works_too() {
+async fn a_data_directory_without_access_for_others_works() {
     let dir = tempfile::tempdir().unwrap();
     let postgres = start(dir.path()).await.unwrap();
     postgres.options().connect().await.unwrap().execute("CREATE TABLE kept ()").await.unwrap();
@@ -176,7 +176,7 @@ async fn a_closed_data_directory_works_too() {
 }
 
 #[tokio::test]
-async fn an_interrupted_creation_is_started_over() {
+async fn an_interrupted_creation_is_repeated() {
     let dir = open_dir();
     std::fs::create_dir(dir.path().join("postgres.new")).unwrap();
     std::fs::write(dir.path().join("postgres.new/PG_VERSION"), "15\n").unwrap();
@@ -184,7 +184,7 @@ async fn an_interrupted_creation_is_started_over() {
 }
 
 #[tokio::test]
-async fn what_keeps_the_server_from_starting_is_told() {
+async fn the_cause_of_a_failed_start_is_reported() {
     let dir = open_dir();
     start(dir.path()).await.unwrap().stop().await.unwrap();
     std::fs::write(dir.path().join("postgres/postgresql.conf"), "no_such_setting = 1\n").unwrap();

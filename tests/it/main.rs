@@ -22,6 +22,8 @@ mod faults_database;
 mod faults_members;
 mod faults_overlap;
 mod faults_refused;
+mod faults_silence;
+mod fleet_identity;
 mod front_door;
 mod gates;
 mod harness;

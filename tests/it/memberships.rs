@@ -1,4 +1,4 @@
-//! A cluster belongs to one member at most, whoever else takes or leaves it at the same moment.
+//! A cluster belongs to at most one member, also when members join and leave concurrently.
 
 use fleet_manager::{
     arm::ResourceId,

@@ -1,4 +1,4 @@
-//! What is not the provider's own goes to the upstream and back, as `az aks` needs it; and nowhere else.
+//! Pass-through: requests for other types go to the upstream, as `az aks` needs it, and to no other host.
 
 use std::time::{Duration, Instant};
 
@@ -77,7 +77,7 @@ async fn a_cluster_is_read_upgraded_and_followed_through_the_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_else_is_passed() {
+async fn other_types_are_not_passed_through() {
     let off = World::start().await;
     let path = format!("{GROUP}/managedClusters/aks-1?{AKS}");
     let answer = off.get(&path).await;
@@ -123,7 +123,7 @@ async fn nothing_else_is_passed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_is_missing_is_missing_in_the_words_of_aks() {
+async fn a_missing_cluster_gives_the_error_of_aks() {
     let world = world().await;
     let path = format!("{GROUP}/managedClusters/none?{AKS}");
     let direct = world.get(&format!("{}{path}", world.emulator_url)).await;
@@ -158,7 +158,7 @@ async fn an_upstream_whose_authority_is_configured_is_trusted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upstream_that_is_away_is_told() {
+async fn an_unreachable_upstream_is_reported() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let env = vec![
         ("FLEET_PASS_THROUGH", "Microsoft.ContainerService/managedClusters".to_owned()),

@@ -1,5 +1,5 @@
-//! What would lead a caller's token astray: targets that name another host, redirects, links that only look like the
-//! upstream's, methods that echo or tunnel. The upstream here is one that does its worst; beside it a trap waits.
+//! Attempts to send a caller's token to another host: targets that name another host, redirects, links that resemble the upstream's,
+//! methods that echo or tunnel. The upstream in these tests is malicious, and a second server records any request that it gets.
 
 use std::sync::{
     Arc, Mutex,
@@ -37,7 +37,7 @@ struct Scene {
     world: World,
     /// `host:port` of the upstream.
     upstream: String,
-    /// `host:port` where nobody should ever come by.
+    /// `host:port` of the server that must get no request.
     trap: String,
     seen: Arc<Mutex<Vec<Seen>>>,
     trapped: Arc<AtomicUsize>,
@@ -110,7 +110,7 @@ fn cluster(name: &str) -> String {
     )
 }
 
-/// What the upstream does is in the cluster's name.
+/// The cluster's name selects the behaviour of the upstream.
 fn answer(path: &str, own: &str, other: &str) -> Response {
     let json = |status: u16, body: Value| {
         Response::builder().status(status).header("content-type", "application/json").body(Body::from(body.to_string()))
@@ -149,7 +149,7 @@ fn answer(path: &str, own: &str, other: &str) -> Response {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_target_leads_to_another_host() {
+async fn no_path_reaches_another_host() {
     let scene = Scene::start().await;
     let (trap, me) = (&scene.trap, "me.example");
     let path = format!("{}?{AKS}", cluster("c"));
@@ -213,7 +213,7 @@ async fn no_target_leads_to_another_host() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn redirects_come_back_and_are_not_followed() {
+async fn redirects_are_returned_and_not_followed() {
     let scene = Scene::start().await;
     let (own, other) = (&scene.upstream, &scene.trap);
     for (name, status, location) in [
@@ -240,7 +240,7 @@ async fn redirects_come_back_and_are_not_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_lead_here_however_they_are_sent() {
+async fn links_in_lists_point_to_the_service() {
     let scene = Scene::start().await;
     let path = format!("{}{}?{AKS}", scene.world.url, cluster("list-in-chunks"));
     let list = scene.world.get(&path).await;
@@ -250,7 +250,7 @@ async fn lists_lead_here_however_they_are_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_upstream_refuses_comes_back_as_it_said_it() {
+async fn errors_of_the_upstream_are_returned_unchanged() {
     let scene = Scene::start().await;
     let missing = scene.get("missing").await;
     let error = json!({"code": "ResourceNotFound", "message": "by the upstream", "more": [1]});
@@ -266,7 +266,7 @@ async fn what_the_upstream_refuses_comes_back_as_it_said_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_types_and_methods_on_the_list_go_on() {
+async fn only_listed_types_and_methods_are_passed_through() {
     let scene = Scene::start().await;
     let path = cluster("c");
     let scope = path.split("/providers").next().unwrap();

@@ -1,4 +1,4 @@
-//! Who may do what: roles assigned at scopes, inherited downwards, asked at every operation, told to all replicas.
+//! Authorisation: roles assigned at scopes, inherited, checked for every operation, and applied by all replicas.
 
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn group(name: &str) -> String {
     format!("{}/resourceGroups/{name}", subscription())
 }
 
-/// Somebody with a token of its own.
+/// A principal with a token.
 struct Person<'a> {
     world: &'a World,
     bearer: String,
@@ -69,7 +69,7 @@ fn assignments(scope: &str) -> String {
     format!("{scope}/providers/Microsoft.Authorization/roleAssignments")
 }
 
-/// The owner gives a role; the assignment's path.
+/// Assigns a role as the owner, and returns the assignment's path.
 async fn assign(world: &World, scope: &str, principal: &str, role: &str) -> String {
     let path = format!("{}/{}", assignments(scope), uuid::Uuid::new_v4());
     let made = world.put(&path, assignment(principal, role)).await;
@@ -87,7 +87,7 @@ fn denied(answer: &Answer, action: &str, scope: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_role_nothing_is_shown_and_nothing_done() {
+async fn without_a_role_every_request_is_denied() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let ann = Person::new(&world, ANN);
@@ -148,7 +148,7 @@ async fn without_a_role_nothing_is_shown_and_nothing_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn roles_are_inherited_downwards_and_taken_back() {
+async fn roles_are_inherited_and_revoked() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let ann = Person::new(&world, ANN);
@@ -197,7 +197,7 @@ async fn roles_are_inherited_downwards_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deletion_can_be_followed_by_whoever_began_it_and_ends_the_access() {
+async fn a_deletion_can_be_polled_by_its_caller_and_ends_the_access() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     assign(&world, &fleet, ANN, FLEET_CONTRIBUTOR).await;
@@ -216,7 +216,7 @@ async fn a_deletion_can_be_followed_by_whoever_began_it_and_ends_the_access() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn lists_show_what_may_be_read() {
+async fn lists_contain_only_readable_resources() {
     let world = World::start().await;
     assert_eq!(world.put(&group("rg2"), json!({"location": "eastus"})).await.status, 201);
     let in_second = |name: &str| format!("{}/providers/Microsoft.ContainerService/fleets/{name}", group("rg2"));
@@ -241,7 +241,7 @@ async fn lists_show_what_may_be_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn joining_needs_a_right_on_the_cluster() {
+async fn joining_needs_permission_on_the_cluster() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     assign(&world, &fleet, ANN, FLEET_CONTRIBUTOR).await;
@@ -269,7 +269,7 @@ async fn joining_needs_a_right_on_the_cluster() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_clusters_are_passed_through_the_upstream_says_who_may_join_them() {
+async fn with_pass_through_the_upstream_decides_who_may_join_clusters() {
     let types = "Microsoft.ContainerService/managedClusters".to_owned();
     let world = World::start_with(Options { env: vec![("FLEET_PASS_THROUGH", types)], ..Options::default() }).await;
     let fleet = world.fleet_of("f", &[]).await;
@@ -374,7 +374,7 @@ async fn assignments_are_resources() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_equal_assignments_made_at_once_there_is_one() {
+async fn concurrent_equal_assignments_create_one() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let answers = futures_util::future::join_all((0..8).map(|_| async {
@@ -387,7 +387,7 @@ async fn of_equal_assignments_made_at_once_there_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_replicas_hear_of_it() {
+async fn other_replicas_apply_changed_assignments() {
     let mut world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let other = world.add_replica();
@@ -417,7 +417,7 @@ async fn owners_are_those_of_the_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_did_what_is_written_down() {
+async fn requests_are_audited() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let ann = Person::new(&world, ANN);
@@ -466,7 +466,7 @@ async fn in_a_local_world_what_is_passed_on_needs_a_role_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_read_fleets_finds_them_among_all_resources() {
+async fn readable_fleets_are_in_the_list_of_all_resources() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     assign(&world, &fleet, ANN, FLEET_CONTRIBUTOR).await;

@@ -149,6 +149,7 @@ async fn a_type_that_is_added_to_the_table_is_served() {
     );
     let state = api::AppState {
         pool: database.pool.clone(),
+        stopping: tokio_util::sync::CancellationToken::new(),
         verifier: Arc::new(verifier),
         access: Arc::new(api::AccessCache::new(vec![LOCAL_USER])),
         sealer: TokenSealer::new(rand::random()),

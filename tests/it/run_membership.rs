@@ -1,4 +1,4 @@
-//! A run upgrades the members of its fleet, and nobody who left it or never joined it.
+//! A run upgrades the members of its fleet, and no cluster that left the fleet or never joined it.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn leave(world: &World, fleet: &str, member: &str) {
     eventually("the member has left", async || world.get(&path).await.status == 404).await;
 }
 
-/// How often AKS began an upgrade of a cluster.
+/// Returns how many upgrades of a cluster AKS started.
 async fn begun(world: &World, cluster: &str) -> usize {
     let applied = world.applied().await;
     applied.iter().filter(|((of, _), _)| of == cluster).map(|(_, times)| times).sum()

@@ -1,4 +1,4 @@
-//! After a stop nothing begins that has not begun: it is left to the next start.
+//! A start is visible at once. After a stop no member begins that has not begun; it begins after the next start.
 
 use std::time::Duration;
 
@@ -74,4 +74,77 @@ async fn a_stop_just_before_the_intent_is_recorded_counts() {
     let status = world.reaches(&run, "Stopped", LATE).await;
     assert_eq!(state_of(&status, "m1"), "Stopped");
     assert!(world.applied().await.is_empty());
+}
+
+/// Never opens while a test lasts.
+async fn close_window(world: &World, cluster: &str) {
+    let never = json!({"maintenanceWindow": {"schedule": {"daily": {"intervalDays": 1}}, "durationHours": 4,
+        "startDate": "2123-01-01", "startTime": "02:30"}});
+    let path = format!("/emulator/clusters/{cluster}/maintenance/aksManagedAutoUpgradeSchedule");
+    world.emulator("PUT", &path, Some(never)).await;
+}
+
+async fn state(world: &World, run: &str) -> Value {
+    world.get(run).await.body["properties"]["status"]["status"]["state"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_and_a_stop_right_after_it_end_stopped_a_hundred_times_of_a_hundred() {
+    let world = World::start().await;
+    for cluster in ["aks-1", "aks-2"] {
+        close_window(&world, cluster).await;
+    }
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
+    for round in 0..100 {
+        let run = world.start_run(&fleet, &format!("r{round}"), one_group("2")).await;
+        let stopped = world.post(&format!("{run}/stop"), None).await;
+        assert_eq!(stopped.status, 200, "{round}: {}", stopped.body);
+        world.reaches(&run, "Stopped", LATE).await;
+        // What a late job of the start does is nothing: it stays so.
+        if round % 10 == 0 {
+            let query = "SELECT count(*) FROM jobs WHERE kind = 'run.plan' AND subject IN (SELECT run_id::text FROM update_runs)";
+            eventually("the jobs of the start are over", async || {
+                sqlx::query_scalar::<_, i64>(query).fetch_one(world.pool()).await.unwrap() == 0
+            })
+            .await;
+            assert_eq!(state(&world, &run).await, "Stopped", "{round}");
+        }
+    }
+    assert!(world.applied().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_is_visible_at_once_and_asking_again_for_a_start_or_a_stop_is_the_same() {
+    let world = World::start().await;
+    for cluster in ["aks-1", "aks-2"] {
+        close_window(&world, cluster).await;
+    }
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "h")]).await;
+    let run = world.start_run(&fleet, "r", one_group("2")).await;
+    let (start, stop) = (format!("{run}/start"), format!("{run}/stop"));
+    for restart in 0..20 {
+        let now = state(&world, &run).await;
+        assert!(now == "Running" || now == "Pending", "{restart}: {now}");
+        let edited = world.put(&run, json!({"properties": one_group("1")})).await;
+        assert_eq!((edited.status, edited.code()), (409, "UpdateRunAlreadyStarted"), "{restart}");
+        assert_eq!(world.post(&start, None).await.status, 200, "{restart}: started again");
+        assert_eq!(world.post(&stop, None).await.status, 200, "{restart}");
+        world.reaches(&run, "Stopped", LATE).await;
+        let restarted = world.post(&start, None).await;
+        assert_eq!(restarted.status, 200, "{restart}");
+        assert_ne!(restarted.body["properties"]["status"]["status"]["state"], "Stopped", "{restart}");
+    }
+    assert_eq!(world.post(&stop, None).await.status, 200);
+
+    let hang = json!({"match": {"method": "PUT", "cluster": "aks-3"}, "action": {"hangOperation": true}});
+    world.fault(hang).await;
+    let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "h"}]}]});
+    let wanted = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "stopping", wanted).await;
+    eventually("m3 is upgraded", async || world.applied().await.len() == 1).await;
+    for _ in 0..3 {
+        let stopping = world.post(&format!("{run}/stop"), None).await;
+        assert_eq!(stopping.status, 200, "{}", stopping.body);
+        assert_eq!(stopping.body["properties"]["status"]["status"]["state"], "Stopping");
+    }
 }

@@ -1,4 +1,4 @@
-//! Members chosen by their labels: when, which, once, and what is refused.
+//! Members selected by labels: when, which, each once, and invalid selectors.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ fn shown(status: &Value) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_are_those_that_the_labels_say_at_the_first_start() {
+async fn members_are_selected_by_their_labels_at_the_first_start() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, ""), ("m3", 3, "h"), ("m4", 4, "")]).await;
     label(&world, &fleet, "m1", json!({"env": "prod"})).await;
@@ -96,7 +96,7 @@ async fn members_are_those_that_the_labels_say_at_the_first_start() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_skipped_by_a_person_stays_so_and_nothing_else_does() {
+async fn only_members_skipped_on_request_stay_skipped() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, ""), ("m2", 2, ""), ("m3", 3, "")]).await;
     for member in ["m1", "m2", "m3"] {
@@ -129,7 +129,7 @@ async fn what_was_skipped_by_a_person_stays_so_and_nothing_else_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_selector_that_is_none_is_refused_with_its_place() {
+async fn an_invalid_selector_is_refused_with_its_position() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let cases = [

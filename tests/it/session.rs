@@ -1,4 +1,4 @@
-//! A scripted session over HTTP: what a person does with a fleet, and what each answer looks like.
+//! A session over HTTP: the requests of a person with a fleet, and the responses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::harness::world::{World, members, upgrade_to};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Every status document reads as the contract's types: names, shapes and enum values.
+/// Checks that a status document has the names, shapes and enum values of the contract.
 fn sound(status: &Value) -> bool {
     let read: UpdateRunStatus = serde_json::from_value(status.clone()).unwrap_or_else(|e| panic!("{e}: {status:#}"));
     assert_eq!(serde_json::to_value(&read).unwrap(), *status, "the document has more, or less, than the contract");
@@ -17,7 +17,7 @@ fn sound(status: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn start_stop_start_skip_finish() {
+async fn a_run_is_started_stopped_restarted_and_skipped() {
     let world = World::start().await;
     let names: Vec<String> = (1..=12).map(|n| format!("m{n:02}")).collect();
     let group = |n: usize| ["canary", "staging", "production"][n / 4];
@@ -107,7 +107,7 @@ async fn start_stop_start_skip_finish() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_person_opens_the_gates() {
+async fn a_run_waits_for_approval_of_its_gates() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "h")]).await;
     let gate = |text: &str| json!([{"type": "Approval", "displayName": text}]);

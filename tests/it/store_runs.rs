@@ -1,4 +1,4 @@
-//! Update runs in the database: steps are stored as they were decided, in a constant number of touched rows.
+//! Update runs in the database: each step is stored as decided, with a constant number of changed rows.
 
 use crate::harness::postgres::{TestDatabase, database};
 use fleet_manager::arm::{ErrorDetail, ResourceId};
@@ -103,8 +103,10 @@ impl World {
         advanced
     }
 
+    /// What follows of an event; of a first start, once the members are chosen.
     async fn raise(&self, event: Event) -> Vec<Effect> {
-        self.try_raise(event, now()).await.unwrap().effects
+        let effects = self.try_raise(event, now()).await.unwrap().effects;
+        if effects == [Effect::Plan] { self.try_raise(Event::Planned, now()).await.unwrap().effects } else { effects }
     }
 
     async fn skip(&self, targets: Vec<SkipTarget>) -> Result<Advanced, Refused> {
@@ -153,7 +155,7 @@ impl World {
         }
     }
 
-    /// The tallies are what the members' rows say.
+    /// Checks that the counts equal those of the members' rows.
     async fn tallies_hold(&self) {
         let wrong: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM run_groups g, LATERAL (
@@ -273,7 +275,7 @@ async fn failure_stop_restart_and_skip_are_stored() {
 }
 
 #[tokio::test]
-async fn another_plan_keeps_what_was_skipped_and_comes_too_late_after_the_start() {
+async fn a_new_plan_keeps_skipped_members_and_is_refused_after_the_start() {
     let world = World::of(&planned([2, 2, 2])).await;
     world.skip(vec![SkipTarget::Member("a-00001".to_owned()), SkipTarget::Stage("s2".to_owned())]).await.unwrap();
     let mut conn = world.db.pool.acquire().await.unwrap();
@@ -292,7 +294,7 @@ async fn another_plan_keeps_what_was_skipped_and_comes_too_late_after_the_start(
 }
 
 #[tokio::test]
-async fn steps_at_the_same_time_follow_one_another() {
+async fn concurrent_steps_are_serialised() {
     let strategy = UpdateRunStrategy {
         stages: vec![UpdateStage { name: "s".to_owned(), groups: vec![group("g", "8")], ..UpdateStage::default() }],
     };
@@ -313,9 +315,9 @@ async fn steps_at_the_same_time_follow_one_another() {
     assert_eq!(attempts, 40);
 }
 
-/// Reports that come together lead where they lead one after the other: in any order, over stages, failures and queues.
+/// Events in one step have the same result as single steps: in any order, over stages, failures and queues.
 #[tokio::test]
-async fn events_together_lead_where_they_lead_one_by_one() {
+async fn events_in_one_step_have_the_result_of_single_steps() {
     let plan = planned([5, 7, 9]);
     let (one_by_one, together) = (World::of(&plan).await, World::of(&plan).await);
     for world in [&one_by_one, &together] {
@@ -403,7 +405,7 @@ async fn every_statement_has_an_index() {
     let mut tx = world.db.pool.begin().await.unwrap();
     sqlx::query("SET LOCAL enable_seqscan = off").execute(&mut *tx).await.unwrap();
     let targets = vec![SkipTarget::Member("a-00002".to_owned()), SkipTarget::AfterStageWait("s2".to_owned())];
-    for event in [Event::Skip { targets, members: vec![] }, Event::Start, Event::Stop] {
+    for event in [Event::Skip { targets, members: vec![] }, Event::Start, Event::Planned, Event::Stop] {
         runs::advance(&mut tx, world.run, event, now()).await.unwrap().unwrap().unwrap();
     }
     let member = runs::member(&mut tx, world.run, 3).await.unwrap().unwrap();
@@ -457,7 +459,7 @@ async fn a_cluster_is_locked_by_one_member_at_a_time() {
 }
 
 #[tokio::test]
-async fn impossible_rows_are_refused() {
+async fn constraints_refuse_invalid_rows() {
     let world = World::of(&planned([1, 1, 1])).await;
     for change in [
         "update_runs SET state = 'Done'",
@@ -499,9 +501,9 @@ async fn a_member_that_leaves_is_found_in_its_runs_and_skipped() {
     world.tallies_hold().await;
 }
 
-/// A fixed walk: what the pure core's properties say of a simulated store holds for this one.
+/// A fixed sequence of events: the properties of the pure state machine hold for the real store.
 #[tokio::test]
-async fn whatever_happens_rows_stay_possible_and_the_run_ends() {
+async fn rows_stay_valid_and_the_run_ends_for_any_events() {
     for seed in 1..=6_u64 {
         let world = World::of(&planned([4, 5, 6])).await;
         let mut random = seed;
@@ -515,7 +517,8 @@ async fn whatever_happens_rows_stay_possible_and_the_run_ends() {
             let one = |of: &[Member], n: usize| of.get(n % of.len().max(1)).cloned();
             let (kind, n) = (draw(12), draw(64));
             let event = match kind {
-                0 | 1 => Some(Event::Start),
+                0 => Some(Event::Start),
+                1 => Some(Event::Planned),
                 2 => (n % 4 == 0).then_some(Event::Stop),
                 3 | 4 => {
                     one(&running, n).map(|m| Event::MemberEnded { attempt: m.attempt, member: m, outcome: completed() })
@@ -560,6 +563,7 @@ async fn whatever_happens_rows_stay_possible_and_the_run_ends() {
                     drop(world.raise(Event::Start).await)
                 }
                 UpdateState::Running | UpdateState::Pending | UpdateState::Stopping => {
+                    world.raise(Event::Planned).await;
                     for member in world.in_state("Running").await {
                         world.complete(member).await;
                     }

@@ -14,7 +14,7 @@ fn client(ca: &std::path::Path) -> reqwest::Client {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn https_from_the_handshake_to_the_links() {
+async fn https_is_served_and_used_in_links() {
     let home = tempfile::tempdir().unwrap();
     let address = "127.0.0.1".parse().unwrap();
     let files = ca::certificates(home.path(), address, Timestamp::now()).unwrap();
@@ -64,7 +64,7 @@ async fn https_from_the_handshake_to_the_links() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_certificate_that_does_not_fit_stops_the_start() {
+async fn an_unreadable_certificate_stops_the_start() {
     let home = tempfile::tempdir().unwrap();
     let files = ca::certificates(home.path(), "127.0.0.1".parse().unwrap(), Timestamp::now()).unwrap();
     let world = World::start().await;

@@ -1,4 +1,4 @@
-//! The token service of a local world: every way in that Azure's clients use, and what it refuses.
+//! The token service of a local world: every grant that Azure's clients use, and the errors.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn claims(token: &Value) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
-/// Whether a token opens the API.
+/// Whether the API accepts a token.
 async fn opens(world: &World, token: &Value) -> bool {
     let header = format!("Bearer {}", token.as_str().unwrap());
     let headers = [("authorization", &*header)];
@@ -34,7 +34,7 @@ async fn opens(world: &World, token: &Value) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_way_in_opens_the_api() {
+async fn every_grant_gives_a_token_for_the_api() {
     let world = World::start().await;
     let secret = [("grant_type", "client_credentials"), ("client_id", PRINCIPAL), ("client_secret", "secret")];
     for (path, scope) in [
@@ -106,7 +106,7 @@ async fn every_way_in_opens_the_api() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_wrong_is_refused_as_entra_does() {
+async fn invalid_token_requests_get_the_errors_of_entra() {
     let world = World::start().await;
     let app = |id: &'static str, secret: &'static str| {
         vec![("grant_type", "client_credentials"), ("client_id", id), ("client_secret", secret)]
@@ -142,7 +142,7 @@ async fn what_is_wrong_is_refused_as_entra_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn discovery_leads_to_the_keys() {
+async fn discovery_names_the_keys() {
     let world = World::start().await;
     let public = |path: String| {
         let world = &world;

@@ -1,4 +1,4 @@
-//! Maintenance windows of members' clusters: who waits for them says until when, and goes on when they open.
+//! Maintenance windows of members' clusters: a member that waits says until when, and begins when the window opens.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use crate::harness::{
 const LATE: Duration = Duration::from_secs(60);
 const VERSIONS: &str = "aksManagedAutoUpgradeSchedule";
 const IMAGES: &str = "aksManagedNodeOSUpgradeSchedule";
-/// Nothing is due again within a test.
+/// An interval that is longer than any test.
 const NEVER: &str = "86400";
 
-/// A world in which changed windows are noticed after so many seconds.
+/// A world in which changed windows are noticed after this many seconds.
 async fn world(recheck: &str) -> World {
     let env = vec![("FLEET_WINDOW_RECHECK_SECONDS", recheck.to_owned()), ("FLEET_LEASE_SECONDS", "1".to_owned())];
     World::start_with(Options { env, ..Options::default() }).await
@@ -44,7 +44,7 @@ fn closed() -> Value {
     daily("2123-01-01", "02:30", 4)
 }
 
-/// Opens every day at this time of it.
+/// A window that opens every day at this time.
 fn from(opens: Timestamp) -> Value {
     daily("2020-01-01", &opens.strftime("%H:%M").to_string(), 4)
 }
@@ -62,14 +62,14 @@ fn control_plane(max: &str) -> Value {
     json!({"strategy": one_group(max), "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})
 }
 
-/// What AKS was told, in order.
+/// Returns the calls to AKS, in order.
 async fn told(world: &World) -> Vec<String> {
     let log = world.emulator_log().await;
     assert!(log.iter().all(|entry| entry["status"] != 409), "{log:?}");
     log.iter().filter(|entry| entry["applied"] == true).map(|entry| entry["cluster"].as_str().unwrap().into()).collect()
 }
 
-/// When the one waiting job goes again, unless it is being worked on.
+/// Returns when the only waiting job is due, unless it is being executed.
 async fn next_look(world: &World) -> Option<Timestamp> {
     let query = "SELECT extract(epoch FROM run_at)::float8 AS at FROM jobs WHERE kind = 'member.upgrade' AND lease_until IS NULL";
     let row = sqlx::query(query).fetch_optional(world.pool()).await.unwrap()?;
@@ -77,7 +77,7 @@ async fn next_look(world: &World) -> Option<Timestamp> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_window_holds_up_nobody_else_and_a_changed_one_is_noticed() {
+async fn a_closed_window_delays_no_other_member_and_changes_are_noticed() {
     let world = world("1").await;
     set(&world, "aks-1", VERSIONS, closed()).await;
     set(&world, "aks-2", IMAGES, closed()).await;
@@ -120,7 +120,7 @@ async fn node_images_have_a_window_of_their_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn wakes_at_the_opening_and_stays_closed_before() {
+async fn a_member_waits_until_the_opening() {
     let world = world(NEVER).await;
     let opens = Timestamp::now().round(jiff::Unit::Minute).unwrap() + SignedDuration::from_mins(90);
     set(&world, "aks-1", VERSIONS, from(opens)).await;
@@ -142,7 +142,7 @@ async fn wakes_at_the_opening_and_stays_closed_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_opens_by_the_clock() {
+async fn an_upgrade_begins_when_its_window_opens() {
     let world = world(NEVER).await;
     // A window opens at a full minute; there must be time to see that it is closed.
     let opens = (Timestamp::now() + SignedDuration::from_secs(65)).strftime("%Y-%m-%dT%H:%M:00Z").to_string();
@@ -162,7 +162,7 @@ async fn a_window_opens_by_the_clock() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_while_it_waits_it_goes_on_when_the_window_opens() {
+async fn a_member_waiting_for_its_window_survives_a_kill() {
     let mut world = world("1").await;
     for cluster in ["aks-1", "aks-2"] {
         set(&world, cluster, VERSIONS, closed()).await;
@@ -207,7 +207,7 @@ async fn a_window_that_never_opens_says_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_read_permits_nothing() {
+async fn an_unreadable_window_permits_no_upgrade() {
     let world = world("1").await;
     let garbage = json!({"maintenanceWindow": {"schedule": {"hourly": {"intervalHours": 2}}, "startTime": 7}});
     set(&world, "aks-1", VERSIONS, garbage.clone()).await;
@@ -228,7 +228,7 @@ async fn what_cannot_be_read_permits_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_began_in_a_window_is_not_cut_by_its_end() {
+async fn an_upgrade_in_progress_continues_when_its_window_closes() {
     let world = world("1").await;
     set(&world, "aks-1", VERSIONS, open()).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
@@ -244,7 +244,7 @@ async fn what_began_in_a_window_is_not_cut_by_its_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_are_tried_in_the_order_of_their_windows() {
+async fn members_begin_in_the_order_of_their_windows() {
     let world = world(NEVER).await;
     let soon = Timestamp::now() + SignedDuration::from_hours(2);
     set(&world, "aks-1", VERSIONS, closed()).await;
@@ -260,7 +260,7 @@ async fn members_are_tried_in_the_order_of_their_windows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_aks_cannot_be_asked_nobody_is_given_up() {
+async fn an_outage_of_aks_fails_no_member_that_waits_for_a_window() {
     let world = world("1").await;
     set(&world, "aks-1", VERSIONS, closed()).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
@@ -288,7 +288,7 @@ async fn while_aks_cannot_be_asked_nobody_is_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn throttled_who_waits_goes_by_what_it_knew() {
+async fn while_throttled_a_waiting_member_uses_the_stored_opening() {
     let world = world("1").await;
     set(&world, "aks-1", VERSIONS, closed()).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
@@ -311,7 +311,7 @@ async fn throttled_who_waits_goes_by_what_it_knew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_for_some_members_asks_about_their_windows_only() {
+async fn a_run_reads_the_windows_of_its_members_only() {
     let world = world(NEVER).await;
     let names: Vec<String> = (1..=6).map(|n| format!("m{n}")).collect();
     let members: Vec<_> = names.iter().enumerate().map(|(n, name)| (name.as_str(), n + 1, "g")).collect();

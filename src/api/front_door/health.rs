@@ -15,12 +15,14 @@ pub(crate) async fn healthz() -> Json<serde_json::Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// Readiness.
+/// Readiness: whether new requests are welcome.
 pub(crate) async fn readyz(State(app): State<App>) -> Response {
-    if schema::is_ready(&app.pool).await {
-        Json(json!({"status": "ready"})).into_response()
+    let reason = if app.stopping.is_cancelled() {
+        "the process is stopping"
+    } else if schema::is_ready(&app.pool).await {
+        return Json(json!({"status": "ready"})).into_response();
     } else {
-        let reason = "the database cannot be reached, or its migrations are not applied";
-        (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "unavailable", "reason": reason}))).into_response()
-    }
+        "the database cannot be reached, or its migrations are not applied"
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "unavailable", "reason": reason}))).into_response()
 }

@@ -75,17 +75,35 @@ impl From<Refused> for ApiError {
     }
 }
 
-/// Whether an error says that the database cannot be reached now, which is no fault in the request.
-fn database_is_away(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|cause| match cause {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
-        // Class 57: the server shuts down or starts up; class 08: the connection is gone; 40: rolled back, as two transactions
-        // would have waited for each other.
-        sqlx::Error::Database(inner) => {
-            inner.code().is_some_and(|code| ["57P", "08", "40"].iter().any(|class| code.starts_with(class)))
+/// What a caller is told of an error of the database that passes by itself; `None` for a fault of ours.
+fn passing(error: &anyhow::Error) -> Option<ArmError> {
+    let unavailable =
+        |message: &str| ArmError::new(http::StatusCode::SERVICE_UNAVAILABLE, "ServerTimeout", message).retry_after(2);
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<sqlx::Error>());
+    let code = cause.and_then(|cause| cause.as_database_error()).and_then(|error| error.code());
+    let passes = match (cause, code.as_deref()) {
+        // Class 57: the server ends the session, or the statement took too long; class 08: the connection is gone; 40: rolled
+        // back, as two transactions would have waited for each other; 25P03: the transaction was idle for too long.
+        (_, Some(code)) => ["57", "08", "40", "25P03", "55P03"].iter().any(|class| code.starts_with(class)),
+        (Some(cause), None) => matches!(
+            cause,
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed
+        ),
+        (None, None) => false,
+    };
+    let commit = error.chain().find_map(|cause| cause.downcast_ref::<CommitError>());
+    match (commit, code.as_deref()) {
+        (Some(commit), _) if passes && !commit.is_undone() => Some(unavailable(
+            "The service's database did not confirm the change, which may have been made. Get the resource, and decide again.",
+        )),
+        (_, Some("55P03")) => Some(unavailable(
+            "Another request or job is changing the resource and takes long. Nothing was changed; try again.",
+        )),
+        _ if passes => {
+            Some(unavailable("The service's database cannot be reached now. Nothing was changed; try again."))
         }
-        _ => false,
-    })
+        _ => None,
+    }
 }
 
 impl IntoResponse for ApiError {
@@ -97,21 +115,16 @@ impl IntoResponse for ApiError {
                 tracing::info!(status = error.status().as_u16(), code = %error.detail().code, reason, "refused");
                 arm_response(&error)
             }
-            Self::Internal(error) if database_is_away(&error) => {
-                tracing::error!(error = format!("{error:#}"), "the database cannot be reached");
-                arm_response(
-                    &ArmError::new(
-                        http::StatusCode::SERVICE_UNAVAILABLE,
-                        "ServerTimeout",
-                        "The service's database cannot be reached now. Nothing was changed; try again.",
-                    )
-                    .retry_after(2),
-                )
-            }
-            Self::Internal(error) => {
-                tracing::error!(error = format!("{error:#}"), "failed");
-                arm_response(&ArmError::internal())
-            }
+            Self::Internal(error) => match passing(&error) {
+                Some(told) => {
+                    tracing::error!(error = format!("{error:#}"), "the database does not answer");
+                    arm_response(&told)
+                }
+                None => {
+                    tracing::error!(error = format!("{error:#}"), "failed");
+                    arm_response(&ArmError::internal())
+                }
+            },
         }
     }
 }
@@ -130,4 +143,29 @@ pub(crate) fn arm_response(error: &ArmError) -> Response {
         headers.insert(name.clone(), value.clone());
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(error: impl Into<anyhow::Error>) -> Option<String> {
+        passing(&error.into()).map(|told| told.detail().message.clone())
+    }
+
+    fn lost() -> sqlx::Error {
+        sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())
+    }
+
+    #[test]
+    fn a_lost_answer_to_a_commit_is_not_told_as_nothing_changed() {
+        assert!(told(CommitError::from(lost())).is_some_and(|message| message.contains("may have been made")));
+        for unchanged in [told(lost()), told(sqlx::Error::PoolTimedOut)] {
+            assert!(unchanged.is_some_and(|message| message.contains("Nothing was changed")));
+        }
+        let inside = StoreError { doing: "reading a resource", source: lost() };
+        assert!(told(inside).is_some());
+        assert_eq!(told(sqlx::Error::RowNotFound), None);
+        assert_eq!(told(CommitError::from(sqlx::Error::RowNotFound)), None);
+    }
 }

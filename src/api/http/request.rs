@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use axum::extract::{FromRequestParts, Query};
 use http::{HeaderMap, request::Parts};
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::{
     api::{
@@ -25,6 +26,9 @@ use crate::{
     },
     store::resources::Author,
 };
+
+/// Characters that are escaped in a query's values: all but the unreserved ones (RFC 3986 §2.3).
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// An authenticated request to a route of this provider.
 pub struct ArmRequest {
@@ -108,7 +112,7 @@ impl ArmRequest {
         let mut link = format!("{}{}?api-version={}", self.base, self.path, self.version);
         for name in ["$filter", "$top"] {
             if let Some(value) = self.parameter(name) {
-                link.push_str(&format!("&{name}={}", percent_encode(value)));
+                link.push_str(&format!("&{name}={}", utf8_percent_encode(value, ESCAPED)));
             }
         }
         link.push_str("&$skipToken=");
@@ -235,7 +239,9 @@ pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
     }
     let mut segments = Vec::new();
     for raw in path.split('/').filter(|segment| !segment.is_empty()) {
-        let segment = percent_decode(raw).filter(|text| {
+        // What is no escape stays, and a percent sign is refused below.
+        let decoded = percent_decode_str(raw).decode_utf8().ok();
+        let segment = decoded.filter(|text| {
             text.chars().count() <= 260
                 && !text.contains(['/', '\\', '?', '#', '%'])
                 && !text.chars().any(char::is_control)
@@ -248,7 +254,7 @@ pub(crate) fn segments(path: &str) -> Result<Vec<String>, ArmError> {
                 "A name in the path is not allowed: it is too long, or has encoded slashes, dot segments or control characters.",
             ));
         };
-        segments.push(segment);
+        segments.push(segment.into_owned());
     }
     Ok(segments)
 }
@@ -257,6 +263,7 @@ fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
     let (mut group, mut resource) = (None, Vec::new());
     let mut rest = segments.iter().map(String::as_str);
     let mut subscription = "";
+    let mut in_provider = false;
     while let Some(word) = rest.next() {
         match (word, rest.next()) {
             ("subscriptions", Some(given)) if subscription.is_empty() => {
@@ -270,6 +277,17 @@ fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
                 }
                 subscription = given;
             }
+            // One of each, and in this order: the scope that is judged must be the scope that the upstream reads.
+            ("subscriptions" | "resourceGroups", Some(_))
+                if group.is_some() || in_provider || (word == "subscriptions" && !subscription.is_empty()) =>
+            {
+                return Err(ArmError::bad_request(
+                    "InvalidResourceId",
+                    format!(
+                        "The path names '{word}' a second time, or after a resource provider: it has one place for it."
+                    ),
+                ));
+            }
             ("resourceGroups", Some(given)) if !subscription.is_empty() => {
                 if !name::is_resource_group(given) {
                     return Err(ArmError::bad_request(
@@ -281,7 +299,7 @@ fn name_in(path: &str, segments: &[String]) -> Result<ResourceId, ArmError> {
                 }
                 group = Some(given);
             }
-            ("providers", Some(_)) => {}
+            ("providers", Some(_)) => in_provider = true,
             ("locations", Some(_)) => break,
             (kind, Some(name)) if !subscription.is_empty() => resource.push((kind, name)),
             (_, _) => {}
@@ -330,32 +348,6 @@ pub(crate) fn parts_of(reach: &Reach) -> Option<&[String]> {
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        if *byte == b'%' {
-            let digits = text.get(at + 1..at + 3).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
-            out.push(u8::from_str_radix(digits, 16).ok()?);
-            at += 3;
-        } else {
-            out.push(*byte);
-            at += 1;
-        }
-    }
-    String::from_utf8(out).ok()
-}
-
-fn percent_encode(text: &str) -> String {
-    text.bytes()
-        .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(b).to_string(),
-            _ => format!("%{b:02X}"),
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -378,6 +370,12 @@ mod tests {
         }
         assert!(target(&SCOPE.replace("0000-000000000001", "x")).is_err());
         assert!(target(&SCOPE.replace("rg1", "rg.")).is_err());
+        let again = "/subscriptions/00000000-0000-0000-0000-000000000002";
+        for more in ["/resourceGroups/rg2", again, "/f/resourceGroups/rg2", "/f/subscriptions/x/resourceGroups/rg2"] {
+            assert!(target(&format!("{SCOPE}{more}")).is_err(), "{more}");
+        }
+        assert!(target(&SCOPE.replace("/rg1", "/rg1/resourceGroups/rg2")).is_err());
+        assert!(target(&format!("{SCOPE}/resourceGroups")).is_ok(), "a name like any other");
         let deep = format!("{SCOPE}/f{}", "/members/m".repeat(200));
         assert!(target(&deep).is_err() && target(&deep[..1000]).is_ok());
     }

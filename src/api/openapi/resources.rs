@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use crate::{
     arm::ErrorDetail,
     model::{
-        fleet::{HubProfile, IdentityType},
+        fleet::HubProfile,
+        identity::IdentityType,
         member::MemberProperties,
         strategy::{FleetUpdateStrategyProperties, GateType},
         update_run::{UpdateRunProperties, UpdateRunStatus},

@@ -79,7 +79,7 @@ pub(super) async fn put<T: ResourceType>(
     check_name(&request.id, T::MAX_NAME)?;
     let mut body = body::resource(request.headers(), &bytes, &request.id, T::TYPE, request.version)?;
     T::check_linked_access(&app, &at, &body["properties"]).await?;
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let parent = parent_for_write::<T>(&mut tx, request).await?;
     let existing = resources::get_for_update(&mut tx, &at.allowed).await?;
     request.precondition.check(existing.as_ref().map(|row| row.etag))?;
@@ -151,7 +151,7 @@ pub(super) async fn patch<T: ResourceType>(
     let request = &at.request;
     let mut body = body::json(request.headers(), &bytes)?;
     versions::hide(&mut body, T::TYPE, request.version);
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let row = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(row.etag))?;
     settled(&row)?;
@@ -183,7 +183,7 @@ pub(super) async fn patch<T: ResourceType>(
 /// Deletes one, at once or by a job.
 pub(super) async fn delete<T: ResourceType>(State(app): State<App>, at: At<Delete<T>>) -> ApiResult<Response> {
     let request = &at.request;
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let Some(row) = resources::get_for_update(&mut tx, &at.allowed).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
@@ -234,7 +234,12 @@ pub(super) async fn show<T: ResourceType>(
     show_with::<T>(request, row, &mut extras)
 }
 
-fn show_with<T: ResourceType>(request: &ArmRequest, row: &Resource, extras: &mut T::Extras) -> ApiResult<Value> {
+/// What is shown of a resource whose extras were read before.
+pub(super) fn show_with<T: ResourceType>(
+    request: &ArmRequest,
+    row: &Resource,
+    extras: &mut T::Extras,
+) -> ApiResult<Value> {
     let properties = T::show(row, extras)?;
     let mut body = render::resource(request, row, properties, T::PROVISIONING.is_some())?;
     T::finish(row, &mut body);
@@ -287,7 +292,11 @@ async fn update<T: ResourceType>(tx: &mut Connection, at: &At<Write<T>>, draft: 
 }
 
 /// What a resource is in, held against deletion until the transaction ends.
-async fn parent_for_write<T: ResourceType>(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
+/// The parent of a resource that is written, held against deletion until the transaction ends.
+pub(super) async fn parent_for_write<T: ResourceType>(
+    tx: &mut Connection,
+    request: &ArmRequest,
+) -> ApiResult<Resource> {
     if T::SCOPE == Scope::Tracked {
         return resource_groups::for_write(tx, &request.id).await;
     }

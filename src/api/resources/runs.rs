@@ -172,7 +172,8 @@ impl ResourceType for UpdateRun {
     }
 }
 
-/// Starts or restarts a run. A job does it, so the answer still shows the run as it was.
+/// Starts or restarts a run, which is Running from the answer on. At the first start a job chooses the members, and the answer
+/// still shows the run as it was, as Azure's does.
 pub(super) struct Start;
 
 impl ResourceAction for Start {
@@ -183,17 +184,22 @@ impl ResourceAction for Start {
 
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
         let request = &at.request;
-        let mut tx = app.pool.begin().await?;
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
+        // A fleet that is being deleted starts nothing, and is not deleted before this transaction ends.
+        handlers::parent_for_write::<UpdateRun>(&mut tx, request).await?;
         let run = locked(&mut tx, &at).await?;
-        let snapshot = runs::load_for_update(&mut tx, run.id).await?.ok_or_else(|| not_found(&request.id))?;
-        // Pre-check, so that the caller gets a conflict at once. The job checks again under the lock.
-        rollout::advance(&snapshot, &Event::Start, request.now)?;
-        if work::is_queued(&mut tx, queue::START, &run.id.to_string()).await? {
-            let message = "The update run is being started already. Get it to see how far it is.";
-            return Err(ArmError::conflict("UpdateRunAlreadyStarted", message).into());
+        runs::lock(&mut tx, run.id).await?;
+        let mut before = UpdateRun::extras(&mut tx, std::slice::from_ref(&run)).await?;
+        if before.get(&run.id).is_none_or(|before| before.status.state != UpdateState::NotStarted) {
+            return drive(tx, request, &run, Event::Start).await;
         }
-        work::enqueue(&mut tx, queue::start(run.id, Some(request.correlation()))).await?;
-        answer(tx, request, &run).await
+        let trace = Some(request.correlation());
+        engine::drive(&mut tx, run.id, Event::Start, request.now, trace)
+            .await?
+            .ok_or_else(|| not_found(&request.id))?;
+        let shown = handlers::show_with::<UpdateRun>(request, &run, &mut before)?;
+        tx.commit().await?;
+        Ok(Json(shown).into_response())
     }
 }
 
@@ -207,7 +213,7 @@ impl ResourceAction for Stop {
     const DESCRIPTION: &'static str = "Stops an update run";
 
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
-        let mut tx = app.pool.begin().await?;
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
         let run = locked(&mut tx, &at).await?;
         drive(tx, &at, &run, Event::Stop).await
     }
@@ -234,7 +240,7 @@ impl ResourceAction for Skip {
             .at("targets")
             .into());
         }
-        let mut tx = app.pool.begin().await?;
+        let mut tx = app.pool.begin_locking(at.id.key()).await?;
         let run = locked(&mut tx, &at).await?;
         let targets = targets.into_iter().map(SkipTarget::from).collect();
         drive(tx, &at, &run, Event::Skip { targets, members: Vec::new() }).await

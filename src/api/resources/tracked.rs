@@ -1,6 +1,7 @@
 //! Location, tags and identity: what resources in a resource group have besides their properties.
 
-use serde_json::{Value, json};
+use serde_json::json;
+use uuid::Uuid;
 
 use super::resource_type::Change;
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
         envelope::{Tags, check_tags, normalize_location},
         patch,
     },
-    model::fleet::ManagedServiceIdentity,
+    model::identity::{IdentityBody, ManagedServiceIdentity},
     store::resources::{Draft, Resource},
 };
 
@@ -21,10 +22,8 @@ pub(super) fn draft(change: &Change<'_>, problems: &mut Problems) -> ApiResult<D
     if let Some(tags) = &tags {
         check_tags(tags, problems);
     }
-    let identity = body::optional::<ManagedServiceIdentity>(change.body, "identity")?;
-    if let Some(identity) = &identity {
-        identity.check(problems);
-    }
+    let identity = body::optional::<IdentityBody>(change.body, "identity")?;
+    let identity = identity.map(|given| applied(given, change, change.existing, problems));
     let identity = identity.map(serde_json::to_value).transpose()?;
     Ok(Draft { location, tags, identity, ..Draft::default() })
 }
@@ -46,12 +45,24 @@ pub(super) fn patched_draft(change: &Change<'_>, row: &Resource, problems: &mut 
     if let Some(given) = change.body.get("identity").filter(|given| !given.is_null()) {
         let mut identity = row.identity.clone().unwrap_or_else(|| json!({}));
         patch::merge(&mut identity, given.clone());
-        body::part::<ManagedServiceIdentity>(&json!({"identity": identity}), "identity")?.check(problems);
-        draft.identity = Some(identity);
+        let given: IdentityBody = body::part(&json!({"identity": identity}), "identity")?;
+        let new = applied(given, change, Some(row), problems);
+        // As Azure does: the type None is kept as it was sent by a PUT, and is gone after a PATCH.
+        draft.identity = Some(new).filter(|identity| !identity.is_none()).map(serde_json::to_value).transpose()?;
     }
-    // As Azure does: the type None is kept as it was sent by a PUT, and is gone after a PATCH.
-    draft.identity = draft.identity.filter(|identity| identity.get("type").and_then(Value::as_str) != Some("None"));
     Ok(draft)
+}
+
+/// The identity that a resource has after a body. A stored identity of an older version that does not read counts as none.
+fn applied(
+    given: IdentityBody,
+    change: &Change<'_>,
+    row: Option<&Resource>,
+    problems: &mut Problems,
+) -> ManagedServiceIdentity {
+    given.check(problems);
+    let stored = row.and_then(|row| row.identity.clone()).and_then(|identity| serde_json::from_value(identity).ok());
+    given.applied(stored.as_ref(), change.request.principal.caller.tenant, Uuid::new_v4())
 }
 
 fn location(change: &Change<'_>, problems: &mut Problems) -> ApiResult<Option<String>> {

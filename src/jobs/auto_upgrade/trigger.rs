@@ -13,17 +13,18 @@ use crate::{
     database::{Connection, Pool},
     engine::{
         auto_upgrade::{RunCreation, RunWanted, make_run},
-        queue,
+        drive, queue,
     },
     jobs::outcome::{JobError, outcome, subject},
     model::update_run::UpdateState,
+    rollout::Event,
     store::{
         auto_upgrade::{self, Candidate, Trigger as Kept},
         catalogues,
         resources::{self, Author, ByService, Resource},
         runs,
     },
-    work::{self, Attempt, Handler, Outcome},
+    work::{Attempt, Handler, Outcome},
 };
 
 /// Who makes the runs, in their `systemData`.
@@ -144,7 +145,7 @@ impl Task {
             }
         };
         auto_upgrade::record_run(tx, profile.id, &name, run.id, target, self.now).await?;
-        work::enqueue(tx, queue::start(run.id, None)).await?;
+        drive(tx, run.id, Event::Start, self.now, None).await?;
         self.succeeded(tx, target, &message).await
     }
 

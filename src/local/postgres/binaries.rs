@@ -1,6 +1,6 @@
 //! Finding PostgreSQL's programs.
 
-use super::LocalPostgresError;
+use super::error::LocalPostgresError;
 use std::path::{Path, PathBuf};
 use tokio::process::Command;
 

@@ -1,6 +1,6 @@
 //! The files of a private server: where they are, who owns them, what they say.
 
-use super::{LocalPostgresError, User};
+use super::{error::LocalPostgresError, user::User};
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;

@@ -1,6 +1,6 @@
 //! As whom the server runs: as us, or, since PostgreSQL refuses root, as `postgres`.
 
-use super::LocalPostgresError;
+use super::error::LocalPostgresError;
 use std::os::unix::fs::chown;
 use std::path::Path;
 use std::process::Stdio;

@@ -393,18 +393,26 @@ impl SampleFleet {
         read(&self.service.url(&path), "an update run", resource["properties"]["status"].clone())
     }
 
-    /// Shows a run's status again and again until it has ended, and answers how.
+    /// Shows a run's status again and again until it has ended, and returns its last state; `None` when somebody deleted the run.
     ///
     /// # Errors
-    /// When the service does not know the run.
-    pub async fn watch(&self, run: &str, mut show: impl FnMut(&UpdateRunStatus)) -> Result<UpdateState, SampleError> {
+    /// The service does not answer, or not with a run.
+    pub async fn watch(
+        &self,
+        run: &str,
+        mut show: impl FnMut(&UpdateRunStatus),
+    ) -> Result<Option<UpdateState>, SampleError> {
         loop {
-            let status = self.status(run).await?;
+            let status = match self.status(run).await {
+                Ok(status) => status,
+                Err(SampleError::Refused { status: StatusCode::NOT_FOUND, .. }) => return Ok(None),
+                Err(error) => return Err(error),
+            };
             show(&status);
             match status.status.state {
                 ended
                 @ (UpdateState::Completed | UpdateState::Failed | UpdateState::Stopped | UpdateState::Skipped) => {
-                    return Ok(ended);
+                    return Ok(Some(ended));
                 }
                 UpdateState::NotStarted | UpdateState::Running | UpdateState::Stopping | UpdateState::Pending => {
                     sleep(POLL).await;

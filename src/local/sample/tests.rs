@@ -121,9 +121,23 @@ async fn makes_the_fleet_and_follows_its_runs() {
     assert_eq!(run, "run-1");
     sample.make_run(&run, &plan.first).await.unwrap();
     let mut shown = 0;
-    assert_eq!(sample.watch(&run, |_| shown += 1).await.unwrap(), UpdateState::Completed);
+    assert_eq!(sample.watch(&run, |_| shown += 1).await.unwrap(), Some(UpdateState::Completed));
     assert!(shown > 1);
     assert_eq!(next_run(sample.newest_run().await.unwrap().as_deref()), "run-2");
+}
+
+#[tokio::test]
+async fn a_run_that_is_deleted_while_it_is_shown_is_no_error() {
+    let World { sample, kept, _stop } = World::new().await;
+    let plan = sample.plan().await.unwrap();
+    sample.make_run("run-1", &plan.first).await.unwrap();
+    let deleted = sample
+        .watch("run-1", |status| {
+            assert_eq!(status.status.state, UpdateState::Running);
+            kept.lock().unwrap().resources.retain(|path, _| !path.ends_with("/updateRuns/run-1"));
+        })
+        .await;
+    assert_eq!(deleted.unwrap(), None);
 }
 
 #[tokio::test]

@@ -73,9 +73,9 @@ fn without_a_strategy_all_members_one_by_one() {
         sim.complete(name);
     }
     assert_eq!(sim.run.status.state, Completed);
-    let nobody = Sim::new(&plan(None, &[]).unwrap(), 1);
-    let step = advance(&nobody.run, &Event::Start, nobody.now).unwrap();
-    assert_eq!(step.run.status.state, Completed);
+    let mut nobody = Sim::new(&plan(None, &[]).unwrap(), 1);
+    nobody.raise(Event::Start).unwrap();
+    assert_eq!(nobody.run.status.state, Completed);
 }
 
 #[test]
@@ -128,13 +128,33 @@ fn stop_lets_what_is_in_flight_end_and_start_goes_on() {
     sim.raise(Event::Start).unwrap();
     sim.raise(Event::Stop).unwrap();
     assert_eq!((sim.run.status.state, sim.running()), (Stopping, vec!["a01"]));
-    assert!(matches!(sim.raise(Event::Stop), Err(Refused::Conflict(_))), "stopping already");
+    assert_eq!(sim.raise(Event::Stop), Ok(false), "stopping already");
     sim.complete("a01");
     assert_eq!((sim.run.status.state, sim.state("a02")), (Stopped, NotStarted));
     assert!(matches!(sim.raise(Event::Stop), Err(Refused::Conflict(_))), "stopped already");
     sim.raise(Event::Start).unwrap();
-    assert!(matches!(sim.raise(Event::Start), Err(Refused::Conflict(_))), "started already");
+    assert_eq!(sim.raise(Event::Start), Ok(false), "started already");
     assert_eq!(sim.running(), ["a02"]);
+}
+
+#[test]
+fn a_run_is_running_from_its_start_on_and_nothing_begins_before_its_members_are_chosen() {
+    let mut sim = sim(vec![stage("s", "9", vec![group("a", "1")])], &[("a", 2)]);
+    sim.plans_late = true;
+    sim.raise(Event::Start).unwrap();
+    assert_eq!((sim.run.status.state, sim.run.stages[0].status.state), (Running, NotStarted));
+    assert_eq!(sim.raise(Event::Start), Ok(false), "started already");
+    sim.raise(Event::PlanningBlocked { error: error() }).unwrap();
+    assert_eq!((sim.run.status.state, sim.run.status.error.clone()), (Pending, Some(error())));
+    sim.raise(Event::Stop).unwrap();
+    assert_eq!((sim.run.status.state, sim.run.status.error.clone(), sim.run.starting), (Stopped, None, false));
+    // The job is late.
+    assert_eq!(sim.raise(Event::Planned), Ok(false));
+    assert_eq!(sim.raise(Event::PlanningBlocked { error: error() }), Ok(false));
+    sim.raise(Event::Start).unwrap();
+    assert!(sim.run.starting && sim.upgrades.is_empty());
+    sim.raise(Event::Planned).unwrap();
+    assert_eq!((sim.run.status.state, sim.running()), (Running, vec!["a01"]));
 }
 
 #[test]

@@ -23,6 +23,10 @@ use crate::{
 #[derive(Debug, Clone)]
 enum Move {
     Start,
+    /// A start whose members are chosen by another event.
+    StartLate,
+    Planned,
+    Blocked,
     Stop,
     Complete(usize),
     NoOp(usize),
@@ -48,6 +52,9 @@ fn any_move() -> impl Strategy<Value = Move> {
     let n = || 0..64_usize;
     prop_oneof![
         4 => Just(Move::Start),
+        1 => Just(Move::StartLate),
+        2 => Just(Move::Planned),
+        1 => Just(Move::Blocked),
         1 => Just(Move::Stop),
         12 => n().prop_map(Move::Complete),
         2 => n().prop_map(Move::NoOp),
@@ -211,6 +218,17 @@ fn play(sim: &mut Sim, next: Move) {
     match next {
         // Refusals are checked by the examples; here they must only be without consequences.
         Move::Start => drop(sim.raise(Event::Start)),
+        Move::StartLate => {
+            sim.plans_late = true;
+            drop(sim.raise(Event::Start));
+        }
+        Move::Planned => {
+            sim.plans_late = false;
+            if sim.run.starting {
+                sim.raise(Event::Planned).unwrap();
+            }
+        }
+        Move::Blocked => drop(sim.raise(Event::PlanningBlocked { error: error() })),
         Move::Stop => drop(sim.raise(Event::Stop)),
         Move::Complete(n) => {
             if let Some(m) = pick(&running, n) {
@@ -309,7 +327,8 @@ fn config() -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
-fn live(mut sim: Sim, moves: Vec<Move>) {
+fn live(mut sim: Sim, moves: Vec<Move>, plans_late: bool) {
+    sim.plans_late = plans_late;
     let _ = sim.raise(Event::Start);
     for next in moves {
         play(&mut sim, next);
@@ -323,12 +342,12 @@ proptest! {
     // Two of the same, for two cores.
     #[test]
     fn whatever_happens_the_invariants_hold_and_the_run_ends(sim in any_sim(), moves in vec(any_move(), 0..60)) {
-        live(sim, moves);
+        live(sim, moves, false);
     }
 
     #[test]
     fn whatever_happens_to_others_they_hold_as_well(sim in any_sim(), moves in vec(any_move(), 0..60)) {
-        live(sim, moves);
+        live(sim, moves, true);
     }
 
     #[test]

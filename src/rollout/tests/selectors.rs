@@ -10,7 +10,7 @@ use crate::{
         selector::{Condition, LabelSelector, MemberSelector},
         strategy::{UpdateGroup, UpdateRunStrategy, UpdateStage},
     },
-    rollout::{plan::*, select::Index},
+    rollout::{FleetMember, plan::*, select::Index},
 };
 
 fn selector(text: &str) -> Option<MemberSelector> {

@@ -38,6 +38,8 @@ pub(super) struct Sim {
     /// Members' maintenance windows, and whom the members' jobs have told AKS to upgrade, by attempt.
     pub(super) windows: Vec<Option<Window>>,
     begun: HashSet<(u32, u32)>,
+    /// The members of a run that is being started are chosen later, and not at once.
+    pub(super) plans_late: bool,
     /// What was raised, to be raised again.
     pub(super) past: Vec<Event>,
 }
@@ -108,10 +110,11 @@ impl Sim {
                 groups: of_stage,
             });
         }
-        let run = Run { status: not_started(), stop_requested: false, stages };
+        let run = Run { status: not_started(), stop_requested: false, starting: false, stages };
         let (upgrades, opened, resources, timers, past) = Default::default();
-        let (windows, begun) = (vec![None; rows.len()], HashSet::new());
-        let mut sim = Self { run, rows, now, upgrades, opened, resources, timers, heads, windows, begun, past };
+        let (windows, begun, plans_late) = (vec![None; rows.len()], HashSet::new(), false);
+        let mut sim =
+            Self { run, rows, now, upgrades, opened, resources, timers, heads, windows, begun, plans_late, past };
         // As the store does it, for the sake of groups whose members are all part of others.
         sim.raise(Event::Continue).unwrap();
         sim.past.clear();
@@ -172,6 +175,14 @@ impl Sim {
 
     /// Raises an event as the store does: until the run is at rest.
     pub(super) fn raise(&mut self, event: Event) -> Result<bool, Refused> {
+        let changed = self.raise_one(event)?;
+        if self.run.starting && !self.plans_late {
+            self.raise_one(Event::Planned)?;
+        }
+        Ok(changed)
+    }
+
+    fn raise_one(&mut self, event: Event) -> Result<bool, Refused> {
         let fresh = self.refresh(event.clone());
         let before = (self.run.clone(), self.rows.clone());
         let upgrades = self.upgrades.len();
@@ -208,7 +219,8 @@ impl Sim {
             | Event::MemberUnblocked { member, .. }
             | Event::MemberLeft { member } => *member = self.member(member.index),
             Event::Skip { members, .. } => members.iter_mut().for_each(|m| *m = self.member(m.index)),
-            Event::Start | Event::Stop | Event::WaitElapsed { .. } => {}
+            Event::Start | Event::Planned | Event::PlanningBlocked { .. } => {}
+            Event::Stop | Event::WaitElapsed { .. } => {}
             Event::GateCompleted { .. } | Event::GateDue { .. } | Event::Continue => {}
         }
         event
@@ -238,6 +250,7 @@ impl Sim {
         self.run = step.run;
         for effect in step.effects {
             match effect {
+                Effect::Plan => {}
                 Effect::Upgrade { member, attempt, name } => {
                     assert_eq!(
                         (self.rows[member as usize].attempt, &self.rows[member as usize].name),
@@ -361,6 +374,10 @@ impl Sim {
 
     /// Plays on until nothing is left, with everything going well: DESIGN §7.7.
     pub(super) fn run_dry(&mut self) {
+        self.plans_late = false;
+        if self.run.starting {
+            self.raise(Event::Planned).unwrap();
+        }
         for _ in 0..(20 * self.rows.len() + 200) {
             self.pass_time(1);
             if !self.run.in_progress() {

@@ -175,6 +175,8 @@ fn member_of(event: &mut Event) -> Option<&mut Member> {
         | Event::MemberUnblocked { member, .. }
         | Event::MemberLeft { member } => Some(member),
         Event::Start
+        | Event::Planned
+        | Event::PlanningBlocked { .. }
         | Event::Stop
         | Event::Skip { .. }
         | Event::WaitElapsed { .. }
@@ -202,13 +204,15 @@ async fn apply(
     now: Timestamp,
     followed: bool,
 ) -> Result<Vec<ChangedMember>, StoreError> {
-    if (&before.status, before.stop_requested) != (&after.status, after.stop_requested) {
+    if (&before.status, before.stop_requested, before.starting) != (&after.status, after.stop_requested, after.starting)
+    {
         let row = json!({
             "state": after.status.state,
             "start_time": after.status.start_time,
             "completed_time": after.status.completed_time,
             "error": after.status.error,
             "stop_requested": after.stop_requested,
+            "starting": after.starting,
         });
         write(conn, run_id, RUN, &[row], now).await?;
     }
@@ -321,9 +325,9 @@ async fn write_and_tell(
 // an array, but takes a `jsonb_to_recordset` for a hundred rows, and would read the whole run to change one of its members.
 
 pub(super) const RUN: &str = "UPDATE update_runs r SET state = c.state, start_time = c.start_time,
-         completed_time = c.completed_time, error = c.error, stop_requested = c.stop_requested
+         completed_time = c.completed_time, error = c.error, stop_requested = c.stop_requested, starting = c.starting
      FROM unnest($2) AS u (change), jsonb_to_record(u.change) AS c(state text, start_time timestamptz, completed_time timestamptz, error jsonb,
-         stop_requested boolean)
+         stop_requested boolean, starting boolean)
      WHERE r.run_id = $1 AND $3::timestamptz IS NOT NULL";
 
 pub(super) const STAGES: &str = "UPDATE run_stages s SET state = c.state, start_time = c.start_time,

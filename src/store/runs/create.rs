@@ -85,8 +85,8 @@ pub async fn limit_to(conn: &mut Connection, run_id: Uuid, members: &BTreeSet<St
     Ok(())
 }
 
-/// Gives a run that was never started another plan: it was edited, or its membership is resolved again at the first start.
-/// What was skipped by name stays skipped. Whether it did: a run that has been started keeps its plan.
+/// Gives a run that has not begun another plan: it was edited, or its membership is resolved again at the first start. What was
+/// skipped by name stays skipped. Returns whether the run has the new plan: one that has begun keeps its own.
 ///
 /// # Errors
 /// When the database fails.
@@ -97,7 +97,7 @@ pub async fn replace_plan(
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     let Some(run) = load_for_update(conn, run_id).await? else { return Ok(false) };
-    if run.status.state != UpdateState::NotStarted {
+    if run.has_begun() || (run.status.state != UpdateState::NotStarted && !run.starting) {
         return Ok(false);
     }
     let skipped = status::without_gates(conn, run_id).await?.map(|status| skips(&status, plan)).unwrap_or_default();

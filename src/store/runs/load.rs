@@ -20,7 +20,8 @@ use crate::{
 macro_rules! nodes {
     () => {
         "'run', json_build_object('state', r.state, 'start_time', r.start_time, 'completed_time', r.completed_time,
-              'error', r.error, 'stop_requested', r.stop_requested, 'selected_images', r.selected_images),
+              'error', r.error, 'stop_requested', r.stop_requested,
+              'starting', r.starting, 'selected_images', r.selected_images),
          'stages', (SELECT coalesce(json_agg(s ORDER BY s.stage_index), '[]') FROM run_stages s
               WHERE s.run_id = r.run_id),
          'groups', (SELECT coalesce(json_agg(g ORDER BY g.group_index), '[]') FROM run_groups g
@@ -119,6 +120,16 @@ pub async fn hold(conn: &mut Connection, run_id: Uuid) -> Result<Option<UpdateSt
     state.map(members::read_state).transpose().map_err(StoreError::while_(failed))
 }
 
+/// Whether the first start of a run was asked for and its members are not chosen yet.
+pub async fn is_starting(conn: &mut Connection, run_id: Uuid) -> Result<bool, StoreError> {
+    let starting: Option<bool> = sqlx::query_scalar("SELECT starting FROM update_runs WHERE run_id = $1")
+        .bind(run_id)
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("reading whether an update run is being started"))?;
+    Ok(starting.unwrap_or(false))
+}
+
 /// Locks all runs of what is about to be deleted: a run, a fleet or a resource group, by its row. Those of them that may have
 /// jobs: they are not over.
 ///
@@ -206,6 +217,6 @@ impl From<Snapshot> for Run {
             }
         });
         let stages = stages.collect();
-        Self { status: run.node.into(), stop_requested: run.stop_requested, stages }
+        Self { status: run.node.into(), stop_requested: run.stop_requested, starting: run.starting, stages }
     }
 }

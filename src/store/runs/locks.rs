@@ -19,9 +19,6 @@ pub struct Holder {
 
 /// Locks a cluster for a member of a run. `Some` names another that has it, and then nothing changed; locking again is
 /// harmless.
-///
-/// # Errors
-/// When the database fails.
 pub async fn try_lock_cluster(
     conn: &mut Connection,
     cluster: &ResourceId,
@@ -50,17 +47,11 @@ pub async fn try_lock_cluster(
 }
 
 /// Gives a cluster back, if this member has it.
-///
-/// # Errors
-/// When the database fails.
 pub async fn unlock_cluster(conn: &mut Connection, cluster: &ResourceId, by: Holder) -> Result<(), StoreError> {
     unlock_clusters(conn, by.run_id, &[(cluster, by.member)]).await
 }
 
 /// [`unlock_cluster`] for many members of a run.
-///
-/// # Errors
-/// When the database fails.
 pub async fn unlock_clusters(
     conn: &mut Connection,
     run_id: Uuid,

@@ -29,6 +29,7 @@ pub(super) struct RunRow {
     #[serde(flatten)]
     pub(super) node: Node,
     pub(super) stop_requested: bool,
+    pub(super) starting: bool,
     pub(super) selected_images: Vec<NodeImageVersion>,
 }
 

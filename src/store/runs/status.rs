@@ -65,9 +65,6 @@ pub(super) struct StatusRow {
 }
 
 /// The status of a run of this fleet (whose ID the gates' begin with). `None` when there is no such run.
-///
-/// # Errors
-/// When the database fails.
 pub async fn status(
     conn: &mut Connection,
     run_id: Uuid,
@@ -77,9 +74,6 @@ pub async fn status(
 }
 
 /// The status of several runs of a fleet, by run; those that do not exist are missing.
-///
-/// # Errors
-/// When the database fails.
 pub async fn statuses(
     conn: &mut Connection,
     run_ids: &[Uuid],
@@ -104,9 +98,6 @@ async fn documents(conn: &mut Connection, run_ids: &[Uuid]) -> Result<Vec<(Uuid,
 }
 
 /// The node images chosen for the whole run; empty when none are.
-///
-/// # Errors
-/// When the database fails.
 pub async fn selected_images(conn: &mut Connection, run_id: Uuid) -> Result<Vec<NodeImageVersion>, StoreError> {
     let images: Option<Json<Vec<NodeImageVersion>>> = sqlx::query_scalar(SELECTED)
         .bind(run_id)
@@ -118,9 +109,6 @@ pub async fn selected_images(conn: &mut Connection, run_id: Uuid) -> Result<Vec<
 
 /// Says why a run that was told to start has not been started yet. The reason goes with the start, or with the choice of
 /// images.
-///
-/// # Errors
-/// When the database fails.
 pub async fn explain_wait(conn: &mut Connection, run_id: Uuid, reason: &ErrorDetail) -> Result<(), StoreError> {
     sqlx::query(EXPLAIN)
         .bind(run_id)
@@ -132,9 +120,6 @@ pub async fn explain_wait(conn: &mut Connection, run_id: Uuid, reason: &ErrorDet
 }
 
 /// Freezes the node images of a run.
-///
-/// # Errors
-/// When the database fails.
 pub async fn select_images(conn: &mut Connection, run_id: Uuid, images: &[NodeImageVersion]) -> Result<(), StoreError> {
     sqlx::query(SELECT)
         .bind(run_id)

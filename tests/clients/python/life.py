@@ -132,8 +132,12 @@ body = {
 run = runs.begin_create_or_update(GROUP, "f", "r", body).result()
 assert state(run) == "NotStarted" and run.strategy.stages[0].name == "s0", run
 refused(409, lambda: runs.begin_stop(GROUP, "f", "r").result())
-runs.begin_start(GROUP, "f", "r").result()
 read = lambda: runs.get(GROUP, "f", "r")
+runs.begin_start(GROUP, "f", "r").result()
+runs.begin_stop(GROUP, "f", "r").result()
+until("stopped right after the start", read, lambda run: state(run) == "Stopped")
+runs.begin_start(GROUP, "f", "r").result()
+assert state(read()) != "Stopped", read()
 until("running", read, lambda run: state(run) == "Running")
 runs.begin_stop(GROUP, "f", "r").result()
 until("stopped", read, lambda run: state(run) == "Stopped")

@@ -1,10 +1,10 @@
-//! The option `reconcile: Continuous`, beside the product's behaviour.
+//! The extension `reconcile: Continuous`.
 
 use fleet_manager::model::extensions::EXTENSIONS;
 
 use super::*;
 
-/// Names of the members of each run, and whether the run is over.
+/// Returns the names of the members of each run, and whether the run has ended.
 async fn made(world: &World, fleet: &str) -> Vec<(Vec<String>, bool)> {
     let runs = runs(world, fleet).await;
     let mut made: Vec<_> = runs
@@ -23,7 +23,7 @@ fn run_of(names: &[&str]) -> (Vec<String>, bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn members_that_lag_behind_are_picked_up() {
+async fn members_behind_the_target_get_a_run() {
     let world = watching().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 4, "g")]).await;
     let path = make(&world, &fleet, "p", json!({"channel": "Stable", "reconcile": "Continuous"})).await;
@@ -47,7 +47,7 @@ async fn members_that_lag_behind_are_picked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_fails_is_for_a_person_to_start_again() {
+async fn a_failed_run_is_not_started_again_by_its_profile() {
     let world = watching().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let refuse = json!({"match": {"method": "PUT", "cluster": "aks-1"}, "times": 1,
@@ -65,7 +65,7 @@ async fn a_run_that_fails_is_for_a_person_to_start_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_is_off_by_default_and_official_clients_leave_it_alone() {
+async fn continuous_is_off_by_default_and_official_clients_do_not_reset_it() {
     let world = watching().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let path = make(&world, &fleet, "p", json!({"channel": "Stable"})).await;

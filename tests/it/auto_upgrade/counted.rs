@@ -1,4 +1,4 @@
-//! How often AKS is asked: by the number of regions and image families, never by that of profiles.
+//! The number of calls to AKS depends on regions and image families, not on the number of profiles.
 
 use std::sync::{
     Arc,
@@ -138,7 +138,7 @@ async fn resource(pool: &Pool, id: &str, kind: &str, parent: Option<Uuid>, prope
     made.unwrap().unwrap().id
 }
 
-/// Calls of so many looks with so many profiles, one of them `Continuous`.
+/// Returns the number of calls of some rounds with some profiles, one of them `Continuous`.
 async fn calls(profiles: usize, looks: usize) -> (usize, usize) {
     let db = database().await;
     let fleet_id =

@@ -1,4 +1,4 @@
-//! Auto-upgrade profiles on the real binary: something is released in the emulator, and runs begin.
+//! Auto-upgrade profiles in the real binary: a release in the emulator starts runs.
 
 mod continuous;
 mod counted;
@@ -17,7 +17,7 @@ const LATE: Duration = Duration::from_secs(60);
 const PREVIEW: &str = "?api-version=2026-06-02-preview";
 const UBUNTU: &str = "AKSUbuntu-2204gen2containerd";
 
-/// A world that looks every second.
+/// A world that reads the catalogue every second.
 async fn watching() -> World {
     let env = vec![
         ("FLEET_CATALOGUE_WATCH_SECONDS", "1".to_owned()),
@@ -51,7 +51,7 @@ async fn publish(world: &World, region: &str, version: &str) {
     world.emulator("POST", "/emulator/versions", Some(body)).await;
 }
 
-/// Waits until all clusters of the fleets with profiles have been seen: what is published from now on is news.
+/// Waits until all clusters of fleets with profiles were read, so that later publications are releases.
 async fn all_seen(world: &World) {
     eventually("clusters are seen", async || {
         let unseen = "SELECT count(*) FROM memberships WHERE seen IS NULL AND fleet_id IN (SELECT fleet_id FROM auto_upgrade_profiles)";
@@ -62,7 +62,7 @@ async fn all_seen(world: &World) {
     .await;
 }
 
-/// Waits until two more looks have begun and are over, and all that they led to.
+/// Waits until two more reads of the catalogue, and the triggers that follow, have ended.
 async fn two_more_looks(world: &World) {
     let looked = async || -> String {
         let text = "SELECT coalesce(max(looked_at)::text, '') FROM catalogue_watches";
@@ -93,7 +93,7 @@ async fn runs(world: &World, fleet: &str) -> BTreeMap<String, Value> {
     all
 }
 
-/// The path of the one run whose name begins so, once it is there.
+/// Waits for the only run with this prefix, and returns its path.
 async fn run_named(world: &World, fleet: &str, prefix: &str) -> String {
     let mut found = Vec::new();
     let deadline = std::time::Instant::now() + LATE;
@@ -106,7 +106,7 @@ async fn run_named(world: &World, fleet: &str, prefix: &str) -> String {
     format!("{fleet}/updateRuns/{}", found[0])
 }
 
-/// The profile's status once it is this.
+/// Waits until the profile has this trigger status, and returns its status.
 async fn status(world: &World, profile: &str, wanted: &str) -> Value {
     let deadline = std::time::Instant::now() + LATE;
     loop {
@@ -176,7 +176,7 @@ async fn each_channel_follows_its_releases() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn released_anywhere_is_released_and_members_elsewhere_wait() {
+async fn a_version_released_in_one_region_starts_a_run_and_members_elsewhere_wait() {
     let world = watching().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 4, "g")]).await;
     make(&world, &fleet, "p", json!({"channel": "Stable"})).await;
@@ -196,7 +196,7 @@ async fn released_anywhere_is_released_and_members_elsewhere_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_is_generated_by_hand_and_not_started() {
+async fn generate_update_run_creates_a_run_without_starting_it() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let strategy = format!("{fleet}/updateStrategies/s");
@@ -262,7 +262,7 @@ async fn a_disabled_profile_starts_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn replicas_that_look_at_once_start_one_run() {
+async fn concurrent_replicas_start_one_run() {
     let mut world = watching().await;
     for _ in 0..2 {
         world.add_replica();
@@ -309,7 +309,7 @@ async fn triggers_survive_kills_and_happen_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_profile_whose_strategy_is_gone_says_so() {
+async fn a_profile_with_a_deleted_strategy_shows_an_error() {
     let world = watching().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let strategy = format!("{fleet}/updateStrategies/s");
@@ -341,7 +341,7 @@ async fn a_profile_whose_strategy_is_gone_says_so() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn target_versions_that_cannot_be_reached() {
+async fn unreachable_target_versions_are_reported() {
     let world = watching().await;
     publish(&world, "eastus", "1.30.14").await;
     let stays = |minor: &str, long_term: bool| json!({"channel": "TargetKubernetesVersion", "targetKubernetesVersion": minor, "longTermSupport": long_term});
@@ -376,7 +376,7 @@ async fn target_versions_that_cannot_be_reached() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_the_catalogue_is_told_and_got_over() {
+async fn an_outage_of_the_catalogue_is_shown_and_recovered_from() {
     let world = watching().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let path = make(&world, &fleet, "p", json!({"channel": "Rapid"})).await;
@@ -403,7 +403,7 @@ async fn an_outage_of_the_catalogue_is_told_and_got_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pools_that_cannot_be_read_hide_neither_others_nor_versions() {
+async fn unreadable_pools_do_not_hide_other_pools_or_versions() {
     let world = watching().await;
     // Both are in the same region.
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m4", 4, "g")]).await;
@@ -431,7 +431,7 @@ async fn pools_that_cannot_be_read_hide_neither_others_nor_versions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn versions_show_what_they_have() {
+async fn each_api_version_shows_its_own_properties() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let path = make(&world, &fleet, "p", json!({"channel": "Rapid"})).await;

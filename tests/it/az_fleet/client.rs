@@ -1,4 +1,4 @@
-//! The client: requests with the extension's headers, and what its libraries check of an answer before a command sees it.
+//! The client: requests with the extension's headers, and the checks of its libraries on a response.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::harness::world::{Answer, Options, SUBSCRIPTION, World};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// One version of the extension at work.
+/// A client in one version of the extension.
 pub struct Az<'a> {
     world: &'a World,
     version: &'static str,
@@ -19,7 +19,7 @@ pub struct Az<'a> {
     pub fleet: String,
 }
 
-/// A world that is served by https, as `az` sends no token by http, and the folder of its certificates.
+/// A world served by https, since `az` sends no token over http, and the folder of its certificates.
 pub async fn cloud() -> (World, TempDir) {
     let home = tempfile::tempdir().unwrap();
     let files = ca::certificates(home.path(), "127.0.0.1".parse().unwrap(), Timestamp::now()).unwrap();
@@ -32,12 +32,12 @@ pub async fn cloud() -> (World, TempDir) {
 }
 
 impl<'a> Az<'a> {
-    /// Its commands are about this fleet.
+    /// Returns a client whose commands are for this fleet.
     pub fn new(world: &'a World, version: &'static str, fleet: &str) -> Self {
         Self { world, version, fleet: world.fleet(fleet) }
     }
 
-    /// A request as `az {command}` sends it.
+    /// Sends a request as `az {command}` does.
     pub async fn run(&self, command: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
         self.run_if(command, method, path, body, &[]).await
     }
@@ -80,7 +80,7 @@ impl<'a> Az<'a> {
         answer
     }
 
-    /// A resource that an answer shows, with what every command prints of one.
+    /// Returns the resource of a response, after checking the properties that every command prints.
     pub fn resource<'b>(&self, answer: &'b Answer, statuses: &[u16], id: &str) -> &'b Value {
         let body = &answer.body;
         assert!(statuses.contains(&answer.status), "{id}: {} {body}", answer.status);
@@ -102,7 +102,7 @@ impl<'a> Az<'a> {
         body
     }
 
-    /// Follows an operation as azure-mgmt-core does, to the result; `path` is that of the resource.
+    /// Polls an operation as azure-mgmt-core does, and returns the result. `path` is that of the resource.
     pub async fn finish(&self, command: &str, begun: &Answer, path: &str) -> Answer {
         let url = begun.header("azure-asyncoperation").unwrap_or_else(|| panic!("{command}: {:?}", begun.headers));
         self.check_pointer(url);
@@ -149,7 +149,7 @@ impl<'a> Az<'a> {
         answer.body["value"].as_array().unwrap_or_else(|| panic!("{}", answer.body)).clone()
     }
 
-    /// As `az … delete` of what is deleted at once takes it, and of what is gone already.
+    /// Sends `az … delete` of a resource that is deleted synchronously, or does not exist.
     pub async fn delete(&self, command: &str, path: &str) {
         let deleted = self.run(command, "DELETE", path, None).await;
         assert_eq!((deleted.status, deleted.header("content-length")), (200, Some("0")), "{command}: {}", deleted.body);
@@ -158,7 +158,7 @@ impl<'a> Az<'a> {
         self.missing(command, path).await;
     }
 
-    /// `az … show` of what is not there ends with 3, which it does for 404.
+    /// Checks that `az … show` of a missing resource gets 404, for which it exits with 3.
     pub async fn missing(&self, command: &str, path: &str) {
         let answer = self.run(command, "GET", path, None).await;
         assert_eq!((answer.status, answer.code()), (404, "ResourceNotFound"), "{command}: {}", answer.body);
@@ -173,7 +173,7 @@ fn has_null(value: &Value) -> bool {
     }
 }
 
-/// Done with the answer: nothing to follow.
+/// The operation ended with the response.
 pub fn assert_at_once(answer: &Answer) {
     assert_eq!(answer.body["properties"]["provisioningState"], "Succeeded", "{}", answer.body);
     assert_not_followed(answer);

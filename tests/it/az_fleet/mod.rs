@@ -1,6 +1,6 @@
 //! The `fleet` extension of the Azure CLI is in no package registry, so each request that its commands send is sent here
-//! as they send it, and each answer is judged by what they read of it: codes that they accept, how they follow an operation,
-//! fields that they print. In the versions of the extension's releases and of its newest source.
+//! as they send it, and each response is checked for what they read: accepted codes, polling of operations, printed
+//! fields. In the versions of the extension's releases and of its newest source.
 
 mod client;
 
@@ -198,7 +198,7 @@ async fn members() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn strategies_and_the_three_ways_to_make_a_run() {
+async fn strategies_and_the_three_ways_to_create_a_run() {
     let (world, _home) = cloud().await;
     for (at, version) in VERSIONS.into_iter().enumerate() {
         let az = Az::new(&world, version, &format!("f{at}"));
@@ -412,8 +412,8 @@ async fn auto_upgrade_profiles() {
     }
 }
 
-/// Commands whose resource types are not there yet. Each is refused as what it is: a type that this provider does not have,
-/// which `az` prints and nothing tries again. Whoever makes one of them moves its rows into a test above.
+/// Commands of resource types that are not supported yet. Each is refused with an unknown type, which `az` prints and does not
+/// retry. When a type is added, its rows move into a test above.
 const STILL_REFUSED: &[(&str, &str, &str, &str, &str)] = &[
     // command, api-version, method, path in the fleet, body
     (
@@ -441,7 +441,7 @@ const STILL_REFUSED: &[(&str, &str, &str, &str, &str)] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_yet_is_said_to_be_not_there() {
+async fn unsupported_operations_are_refused_with_a_message() {
     let (world, _home) = cloud().await;
     let fleet = world.fleet_of("f", &[]).await;
     for (command, version, method, path, body) in STILL_REFUSED {

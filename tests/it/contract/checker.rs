@@ -1,11 +1,11 @@
-//! A small strict checker of documents against OpenAPI 2.0 schemas: what a schema does not know is a finding.
+//! A strict checker of documents against OpenAPI 2.0 schemas: unknown properties are findings.
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::document::{Contract, Schema};
 
-/// Which way a document travels: what is read-only does not belong into a request.
+/// Whether a document is a request, which must not contain read-only properties, or a response.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     Request,
@@ -18,7 +18,7 @@ pub struct Checker<'a> {
     pub findings: Vec<String>,
 }
 
-/// All that `allOf` brings together.
+/// Merges the schemas of `allOf`.
 #[derive(Default)]
 struct Parts<'a> {
     properties: Vec<(&'a str, Schema<'a>)>,

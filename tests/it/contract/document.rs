@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-/// Where the contract's documents are: `FLEET_CONTRACT_DIR`, else a folder beside the checkout. Says loudly if nowhere.
+/// Where the contract's documents are: `FLEET_CONTRACT_DIR`, else a folder beside the checkout. Prints a warning if there is none.
 pub fn folder() -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/contract");
     let folder = std::env::var_os("FLEET_CONTRACT_DIR").map_or_else(beside, PathBuf::from);
@@ -105,7 +105,7 @@ impl Contract {
         })
     }
 
-    /// The operation behind a request.
+    /// Returns the operation of a request.
     pub fn operation(&self, method: &str, path: &str) -> Option<Operation<'_>> {
         let path = path.split('?').next().unwrap_or_default();
         let path = path.find("/subscriptions/").or_else(|| path.find("/providers/")).map_or(path, |at| &path[at..]);

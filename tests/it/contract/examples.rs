@@ -1,4 +1,4 @@
-//! The official examples: requests are accepted (names and IDs adapted), answers read into our types and back.
+//! The official examples: requests are accepted (names and IDs adapted), responses round-trip through the types.
 
 use fleet_manager::model::{
     auto_upgrade_profile::AutoUpgradeProfileProperties,
@@ -29,7 +29,7 @@ const DEVIATIONS: Deviations = &[
     ("properties.status: is lost", "assembled on read from the last operation"),
 ];
 
-/// The examples that send something, in an order in which each finds what it needs.
+/// The examples with a request body, ordered so that each finds the resources it needs.
 const REQUESTS: [(&str, &[u16]); 28] = [
     ("Operations_List", &[200]),
     ("Fleets_CreateOrUpdate", &[201]),
@@ -70,7 +70,7 @@ const DELETIONS: [(&str, &[u16]); 5] = [
     ("Fleets_Delete", &[202]),
 ];
 
-/// What every example may call what it likes is called the same here.
+/// Replaces the names of an example by those of the test.
 fn name(parameter: &str) -> &'static str {
     match parameter {
         "subscriptionId" => SUBSCRIPTION,
@@ -192,7 +192,7 @@ impl Examples<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_examples_requests_are_accepted() {
+async fn request_examples_are_accepted() {
     let Some(contract) = Contract::load() else { return };
     let folder = document::folder().unwrap().join("fleets/2026-06-01/examples");
     let world = World::start().await;
@@ -211,7 +211,7 @@ async fn the_examples_requests_are_accepted() {
     }
 }
 
-/// What of a document is not in what became of it.
+/// Returns the parts of a document that are missing in the round-tripped one.
 fn lost(before: &Value, after: Option<&Value>, at: &str, findings: &mut Vec<String>) {
     match (before, after) {
         (_, None) => findings.push(format!("{at}: is lost")),
@@ -257,7 +257,7 @@ fn read_back(resource: &Value, at: &str, findings: &mut Vec<String>) -> bool {
 }
 
 #[test]
-fn the_examples_answers_read_into_our_types_and_back() {
+fn response_examples_round_trip_through_the_types() {
     let Some(folder) = document::folder() else { return };
     let (mut findings, mut count) = (Vec::new(), 0);
     for file in std::fs::read_dir(folder.join("fleets/2026-06-01/examples")).unwrap() {

@@ -1,5 +1,5 @@
-//! The real binary against the published contract: the official OpenAPI document, its examples, and recorded exchanges
-//! with the real service. None of them is part of this repository: without them these tests say so loudly and pass.
+//! The real binary compared with the published contract: the official OpenAPI document, its examples, and recorded exchanges
+//! with the real service. They are not part of this repository: without them these tests print a warning and pass.
 
 mod checker;
 mod document;
@@ -10,7 +10,7 @@ mod preview;
 mod protocol;
 mod schema;
 
-/// What differs from the contract on purpose: (a part of the finding's text, why).
+/// Deliberate deviations from the contract: (a part of the finding's text, the reason).
 type Deviations = &'static [(&'static str, &'static str)];
 
 /// Fails on findings that are no known deviation, and on deviations that no longer occur.

@@ -27,7 +27,7 @@ const RECORDED_SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000000";
 const RECORDED_CLUSTER: &str =
     "/resourcegroups/cli-000001/providers/Microsoft.ContainerService/managedClusters/flmc-000003";
 
-/// A recorded value in the terms of our world.
+/// Replaces recorded names and IDs in a value by those of the test's world.
 fn ours(value: &Value) -> Value {
     match value {
         Value::String(text) => {
@@ -40,7 +40,7 @@ fn ours(value: &Value) -> Value {
     }
 }
 
-/// What of a text must be the same: not the moment, the GUID, the person, nor what the cluster is called.
+/// Replaces times, GUIDs, users and cluster names in a text, so that the rest can be compared.
 fn shape(name: &str, text: &str) -> String {
     if text.parse::<Timestamp>().is_ok() {
         return "{time}".to_owned();
@@ -174,7 +174,7 @@ impl Replay<'_> {
         findings
     }
 
-    /// Which of our operations and gates stand for the recorded ones.
+    /// Maps recorded operations and gates to those of the test.
     fn learn(&mut self, exchange: &Value, answer: &Answer) {
         for (header, kind) in [("azure-asyncoperation", "operations"), ("location", "operationresults")] {
             let recorded = exchange["responseHeaders"][header].as_str().and_then(operation_of);
@@ -191,7 +191,7 @@ impl Replay<'_> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_as_the_real_service_did() {
+async fn responses_equal_those_recorded_from_azure() {
     let Some(folder) = document::folder() else { return };
     let recording = document::read(&folder.join("observed/fleet-hubless.json"));
     let world = World::start().await;

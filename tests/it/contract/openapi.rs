@@ -1,5 +1,5 @@
-//! Our own OpenAPI document: what is committed is what the binary prints and serves, and nothing of the official one is
-//! missing in it.
+//! The service's OpenAPI document: the committed one equals the one that the binary prints and serves, and contains all of the
+//! official one.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -26,14 +26,14 @@ fn the_document_in_the_repository_is_the_one_that_is_printed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_is_served_to_everybody() {
+async fn the_document_is_served_without_a_token() {
     let world = World::start().await;
     let answer = world.call_with("GET", "/openapi.json", None, &[("authorization", "")]).await;
     assert_eq!((answer.status, answer.header("content-type")), (200, Some("application/json")));
     assert_eq!(answer.body, committed());
 }
 
-/// What is described is there: a path or verb that no route knows is answered so.
+/// Each documented operation has a route; a path or verb without a route has a specific error.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_described_has_a_route() {
     let world = World::start().await;
@@ -54,7 +54,7 @@ async fn every_operation_described_has_a_route() {
 }
 
 #[test]
-fn every_reference_leads_somewhere_and_nothing_is_null() {
+fn every_reference_resolves_and_nothing_is_null() {
     fn walk(value: &Value, document: &Value) {
         match value {
             Value::Array(items) => items.iter().for_each(|item| walk(item, document)),
@@ -307,9 +307,9 @@ fn nothing_of_the_official_document_is_missing() {
     assert!(missing.is_empty(), "{} missing: {missing:#?}", missing.len());
 }
 
-/// A comparison that finds nothing may be blind: whatever is taken out of our document must be missed.
+/// The comparison itself works: it reports each part that is removed from the service's document.
 #[test]
-fn whatever_is_taken_away_is_missed() {
+fn the_comparison_detects_every_removed_part() {
     let Some(contract) = Contract::load() else { return };
     let whole = committed();
     let schema = |rest: &str| format!("/components/schemas/{rest}");

@@ -1,4 +1,4 @@
-//! What only previews have, against the reconstructed document of the newest: scheduled starts and member selectors.
+//! Features of previews, compared with the reconstructed document of the newest preview: scheduled starts and member selectors.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::harness::world::{Answer, World, upgrade_to};
 
 const VERSION: &str = "?api-version=2026-06-02-preview";
 
-/// Calls, and checks what is sent and what comes back.
+/// Sends a request, and checks request and response.
 async fn call(world: &World, contract: &Contract, method: &str, path: &str, body: Option<Value>) -> Answer {
     let answer = world.call(method, &format!("{path}{VERSION}"), body.clone()).await;
     assert!(answer.status < 300, "{method} {path}: {}", answer.body);

@@ -103,7 +103,7 @@ async fn conditions_hold_for_every_type_and_verb() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gate_is_opened_by_who_has_seen_it_as_it_is() {
+async fn a_gate_is_completed_only_with_its_current_etag() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
     let gates = json!([{"type": "Approval"}]);
@@ -140,7 +140,7 @@ async fn gone(world: &World, path: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operations_are_found_by_the_host_that_was_asked() {
+async fn operation_urls_have_the_requested_host() {
     let env = vec![
         ("FLEET_PUBLIC_URL", "http://fleet.example:4443".to_owned()),
         ("FLEET_INSECURE_LOCAL_AUTH", "true".to_owned()),
@@ -205,7 +205,7 @@ const STABLE: &str = "2026-06-01";
 const PREVIEW: &str = "2026-06-02-preview";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_old_client_that_puts_back_what_it_got_loses_nothing() {
+async fn an_old_client_that_puts_what_it_read_loses_nothing() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[]).await;
     let gates = json!([{"type": "Approval", "displayName": "go"}]);
@@ -264,7 +264,7 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_at_once_make_one() {
+async fn concurrent_creations_create_one_resource() {
     let world = World::start().await;
     let fleet = world.fleet("f");
     let stages = json!({"stages": [{"name": "s", "groups": [{"name": "g"}]}]});
@@ -293,7 +293,7 @@ async fn many_at_once_make_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_that_cannot_choose_its_images_says_why() {
+async fn a_run_that_cannot_select_images_says_why() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
     let broken = json!({"match": {"method": "GET", "path": "managedClusters"}, "times": 200,
@@ -303,8 +303,14 @@ async fn a_run_that_cannot_choose_its_images_says_why() {
     let run = world.start_run(&fleet, "r", json!({"managedClusterUpdate": update})).await;
     let status =
         world.until(&run, Duration::from_secs(20), "explained", |status| status["status"]["error"].is_object()).await;
-    assert_eq!(status["status"]["state"], "NotStarted");
     assert_eq!(status["status"]["error"]["code"], "NodeImageVersionNotAvailable");
     assert!(status.to_string().contains("no right to list"), "AKS's own words: {status}");
+    world.reaches(&run, "Pending", Duration::from_secs(20)).await;
+    // It can be stopped, and started again.
+    for _ in 0..2 {
+        assert_eq!(world.post(&format!("{run}/stop"), None).await.status, 200);
+        assert_eq!(world.get(&run).await.body["properties"]["status"]["status"]["state"], "Stopped");
+        assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
+    }
     assert_eq!(world.delete(&run).await.status, 200);
 }

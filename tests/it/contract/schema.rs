@@ -1,4 +1,4 @@
-//! Every answer of the life of a fleet, with its mistakes, against the schema of its operation and status code.
+//! The responses of a session with a fleet, including errors, match the schema of their operation and status.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ const DEVIATIONS: Deviations = &[];
 /// Operations of the contract that belong to later versions of the service.
 const LATER: [&str; 1] = ["managedNamespaces"];
 
-/// A world whose every answer is checked.
+/// A world in which each response is checked.
 struct Checked<'a> {
     world: &'a World,
     contract: &'a Contract,

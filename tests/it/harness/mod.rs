@@ -1,4 +1,4 @@
-//! What the tests share.
+//! Helpers of all tests.
 
 pub mod postgres;
 pub mod proxy;

@@ -1,7 +1,7 @@
-//! A database of one's own for every test: a clone of a template that is migrated once per process.
+//! A separate database for each test: a clone of a template that is migrated once per process.
 //!
 //! All tests of a process share one private server, which is started lazily and dies with the process. `cargo test` is the
-//! intended runner; under one that starts a process per test (nextest) everything works, at the price of a server each.
+//! intended runner; under one that starts a process per test (nextest) everything works, with one server for each.
 //! The clusters are kept in the target directory, so that only the first run creates one.
 
 use fleet_manager::database::{Limits, Pool};
@@ -20,11 +20,11 @@ static DATABASES: AtomicUsize = AtomicUsize::new(0);
 struct Server {
     /// Statics are not dropped: the server goes down when the process ends.
     postgres: PrivatePostgres,
-    /// The server's process belongs to the runtime that has started it.
+    /// The runtime that started the server, to which its process belongs.
     _runtime: tokio::runtime::Runtime,
 }
 
-/// An empty, migrated database that goes (best effort) with this value.
+/// An empty, migrated database, dropped (best effort) with this value.
 pub struct TestDatabase {
     pub pool: Pool,
     pub options: PgConnectOptions,

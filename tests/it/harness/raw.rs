@@ -1,4 +1,4 @@
-//! Requests byte by byte: what no HTTP library would send.
+//! Requests as bytes, for what no HTTP library would send.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub struct RawAnswer {
     pub status: u16,
@@ -18,7 +18,7 @@ pub struct RawAnswer {
 }
 
 impl RawAnswer {
-    /// The body as JSON, null where it is none.
+    /// The body as JSON; null if it is not JSON.
     pub fn body(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or(Value::Null)
     }
@@ -35,8 +35,8 @@ impl RawAnswer {
     }
 }
 
-/// Sends bytes to `address` (`host:port`) and reads until the connection is closed, which the request has to ask for. A
-/// connection that is closed before all was sent still has an answer.
+/// Sends bytes to `address` (`host:port`) and reads until the connection is closed, which the request must
+/// demand. If the connection is closed before all bytes were sent, the response is returned nevertheless.
 pub async fn exchange(address: &str, request: &[u8]) -> RawAnswer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let (mut reading, mut writing) = stream.split();

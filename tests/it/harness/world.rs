@@ -1,4 +1,4 @@
-//! A world of its own for a test: an emulator of AKS in this process, a database, and the real binary in front.
+//! A separate world for each test: an emulator of AKS in this process, a database, and the real binary.
 
 use std::{
     collections::HashMap,
@@ -21,21 +21,21 @@ use tokio_util::sync::CancellationToken;
 use super::postgres::{TestDatabase, database};
 
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
-/// The emulator's.
+/// The URL of the emulator.
 pub const TENANT: &str = "11111111-1111-1111-1111-111111111111";
 const BINARY: &str = env!("CARGO_BIN_EXE_fleet-manager");
 
-/// How a world is made.
+/// Settings of a world.
 pub struct Options {
     pub clusters: usize,
     pub upgrade_seconds: f64,
     pub env: Vec<(&'static str, String)>,
-    /// The authority to trust, where the service is given a certificate.
+    /// The certificate authority to trust, if the service has a certificate.
     pub tls: Option<std::path::PathBuf>,
-    /// The bearer token, where the service's own key is not what counts; then there is no resource group yet.
+    /// The bearer token, if the service's own key does not sign tokens. There is no resource group then.
     pub token: Option<String>,
-    /// The emulator takes only tokens that it issued itself, which are valid for so many seconds. It is served by https
-    /// besides, and the service is a client with a secret.
+    /// If set, the emulator accepts only tokens that it issued, valid for this many seconds. It also serves https, and the service
+    /// authenticates with a client secret.
     pub issued_tokens: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ impl Answer {
 pub struct World {
     pub url: String,
     pub emulator_url: String,
-    /// What the service takes for ARM.
+    /// The URL that the service uses as ARM.
     pub arm_url: String,
     pub token: String,
     database: TestDatabase,
@@ -186,13 +186,13 @@ impl World {
         self.ready().await;
     }
 
-    /// What the service has been told by a variable.
+    /// Returns the value of a variable of the service.
     pub fn variable(&self, name: &str) -> String {
         let last = self.env.iter().rev().find(|(known, _)| *known == name);
         last.map(|(_, value)| value.clone()).unwrap_or_default()
     }
 
-    /// Starts the service again with other variables.
+    /// Restarts the service with other variables.
     pub async fn restart_with(&mut self, env: &[(&'static str, &str)]) {
         self.kill();
         // The last of a name counts.
@@ -200,7 +200,7 @@ impl World {
         self.restart().await;
     }
 
-    /// Starts another replica against the same database; its address.
+    /// Starts another replica with the same database, and returns its address.
     pub fn add_replica(&mut self) -> String {
         let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         self.spawn(&listen);
@@ -232,7 +232,14 @@ impl World {
         }
     }
 
-    /// SIGTERM of all replicas, which must end well.
+    /// SIGTERM of all replicas, without waiting for their end.
+    pub fn terminate(&self) {
+        for replica in &self.replicas {
+            assert!(Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap().success());
+        }
+    }
+
+    /// Sends SIGTERM to all replicas, which must exit with success.
     pub fn stop(&mut self) {
         for mut replica in self.replicas.drain(..) {
             let told = Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap();
@@ -241,7 +248,7 @@ impl World {
         }
     }
 
-    /// All that the service has logged.
+    /// Returns the log of the service.
     pub fn log_text(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }
@@ -321,7 +328,7 @@ impl World {
         self.call("DELETE", path, None).await
     }
 
-    /// The resource once no operation is under way on it.
+    /// Waits until no operation on the resource is in progress, and returns the resource.
     pub async fn settled(&self, path: &str) -> Value {
         let deadline = Instant::now() + Duration::from_secs(30);
         loop {
@@ -335,7 +342,7 @@ impl World {
         }
     }
 
-    /// A fleet with these members (name, cluster number, group), all joined.
+    /// Creates a fleet with these members (name, cluster number, group), waits until all joined, and returns its path.
     pub async fn fleet_of(&self, name: &str, members: &[(&str, usize, &str)]) -> String {
         let fleet = self.fleet(name);
         assert_eq!(self.put(&fleet, json!({"location": "eastus"})).await.status, 201);
@@ -352,7 +359,7 @@ impl World {
         fleet
     }
 
-    /// Makes a run and starts it; its path.
+    /// Creates a run, starts it, and returns its path.
     pub async fn start_run(&self, fleet: &str, run: &str, properties: Value) -> String {
         let run = format!("{fleet}/updateRuns/{run}");
         let made = self.put(&run, json!({"properties": properties})).await;
@@ -362,12 +369,12 @@ impl World {
         run
     }
 
-    /// The run's status once the run is in this state.
+    /// Waits until the run is in this state, and returns its status.
     pub async fn reaches(&self, run: &str, state: &str, within: Duration) -> Value {
         self.until(run, within, state, |status| status["status"]["state"] == state).await
     }
 
-    /// The run's status once a condition holds.
+    /// Waits until a condition holds, and returns the run's status.
     pub async fn until(&self, run: &str, within: Duration, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + within;
         loop {
@@ -397,7 +404,7 @@ impl World {
         list.as_array().unwrap_or_else(|| panic!("{log}")).clone()
     }
 
-    /// How often each step was carried out, by (cluster, step), lower-cased.
+    /// Returns how often each step was executed, by (cluster, step) in lower case.
     pub async fn applied(&self) -> HashMap<(String, String), usize> {
         let mut applied = HashMap::new();
         for entry in self.emulator_log().await.iter().filter(|entry| entry["applied"] == true) {
@@ -414,7 +421,7 @@ impl Drop for World {
     }
 }
 
-/// All members of a run's status.
+/// Returns all members in a run's status.
 pub fn members(status: &Value) -> Vec<&Value> {
     fn inner(value: &Value) -> Vec<&Value> {
         value.as_array().into_iter().flatten().collect()
@@ -426,7 +433,7 @@ pub fn members(status: &Value) -> Vec<&Value> {
         .collect()
 }
 
-/// What a run to a Kubernetes version wants.
+/// Returns the `managedClusterUpdate` of an upgrade to a Kubernetes version.
 pub fn upgrade_to(kind: &str, version: &str) -> Value {
     json!({"upgrade": {"type": kind, "kubernetesVersion": version}, "nodeImageSelection": {"type": "Latest"}})
 }

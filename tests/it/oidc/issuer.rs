@@ -1,4 +1,4 @@
-//! An OpenID Connect issuer in the test's process, whose keys and health the test decides.
+//! An OpenID Connect issuer in the test's process. The test sets its keys and its availability.
 
 use std::sync::{
     Arc, Mutex,
@@ -89,7 +89,7 @@ impl Issuer {
         issuer
     }
 
-    /// These keys, and no others.
+    /// Replaces the keys.
     pub fn publish(&self, keys: &[&Key]) {
         *self.shared.keys.lock().unwrap() = keys.iter().map(|key| key.jwk.clone()).collect();
     }
@@ -102,12 +102,12 @@ impl Issuer {
         *self.shared.names_itself.lock().unwrap() = Some(name.to_owned());
     }
 
-    /// How often its keys were asked for.
+    /// Returns how often the keys were requested.
     pub fn questions(&self) -> usize {
         self.shared.questions.load(Ordering::SeqCst)
     }
 
-    /// What a good token of a person says.
+    /// Returns the claims of a valid token of a user.
     pub fn claims(&self) -> Value {
         let now = Timestamp::now().as_second();
         json!({

@@ -1,4 +1,4 @@
-//! Tokens of an OpenID Connect issuer: found by discovery, verified with its keys, whatever happens to it.
+//! Tokens of an OpenID Connect issuer: discovery, verification with its keys, rotation and outages.
 
 mod issuer;
 
@@ -35,7 +35,7 @@ fn with(mut claims: Value, name: &str, value: Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn people_and_applications_come_with_tokens_of_both_versions_and_kinds() {
+async fn tokens_of_users_and_applications_in_both_versions_are_accepted() {
     let (ec, rsa) = (Key::es256("ec"), Key::rs256("rsa"));
     let issuer = Issuer::start(&[&ec, &rsa]).await;
     let world = world(&issuer, ec.sign(&issuer.claims())).await;
@@ -70,7 +70,7 @@ async fn people_and_applications_come_with_tokens_of_both_versions_and_kinds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_issuer_did_not_say_is_refused() {
+async fn tokens_that_the_issuer_did_not_sign_are_refused() {
     let (ec, rsa, foreign) = (Key::es256("ec"), Key::rs256("rsa"), Key::es256("ec"));
     let issuer = Issuer::start(&[&ec, &rsa]).await;
     let world = world(&issuer, ec.sign(&issuer.claims())).await;
@@ -152,7 +152,7 @@ async fn keys_rotate_and_unknown_ones_do_not_flood_the_issuer() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issuer_that_is_down_at_the_start_is_waited_for_and_later_does_no_harm() {
+async fn an_outage_of_the_issuer_delays_the_start_and_later_has_no_effect() {
     let key = Key::es256("k");
     let issuer = Issuer::start(&[&key]).await;
     issuer.set_down(true);
@@ -174,7 +174,7 @@ async fn an_issuer_that_is_down_at_the_start_is_waited_for_and_later_does_no_har
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_issuer_that_speaks_for_another_is_not_believed() {
+async fn a_discovery_document_of_another_issuer_is_refused() {
     let key = Key::es256("k");
     let issuer = Issuer::start(&[&key]).await;
     issuer.call_itself("https://evil.example");
@@ -184,7 +184,7 @@ async fn an_issuer_that_speaks_for_another_is_not_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_service_gives_out_no_tokens_itself_then() {
+async fn with_an_issuer_the_service_issues_no_tokens() {
     let key = Key::es256("k");
     let issuer = Issuer::start(&[&key]).await;
     let world = world(&issuer, key.sign(&issuer.claims())).await;

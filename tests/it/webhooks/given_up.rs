@@ -1,4 +1,4 @@
-//! What is given up is a dead letter, every bit of it.
+//! Every event that is given up becomes a dead letter.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::harness::postgres::database;
 const RUN: Uuid = Uuid::from_u128(10);
 
 #[tokio::test]
-async fn what_the_cursor_passes_is_a_dead_letter() {
+async fn events_skipped_by_the_cursor_become_dead_letters() {
     let db = database().await;
     // Recorded in another order than that of their sequence, as clocks do it; the first was delivered.
     for statement in [

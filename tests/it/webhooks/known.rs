@@ -1,4 +1,4 @@
-//! Which webhooks there are while processes differ about it.
+//! Registered webhooks when the processes' configurations differ.
 
 use fleet_manager::database::Pool;
 use fleet_manager::{jobs::webhook_registry, webhooks::Webhooks};
@@ -16,7 +16,7 @@ async fn registered(pool: &Pool) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_webhook_stays_as_long_as_some_process_knows_it() {
+async fn a_webhook_stays_while_a_process_confirms_it() {
     let db = database().await;
     let pool = &db.pool;
     // One process has the new configuration already; one with the old starts again.

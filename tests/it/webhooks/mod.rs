@@ -1,4 +1,4 @@
-//! Events to webhooks, from the real binary to receivers in this process.
+//! Delivery of events from the real binary to receivers in this process.
 
 mod given_up;
 mod known;
@@ -51,7 +51,7 @@ fn properties() -> Value {
     json!({"strategy": strategy(), "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})
 }
 
-/// Approves each gate as soon as it is there, until the run is complete.
+/// Approves each gate as soon as it exists, until the run is complete.
 async fn approve_all(world: &World, fleet: &str, run: &str) {
     eventually("the run is complete", || async {
         for gate in world.get(&format!("{fleet}/gates")).await.body["value"].as_array().unwrap() {
@@ -78,7 +78,7 @@ fn properties_of(event: &Value) -> &Value {
     &event["data"]["resourceInfo"]["properties"]
 }
 
-/// `member m1 Completed` and the like.
+/// Returns each event as `member m1 Completed`.
 fn story(events: &[Value]) -> Vec<String> {
     let tell = |event: &Value| {
         let properties = properties_of(event);
@@ -90,7 +90,7 @@ fn story(events: &[Value]) -> Vec<String> {
     events.iter().map(tell).collect()
 }
 
-/// The run has told its end to this receiver.
+/// Whether the receiver got the event of the run's end.
 async fn has_ended(receiver: &Receiver) {
     eventually("the receiver knows the end of the run", || async {
         let ended = |event: &Value| {
@@ -102,7 +102,7 @@ async fn has_ended(receiver: &Receiver) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_change_is_told_once_in_order_and_signed() {
+async fn every_change_is_delivered_once_in_order_and_signed() {
     let (ops, grid) = (Receiver::start().await, Receiver::start().await);
     let mut product = webhook("grid", &grid);
     product["schema"] = json!("EventGridSchema");
@@ -218,7 +218,7 @@ async fn every_change_is_told_once_in_order_and_signed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_tells_everything_and_in_order() {
+async fn events_are_delivered_in_order_despite_kills() {
     let ops = Receiver::start().await;
     // Slow enough that most kills hit a delivery.
     ops.behave(|_| Answer::Dawdle(Duration::from_millis(30)));
@@ -244,7 +244,7 @@ async fn a_killed_process_tells_everything_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_and_a_slow_receiver_hold_up_nobody() {
+async fn dead_and_slow_receivers_delay_no_other_webhook() {
     let (ops, slow, dead) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
     slow.behave(|_| Answer::Dawdle(Duration::from_secs(60)));
     let mut nobody = webhook("nobody", &dead);
@@ -273,7 +273,7 @@ async fn a_dead_and_a_slow_receiver_hold_up_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_taken_is_a_dead_letter_until_it_is_replayed() {
+async fn undelivered_events_are_dead_letters_until_replayed() {
     let (ops, inside) = (Receiver::start().await, Receiver::start().await);
     let leads_inside = inside.url.clone();
     ops.behave(move |_| Answer::Refuse(307, vec![("location", leads_inside.clone())]));
@@ -337,7 +337,7 @@ async fn what_is_not_taken_is_a_dead_letter_until_it_is_replayed() {
 }
 
 #[tokio::test]
-async fn the_dead_letters_of_a_webhook_that_is_gone_are_not_replayed() {
+async fn dead_letters_of_a_removed_webhook_are_not_replayed() {
     let db = database().await;
     for statement in [
         "INSERT INTO webhooks (name) VALUES ('ops')",
@@ -354,7 +354,7 @@ async fn the_dead_letters_of_a_webhook_that_is_gone_are_not_replayed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn types_that_are_wanted_later_come_of_runs_that_are_over_too() {
+async fn types_configured_later_are_delivered_for_completed_runs_too() {
     let ops = Receiver::start().await;
     let mut world = world(json!([webhook("ops", &ops)]), &[]).await;
     // As if it had been configured so before.
@@ -379,7 +379,7 @@ async fn types_that_are_wanted_later_come_of_runs_that_are_over_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_event_that_is_refused_does_not_keep_the_others() {
+async fn a_rejected_event_does_not_block_others() {
     let ops = Receiver::start().await;
     ops.behave(|delivery| {
         let poison = delivery.events().iter().any(|event| kind(event).contains("Group"));
@@ -404,7 +404,7 @@ async fn one_event_that_is_refused_does_not_keep_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_asks_for_quiet_has_it() {
+async fn retry_after_of_a_receiver_is_honoured() {
     let ops = Receiver::start().await;
     ops.behave(|_| Answer::Refuse(503, vec![("retry-after", "3".to_owned())]));
     let world = world(json!([webhook("ops", &ops)]), &[]).await;
@@ -421,7 +421,7 @@ async fn a_receiver_that_asks_for_quiet_has_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_cost_a_statement_a_step_and_nothing_where_nobody_listens() {
+async fn events_take_one_statement_a_step_and_none_without_webhooks() {
     let ops = Receiver::start().await;
     let quiet = [("FLEET_LOG", "info,sqlx::query=debug")];
     let members: Vec<String> = (1..=12).map(|n| format!("m{n:02}")).collect();
@@ -455,13 +455,13 @@ async fn events_cost_a_statement_a_step_and_nothing_where_nobody_listens() {
     }
 }
 
-/// How often events were recorded.
+/// Returns how often events were recorded.
 fn recorded(world: &World) -> usize {
     world.log_text().lines().filter(|line| line.contains("WITH new AS")).count()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_old_is_removed_and_what_is_needed_stays() {
+async fn old_rows_are_removed_and_needed_ones_stay() {
     let ops = Receiver::start().await;
     ops.behave(|_| Answer::Refuse(500, vec![]));
     let mut world = world(json!([webhook("ops", &ops)]), &[("FLEET_AUDIT_DAYS", "10")]).await;
@@ -511,7 +511,7 @@ async fn what_is_old_is_removed_and_what_is_needed_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gates_that_go_with_their_fleet_are_told() {
+async fn gates_deleted_with_their_fleet_have_events() {
     let ops = Receiver::start().await;
     let world = world(json!([webhook("ops", &ops)]), &[]).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "a"), ("m2", 2, "b")]).await;
@@ -531,7 +531,7 @@ async fn gates_that_go_with_their_fleet_are_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_secret_no_webhook_is_served() {
+async fn a_webhook_without_its_secret_stops_the_start() {
     let ops = Receiver::start().await;
     let world = world(json!([webhook("ops", &ops)]), &[]).await;
     for (secret, told) in [(None, "OPS_SECRET is not set"), (Some("short"), "16 bytes or more")] {
@@ -549,7 +549,7 @@ async fn without_its_secret_no_webhook_is_served() {
 }
 
 #[tokio::test]
-async fn housekeeping_scans_nothing_that_grows() {
+async fn housekeeping_uses_indexes() {
     let db = database().await;
     let mut tx = db.pool.begin().await.unwrap();
     sqlx::query("SET LOCAL enable_seqscan = off").execute(&mut *tx).await.unwrap();

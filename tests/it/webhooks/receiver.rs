@@ -1,4 +1,4 @@
-//! A webhook's receiver in this process, which does as it is told.
+//! A webhook receiver in this process with configurable behaviour.
 
 use std::{
     collections::HashSet,
@@ -38,13 +38,13 @@ impl Delivery {
     }
 }
 
-/// What it does with a delivery.
+/// How the receiver responds to a delivery.
 pub type Manners = Box<dyn Fn(&Delivery) -> Answer + Send>;
 
 pub enum Answer {
     Take,
     Refuse(u16, Vec<(&'static str, String)>),
-    /// Takes it in the end, but answers only after so long.
+    /// Accept after this delay.
     Dawdle(Duration),
 }
 
@@ -56,7 +56,7 @@ pub struct Receiver {
 
 struct Inner {
     came: Vec<Delivery>,
-    /// Indices of those that were taken.
+    /// Indices of the accepted deliveries.
     taken: Vec<usize>,
     manners: Manners,
 }
@@ -72,23 +72,23 @@ impl Receiver {
         Self { url, state }
     }
 
-    /// From now on.
+    /// Sets the behaviour from now on.
     pub fn behave(&self, manners: impl Fn(&Delivery) -> Answer + Send + 'static) {
         self.state.lock().unwrap().manners = Box::new(manners);
     }
 
-    /// Everything that came.
+    /// Returns all deliveries.
     pub fn came(&self) -> Vec<Delivery> {
         self.state.lock().unwrap().came.clone()
     }
 
-    /// The events that were taken, repeats included.
+    /// Returns the accepted events, including repeated ones.
     pub fn taken(&self) -> Vec<Value> {
         let state = self.state.lock().unwrap();
         state.taken.iter().flat_map(|at| state.came[*at].events()).collect()
     }
 
-    /// The events that were taken, as a receiver keeps them that knows what it has had by ID.
+    /// Returns the accepted events, without those whose ID was accepted before.
     pub fn events(&self) -> Vec<Value> {
         let mut known = HashSet::new();
         self.taken().into_iter().filter(|event| known.insert(event["id"].to_string())).collect()

@@ -1,10 +1,11 @@
-//! Leases: never two at once, nothing lost, nothing written by who has lost.
+//! Leases: one attempt at a time, no job lost, and no write without the lease.
 
 use super::support::*;
 use crate::harness::{eventually, postgres::database};
 use fleet_manager::work::{FenceError, NewJob, Outcome, Settings, cancel, enqueue, enqueue_all};
 use sqlx::Executor as _;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
@@ -40,7 +41,7 @@ async fn two_pools_execute_every_job_once_and_none_at_once() {
 }
 
 #[tokio::test]
-async fn who_has_lost_the_lease_changes_nothing() {
+async fn an_attempt_without_its_lease_changes_nothing() {
     let db = database().await;
     put(&db.pool, "a").await;
     let (tried, mut tries) = mpsc::unbounded_channel();
@@ -71,7 +72,7 @@ async fn who_has_lost_the_lease_changes_nothing() {
 }
 
 #[tokio::test]
-async fn delivered_again_after_a_crash_when_the_lease_ends() {
+async fn a_job_is_executed_again_when_the_lease_of_a_crashed_worker_ends() {
     let db = database().await;
     put(&db.pool, "a").await;
     let short = || Settings { lease: Duration::from_millis(600), ..settings() };
@@ -104,7 +105,7 @@ async fn delivered_again_after_a_crash_when_the_lease_ends() {
 }
 
 #[tokio::test]
-async fn a_job_that_kills_its_workers_is_given_up() {
+async fn a_job_that_kills_its_workers_fails() {
     let db = database().await;
     put(&db.pool, "a").await;
     db.pool
@@ -150,7 +151,7 @@ async fn the_heartbeat_keeps_a_long_attempt_even_while_its_row_is_locked() {
     }
 }
 
-/// Tells when it is dropped.
+/// Signals when it is dropped.
 struct Dropped(mpsc::UnboundedSender<Instant>);
 
 impl Drop for Dropped {
@@ -225,7 +226,7 @@ async fn cancelling_ends_a_running_attempt_and_drops_its_result() {
 }
 
 #[tokio::test]
-async fn after_a_cancel_no_fenced_transaction_succeeds_and_no_answer_counts() {
+async fn a_cancelled_attempt_changes_nothing() {
     for answer in
         [Outcome::Done, Outcome::AgainAfter { delay: Duration::ZERO }, Outcome::Fail { error: "x".to_owned() }]
     {
@@ -301,7 +302,7 @@ async fn a_stop_waits_for_attempts_and_claims_no_more() {
 }
 
 #[tokio::test]
-async fn a_stop_gives_back_what_outlasts_the_deadline() {
+async fn a_stop_releases_jobs_that_exceed_the_deadline() {
     let db = database().await;
     for subject in ["a", "b"] {
         put(&db.pool, subject).await;
@@ -357,4 +358,45 @@ async fn a_cancel_waits_for_an_open_fenced_transaction_and_an_enqueue_does_not()
     assert!(tries.recv().await.unwrap());
     eventually("removed", async || rows(&db.pool).await.is_empty()).await;
     workers.stop().await;
+}
+
+#[tokio::test]
+async fn a_claim_that_a_failover_forgot_writes_nothing() {
+    let db = database().await;
+    put(&db.pool, "a").await;
+    let (began, mut tries) = tokio::sync::mpsc::unbounded_channel();
+    let forgotten = Arc::new(Notify::new());
+    let (pool, wait) = (db.pool.clone(), Arc::clone(&forgotten));
+    let first = AtomicBool::new(true);
+    let workers = run(
+        &db.pool,
+        settings(),
+        on(move |attempt| {
+            let (pool, wait, began) = (pool.clone(), Arc::clone(&wait), began.clone());
+            let first = first.swap(false, Ordering::Relaxed);
+            Box::pin(async move {
+                began.send((attempt.attempt, None)).unwrap();
+                if first {
+                    wait.notified().await;
+                }
+                let lost = matches!(attempt.begin(&pool).await, Err(FenceError::LeaseLost));
+                began.send((attempt.attempt, Some(lost))).unwrap();
+                std::future::pending().await
+            })
+        }),
+    );
+    assert_eq!(tries.recv().await.unwrap(), (1, None));
+    // What a replica that was behind knows of the claim: nothing.
+    sqlx::query(
+        "WITH told AS (SELECT pg_notify('jobs', ''))
+         UPDATE jobs SET lease_owner = NULL, lease_until = NULL, attempt = 0, run_at = now() FROM told",
+    )
+    .execute(&db.pool)
+    .await
+    .unwrap();
+    assert_eq!(tries.recv().await.unwrap(), (1, None), "claimed again, under the same number");
+    assert_eq!(tries.recv().await.unwrap(), (1, Some(false)), "the new claim may write");
+    forgotten.notify_one();
+    assert_eq!(tries.recv().await.unwrap(), (1, Some(true)), "the forgotten claim may not");
+    workers.crash().await;
 }

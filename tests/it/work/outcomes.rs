@@ -1,4 +1,4 @@
-//! What a handler answers, and what becomes of the job.
+//! Outcomes of a handler, and their effect on the job.
 
 use super::support::*;
 use crate::harness::{eventually, postgres::database};
@@ -30,7 +30,7 @@ async fn a_handler_sees_what_was_enqueued() {
 }
 
 #[tokio::test]
-async fn again_and_again_costs_one_update_each() {
+async fn a_repeated_job_costs_one_update_each_time() {
     let db = database().await;
     db.pool.execute("CREATE EXTENSION pg_stat_statements").await.unwrap();
     let attempts = Arc::new(AtomicUsize::new(0));
@@ -87,7 +87,7 @@ async fn a_panic_is_a_failed_attempt() {
 }
 
 #[tokio::test]
-async fn given_up_after_too_many_failures_visible_and_revived() {
+async fn a_job_fails_after_too_many_attempts_and_can_be_enqueued_again() {
     let db = database().await;
     put(&db.pool, "a").await;
     let fail = on(|_| Box::pin(async { Outcome::Retry { error: "no \0luck".to_owned(), after: None } }));
@@ -105,7 +105,7 @@ async fn given_up_after_too_many_failures_visible_and_revived() {
 }
 
 #[tokio::test]
-async fn the_upstreams_wait_wins_over_the_back_off_however_absurd() {
+async fn the_upstreams_retry_after_replaces_the_backoff() {
     for (after, least) in [(Duration::from_secs(300), 290.0), (Duration::MAX, 1e8)] {
         let db = database().await;
         put(&db.pool, "a").await;
@@ -119,7 +119,7 @@ async fn the_upstreams_wait_wins_over_the_back_off_however_absurd() {
 }
 
 #[tokio::test]
-async fn fail_is_for_good() {
+async fn a_failed_job_is_not_retried() {
     let db = database().await;
     put(&db.pool, "a").await;
     let fail = on(|_| Box::pin(async { Outcome::Fail { error: "impossible".to_owned() } }));
@@ -130,7 +130,7 @@ async fn fail_is_for_good() {
 }
 
 #[tokio::test]
-async fn enqueued_while_running_goes_once_more_whatever_the_answer() {
+async fn a_job_enqueued_while_running_runs_once_more() {
     for first in [
         Outcome::Done,
         Outcome::AgainAfter { delay: Duration::from_secs(600) },
@@ -166,7 +166,7 @@ async fn enqueued_while_running_goes_once_more_whatever_the_answer() {
 }
 
 #[tokio::test]
-async fn settled_in_the_handlers_transaction_is_exactly_once() {
+async fn a_job_settled_in_its_transaction_takes_effect_exactly_once() {
     let db = database().await;
     db.pool.execute("CREATE TABLE effects (attempt bigint)").await.unwrap();
     put(&db.pool, "a").await;
@@ -196,7 +196,7 @@ async fn settled_in_the_handlers_transaction_is_exactly_once() {
 }
 
 #[tokio::test]
-async fn settled_for_later_is_remembered_by_the_worker() {
+async fn a_job_settled_for_later_is_executed_then() {
     let db = database().await;
     put(&db.pool, "a").await;
     let pool = db.pool.clone();

@@ -1,4 +1,4 @@
-//! Putting jobs in and taking them out.
+//! Enqueuing and cancelling jobs.
 
 use super::support::*;
 use crate::harness::postgres::database;
@@ -11,7 +11,7 @@ fn after(seconds: i64) -> Timestamp {
 }
 
 #[tokio::test]
-async fn enqueued_twice_is_one_job_at_the_earlier_time() {
+async fn a_job_enqueued_twice_is_one_job_at_the_earlier_time() {
     let db = database().await;
     let mut conn = db.pool.acquire().await.unwrap();
     for seconds in [500, 100, 300] {
@@ -22,7 +22,7 @@ async fn enqueued_twice_is_one_job_at_the_earlier_time() {
 }
 
 #[tokio::test]
-async fn enqueued_in_a_transaction_that_is_rolled_back_is_nothing() {
+async fn a_job_enqueued_in_a_rolled_back_transaction_does_not_exist() {
     let db = database().await;
     let mut tx = db.pool.begin().await.unwrap();
     enqueue(&mut tx, NewJob::new(KIND, "a")).await.unwrap();
@@ -31,7 +31,7 @@ async fn enqueued_in_a_transaction_that_is_rolled_back_is_nothing() {
 }
 
 #[tokio::test]
-async fn many_at_once_with_the_same_name_among_them() {
+async fn one_batch_may_contain_the_same_job_twice() {
     let db = database().await;
     let jobs: Vec<NewJob> = (0..1_000)
         .map(|n| {
@@ -90,7 +90,7 @@ async fn the_claim_uses_the_index() {
 }
 
 #[tokio::test]
-async fn impossible_rows_are_impossible() {
+async fn constraints_refuse_invalid_jobs() {
     let db = database().await;
     for (columns, values) in [
         ("run_at", "NULL"),

@@ -1,4 +1,4 @@
-//! When jobs go: on time, woken, and through outages.
+//! When jobs are executed: on time, after a notification, and after outages.
 
 use super::support::*;
 use crate::harness::eventually;
@@ -74,7 +74,7 @@ async fn an_earlier_job_wakes_a_worker_that_waits_for_a_later_one() {
 }
 
 #[tokio::test]
-async fn more_jobs_than_slots_all_get_their_turn_and_strangers_are_left_alone() {
+async fn all_jobs_are_executed_with_few_slots_and_unknown_kinds_are_not_claimed() {
     let db = database().await;
     let jobs: Vec<NewJob> = (0..50).map(|n| NewJob::new(KIND, n.to_string())).collect();
     enqueue(&mut db.pool.acquire().await.unwrap(), NewJob::new("unknown", "x")).await.unwrap();

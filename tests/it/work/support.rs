@@ -1,4 +1,4 @@
-//! Pools of workers and handlers as a test wants them.
+//! Worker pools and handlers for tests.
 
 use fleet_manager::database::Pool;
 use fleet_manager::work::{Attempt, Backoff, Handler, NewJob, Outcome, Settings, Workers, enqueue};
@@ -33,7 +33,7 @@ where
     Arc::new(On(handle))
 }
 
-/// The fallback poll is too slow to help: what works here works because it was woken.
+/// Settings with a very slow fallback poll, so that tests pass only if workers are woken.
 pub fn settings() -> Settings {
     Settings {
         concurrency: 8,
@@ -63,7 +63,7 @@ impl Running {
         self.task.await.unwrap();
     }
 
-    /// As `kill -9` does it.
+    /// Stops the workers as `kill -9` does.
     pub async fn crash(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
@@ -83,7 +83,7 @@ pub struct Row {
     pub leased: bool,
     pub failed: bool,
     pub cancelled: bool,
-    /// Seconds until it goes.
+    /// Seconds until the job is due.
     pub goes_in: Option<f64>,
 }
 

@@ -1,4 +1,4 @@
-//! Pauses, and jobs that are finished together.
+//! Pauses, and batches of outcomes.
 
 use super::support::*;
 use crate::harness::{eventually, postgres::database};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 #[tokio::test]
-async fn finishing_together_leaves_out_who_may_not_write() {
+async fn a_batch_of_outcomes_excludes_attempts_without_a_lease() {
     let db = database().await;
     for subject in ["cancelled", "kept", "lost", "wanted-again"] {
         put(&db.pool, subject).await;
@@ -30,8 +30,10 @@ async fn finishing_together_leaves_out_who_may_not_write() {
                 let mut conn = pool.acquire().await.unwrap();
                 cancel(&mut conn, KIND, "cancelled").await.unwrap();
                 enqueue(&mut conn, NewJob::new(KIND, "wanted-again")).await.unwrap();
-                conn.execute("UPDATE jobs SET attempt = attempt + 1 WHERE subject = 'lost'").await.unwrap();
-                let tickets: Vec<_> = tickets.lock().unwrap().iter().map(|(_, ticket)| *ticket).collect();
+                conn.execute("UPDATE jobs SET attempt = attempt + 1, lease_owner = 'other' WHERE subject = 'lost'")
+                    .await
+                    .unwrap();
+                let tickets: Vec<_> = tickets.lock().unwrap().iter().map(|(_, ticket)| ticket.clone()).collect();
                 let finished = finish_all(&mut conn, &tickets).await.unwrap();
                 assert_eq!(finished.into_iter().collect::<Vec<_>>(), [attempt.ticket()]);
                 attempt.finished();
@@ -75,7 +77,7 @@ async fn a_pause_costs_no_statement_and_ends_when_the_workers_stop() {
 }
 
 #[tokio::test]
-async fn half_of_the_slots_pause_at_most() {
+async fn at_most_half_of_the_slots_pause() {
     let db = database().await;
     for n in 0..8 {
         put(&db.pool, &n.to_string()).await;
@@ -103,9 +105,9 @@ async fn half_of_the_slots_pause_at_most() {
     workers.stop().await;
 }
 
-/// What becomes due while the queue is being looked at is held by nobody, and must not be waited for as if it were.
+/// A job that becomes due during a claim is not leased: the worker must not wait for the end of a lease.
 #[tokio::test]
-async fn what_becomes_due_during_a_look_is_not_taken_for_held() {
+async fn a_job_that_becomes_due_during_a_claim_is_not_taken_for_leased() {
     let db = database().await;
     let mut tx = db.pool.begin().await.unwrap();
     // The look's clock stands still at the beginning of the transaction.

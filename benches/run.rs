@@ -1,7 +1,9 @@
 //! An update run from its start to its end, over an emulated AKS: wall time against the ideal critical path, statements per
 //! member, how soon the next member follows, memory. Service, workers and emulator are in this process; PostgreSQL is not.
 //!
-//! `FLEET_BENCH_STATEMENTS=1` shows the statements by text; `--small` leaves the big fleet out.
+//! `FLEET_BENCH_STATEMENTS=1` shows the statements by text; `--small` leaves the big fleets out; `--throttled` adds a run of
+//! 3,000 members against an AKS that enforces its limits on calls. That takes 50 minutes: one maintenance configuration is
+//! read a member, and AKS allows one such call a second in a subscription ("all other operations": 60, then 1/s).
 
 mod harness;
 
@@ -39,6 +41,22 @@ struct Shape {
     /// How much longer or shorter than that a cluster may take: 0–1. As in life, members then end one after the other.
     spread: f64,
     upgrade: &'static str,
+    /// All clusters are in one subscription, whose limits on calls they share.
+    one_subscription: bool,
+    /// AKS enforces those limits.
+    throttled: bool,
+}
+
+impl Shape {
+    /// How many clusters the emulator has: three of four are in its first subscription.
+    fn clusters(&self) -> usize {
+        if self.one_subscription { self.members * 4 / 3 + 8 } else { self.members }
+    }
+
+    /// Longest time of the run.
+    fn deadline(&self) -> Duration {
+        Duration::from_secs(if self.throttled { 300 + 2 * self.members as u64 } else { 600 })
+    }
 }
 
 /// What came of it.
@@ -83,9 +101,19 @@ fn main() -> anyhow::Result<ExitCode> {
 
 async fn run() -> anyhow::Result<ExitCode> {
     let mut database = Database::start().await?;
-    let alike = Shape { name: "alike", members: 100, upgrade_seconds: 2.0, spread: 0.0, upgrade: "ControlPlaneOnly" };
+    let alike = Shape {
+        name: "alike",
+        members: 100,
+        upgrade_seconds: 2.0,
+        spread: 0.0,
+        upgrade: "ControlPlaneOnly",
+        one_subscription: false,
+        throttled: false,
+    };
     let small = Shape { name: "small", spread: 0.25, ..alike };
     let large = Shape { name: "large", members: 1000, ..small };
+    let crowded = Shape { name: "crowded", members: 3000, upgrade_seconds: 1.0, one_subscription: true, ..small };
+    let throttled = Shape { name: "throttled", throttled: true, ..crowded };
     println!("{GROUPS} groups in one stage, {GROUP_CONCURRENCY} members of a group at a time");
     let alike = measure(&mut database, &alike).await?;
     let mut verdict = Verdict::default();
@@ -98,6 +126,13 @@ async fn run() -> anyhow::Result<ExitCode> {
         verdict.at_most("statements per member, 1000 members ÷ 100 members", ratio, 1.1, 1.0);
         let mut followed = large.followed;
         verdict.at_most("1000 members: next member told after, p99 (ms)", percentile(&mut followed, 99.0), 50.0, 1.5);
+        let crowded = measure(&mut database, &crowded).await?;
+        let statements = crowded.statements_per_member;
+        verdict.at_most("3000 members of one subscription: statements per member", statements, 22.0, 1.0);
+    }
+    if std::env::args().any(|arg| arg == "--throttled") {
+        let statements = measure(&mut database, &throttled).await?.statements_per_member;
+        verdict.at_most("3000 members of one throttled subscription: statements per member", statements, 22.0, 1.0);
     }
     database.stop().await?;
     Ok(verdict.end())
@@ -109,12 +144,13 @@ async fn measure(database: &mut Database, shape: &Shape) -> anyhow::Result<Measu
     let clusters = world.clusters(shape.members).await?;
     world.make_fleet(shape, &clusters).await?;
     let mut watcher = options.connect().await?;
+    world.enforce_limits(shape.throttled).await?;
     // Statements of provisioning are not of interest, nor are those that come when nothing happens.
     database.reset_statements().await?;
 
     let began = Timestamp::now();
     world.send(Method::POST, &format!("{FLEET}/updateRuns/run/start"), None).await?;
-    let ended = within(Duration::from_secs(300), "the run", run_ended(&mut watcher)).await?;
+    let ended = within(shape.deadline(), "the run", run_ended(&mut watcher)).await?;
     let statements = database.statements(shape.name).await?;
     let wall = seconds(began, ended);
 
@@ -197,7 +233,7 @@ impl World {
         let token = LocalKey::load_or_create(data.path())?.mint(&claims, Timestamp::now())?;
 
         let config = azure_emulator::Config {
-            clusters: shape.members,
+            clusters: shape.clusters(),
             upgrade_seconds: shape.upgrade_seconds,
             ..azure_emulator::Config::default()
         };
@@ -299,6 +335,13 @@ impl World {
             "managedClusterUpdate": {"upgrade": {"type": shape.upgrade, "kubernetesVersion": "1.33.2"}},
         }});
         self.make(&format!("{FLEET}/updateRuns/run"), &run).await
+    }
+
+    /// Whether the emulator answers 429 beyond AKS's limits on calls.
+    async fn enforce_limits(&self, enforced: bool) -> anyhow::Result<()> {
+        let url = format!("{}/emulator/settings", self.arm);
+        self.http.patch(url).json(&json!({"enforceThrottles": enforced})).send().await?.error_for_status()?;
+        Ok(())
     }
 
     /// Makes upgrades of a cluster take so long.

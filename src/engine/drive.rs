@@ -9,12 +9,13 @@ use super::{
     queue::{self, GateJob, MemberJob, StageJob},
 };
 use crate::{
+    arm::ResourceId,
     database::Connection,
     rollout::{Change, Effect, Event, Run},
     store::{
         StoreError, outbox,
         resources::{self, Author, Resource},
-        runs::{self, Advanced},
+        runs::{self, Advanced, Holder},
     },
     webhooks,
     work::{self, NewJob},
@@ -105,6 +106,7 @@ async fn carry_on(
                     gates::skip(tx, owner, *gate, now).await?;
                 }
             }
+            Effect::Abandon { member } => abandon(tx, run_id, *member).await?,
         }
     }
     queued.extend(record_changes(tx, run_id, advanced, &mut resource, now, trace).await?);
@@ -147,4 +149,15 @@ async fn owner<'a>(
         *known = resources::get_by_row(tx, run_id).await?;
     }
     Ok(known.as_ref())
+}
+
+/// Cancels the job of a member in flight, and releases its cluster.
+async fn abandon(tx: &mut Connection, run: Uuid, member: u32) -> Result<(), EngineError> {
+    work::cancel(tx, queue::UPGRADE, &MemberJob { run, member }.to_string()).await?;
+    let cluster =
+        runs::member(tx, run, member).await?.and_then(|row| row.cluster_resource_id.parse::<ResourceId>().ok());
+    if let Some(cluster) = cluster {
+        runs::unlock_cluster(tx, &cluster, Holder { run_id: run, member }).await?;
+    }
+    Ok(())
 }

@@ -52,6 +52,8 @@ const SENSELESS_AFTER: u32 = 3;
 const MOST_TOGETHER: usize = 16;
 /// A wait for AKS's limit on calls that is longer than this is shown on the member.
 const SHOWN_WAIT: Duration = Duration::from_secs(60);
+/// An operation that takes longer than this is named in the member's message, with the way out.
+const LONG_OPERATION: Duration = Duration::from_secs(2 * 3600);
 /// How the message of a member begins while AKS or the service's credential is not available.
 const OUTAGE: &str = "AKS cannot be called at the moment";
 /// How often the kind may look and act in one attempt before the job makes room for others.
@@ -151,7 +153,10 @@ impl UpgradeMember {
                     then = match then {
                         Then::Return(outcome) => return Ok(outcome),
                         Then::Wait(delay) if attempt.pause(delay).await => self.follow(&mut task).await?,
-                        Then::Wait(delay) => return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) }),
+                        Then::Wait(delay) => {
+                            self.explain_long_operation(&task).await?;
+                            return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) });
+                        }
                         Then::Look if looks == MOST_LOOKS => {
                             return self.save(&task, Outcome::AgainAfter { delay: Duration::ZERO }).await;
                         }
@@ -281,6 +286,26 @@ impl UpgradeMember {
             Some(delay) if !look => self.wait_for(task, delay).await,
             _ => Ok(Then::Look),
         }
+    }
+
+    /// Says on the member which operation it waits for, once that takes unusually long.
+    async fn explain_long_operation(&self, task: &Task<'_>) -> Result<(), JobError> {
+        let now = Timestamp::now();
+        let long = task.upgrade.steps.iter().find_map(|step| match &step.state {
+            StepState::Started { at, .. } if span(*at, now) > LONG_OPERATION => Some((step, *at)),
+            _ => None,
+        });
+        let Some((step, at)) = long else { return Ok(()) };
+        let message = format!(
+            "AKS has been moving the {} since {at:.0}. The update run waits for the end of that operation. If it never ends, skip the member as a target of type 'RunningMember'.",
+            step.action
+        );
+        if task.row.message.as_ref() != Some(&message) {
+            let mut tx = task.attempt.begin(&self.pool).await?;
+            runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
+            tx.commit().await?;
+        }
+        Ok(())
     }
 
     /// Looks at the cluster, decides, and acts.
@@ -501,7 +526,13 @@ impl UpgradeMember {
         }
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
-        let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}");
+        let way_out = match task.upgrade.operation_id() {
+            Some(operation) if failures >= PENDING_AFTER => format!(
+                " The member waits for the AKS operation {operation}. If AKS never answers, skip the member as a target of type 'RunningMember'."
+            ),
+            _ => String::new(),
+        };
+        let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}{way_out}");
         runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
         task.attempt.settle(&mut tx, retry).await?;
         tx.commit().await?;

@@ -15,8 +15,11 @@ pub struct Extension {
 }
 
 /// All of them, served in every API version that has the resource type.
-pub const EXTENSIONS: &[Extension] = &[Extension {
-    resource_type: types::AUTO_UPGRADE_PROFILES,
-    path: "properties.reconcile",
-    values: &["OnNewVersion", "Continuous"],
-}];
+pub const EXTENSIONS: &[Extension] = &[
+    Extension {
+        resource_type: types::AUTO_UPGRADE_PROFILES,
+        path: "properties.reconcile",
+        values: &["OnNewVersion", "Continuous"],
+    },
+    Extension { resource_type: types::UPDATE_RUNS, path: "skip.targets.type", values: &["Member", "RunningMember"] },
+];

@@ -103,8 +103,10 @@ pub enum Outcome {
 /// What a skip leaves out, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SkipTarget {
-    /// A member.
+    /// A member that is not in flight.
     Member(String),
+    /// A member, also one in flight: the run no longer follows its upgrade, which goes on in AKS.
+    RunningMember(String),
     /// A group with its gates.
     Group(String),
     /// A stage with its groups, gates and wait.
@@ -201,6 +203,11 @@ pub enum Effect {
     SkipGate {
         /// [`super::Gate::id`].
         gate: Uuid,
+    },
+    /// Cancel the job of a member in flight, and release its cluster.
+    Abandon {
+        /// [`Member::index`].
+        member: u32,
     },
 }
 

@@ -14,31 +14,36 @@ use crate::{
 
 /// Message of what a person left out.
 const BY_REQUEST: &str = "skipped by request.";
+/// Message of a member in flight that a person left out.
+const NOT_FOLLOWED: &str = "skipped by request while its upgrade was in progress. The update run no longer follows the upgrade, which may go on in AKS: check the cluster.";
 /// Message of a member that is no longer there.
 const LEFT_FLEET: &str = "skipped: the member left the fleet.";
 
 /// Applies the targets, all or (by the caller dropping `run`) none. What is finished stays as it is.
 pub(super) fn skip(run: &mut Run, targets: &[SkipTarget], members: &[Member], out: &mut Out) -> Result<(), Refused> {
-    if run.status.state == UpdateState::Stopping {
+    // A run that stops waits for members in flight: leaving these out is what ends it, should they never end.
+    let only_running = targets.iter().all(|target| matches!(target, SkipTarget::RunningMember(_)));
+    if run.status.state == UpdateState::Stopping && !only_running {
         return Err(conflict("UpdateRunStopping", "The update run is stopping. Skip once it has stopped."));
     }
     // Members first: their states are those from before the groups' and stages' turn.
     let mut seen = HashSet::new();
     for (at, target) in targets.iter().enumerate() {
-        if let SkipTarget::Member(name) = target {
+        if let SkipTarget::Member(name) | SkipTarget::RunningMember(name) = target {
+            let also_running = matches!(target, SkipTarget::RunningMember(_));
             let mut named = members.iter().filter(|member| member.name == *name).peekable();
             if named.peek().is_none() {
                 return Err(unknown("member", name, at));
             }
             for member in named.filter(|member| seen.insert(member.index)) {
-                skip_member(run, member, at, out)?;
+                skip_member(run, member, also_running, at, out)?;
             }
         }
     }
     for (at, target) in targets.iter().enumerate() {
         let retriable = |run: &Run, stage: u32| !run.in_progress() && run.current().is_some_and(|s| s.index == stage);
         match target {
-            SkipTarget::Member(_) => {}
+            SkipTarget::Member(_) | SkipTarget::RunningMember(_) => {}
             SkipTarget::Group(name) => {
                 let stage = run.stages.iter().find(|s| s.groups.iter().any(|g| g.name == *name)).map(|s| s.index);
                 let retriable = stage.is_some_and(|stage| retriable(run, stage));
@@ -78,7 +83,7 @@ fn target_path(at: usize) -> String {
     format!("targets[{at}].name")
 }
 
-fn skip_member(run: &mut Run, member: &Member, at: usize, out: &mut Out) -> Result<(), Refused> {
+fn skip_member(run: &mut Run, member: &Member, also_running: bool, at: usize, out: &mut Out) -> Result<(), Refused> {
     // A failed member that the next start would try again may be left out; any other failure stands.
     let current = run.current().is_some_and(|stage| stage.groups.iter().any(|group| group.index == member.group));
     let retriable = !run.in_progress() && current;
@@ -86,9 +91,16 @@ fn skip_member(run: &mut Run, member: &Member, at: usize, out: &mut Out) -> Resu
         UpdateState::NotStarted | UpdateState::Pending | UpdateState::Stopped => true,
         UpdateState::Failed => retriable,
         UpdateState::Skipped | UpdateState::Completed => false,
+        UpdateState::Running | UpdateState::Stopping if also_running => {
+            leave_out(run, member, NOT_FOLLOWED, out);
+            out.effects.push(Effect::Abandon { member: member.index });
+            return Ok(());
+        }
         UpdateState::Running | UpdateState::Stopping => {
-            let message =
-                format!("Member '{}' is being updated and cannot be skipped. Nothing was skipped.", member.name);
+            let message = format!(
+                "Member '{}' is being updated and cannot be skipped. Nothing was skipped. Should its upgrade never end, skip it as a target of type 'RunningMember'.",
+                member.name
+            );
             let detail = ErrorDetail::new("MemberUpdateInProgress", message).at(target_path(at));
             return Err(Refused::Conflict(detail));
         }

@@ -91,3 +91,39 @@ async fn an_outage_of_aks_makes_members_wait_and_fails_none() {
     let status = world.reaches(&run, "Completed", Duration::from_secs(120)).await;
     assert_eq!(member(&status, "m1")["status"]["state"], "Completed", "{status:#}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_can_leave_out_a_member_whose_upgrade_never_ends() {
+    let world = World::start().await;
+    for cluster in ["aks-1", "aks-2"] {
+        let matched = json!({"method": "PUT", "cluster": cluster});
+        world.fault(json!({"match": matched, "action": {"hangOperation": true}})).await;
+    }
+    let run = run_of(&world, 3).await;
+    world.post(&format!("{run}/start"), None).await;
+    let hangs = |s: &Value| {
+        let state = |name| &member(s, name)["status"]["state"];
+        state("m1") == "Running" && state("m2") == "Running" && state("m3") == "Completed"
+    };
+    world.until(&run, LATE, "waiting for two upgrades", hangs).await;
+    while world.applied().await.len() < 3 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let skip = async |kind: &str, name: &str| {
+        world.post(&format!("{run}/skip"), Some(json!({"targets": [{"type": kind, "name": name}]}))).await
+    };
+    let refused = skip("Member", "m1").await;
+    assert_eq!((refused.status, refused.code()), (409, "MemberUpdateInProgress"));
+    assert_eq!(skip("RunningMember", "m1").await.status, 200);
+    assert_eq!(world.post(&format!("{run}/stop"), None).await.status, 200);
+    assert_eq!(skip("RunningMember", "m2").await.status, 200, "also while the run stops");
+    let over = |s: &Value| matches!(s["status"]["state"].as_str(), Some("Stopped" | "Completed"));
+    let status = world.until(&run, LATE, "over", over).await;
+    for name in ["m1", "m2"] {
+        let left_out = member(&status, name);
+        assert_eq!(left_out["status"]["state"], "Skipped");
+        assert!(left_out["message"].as_str().unwrap().contains("may go on in AKS"), "{left_out}");
+    }
+    let locks: i64 = sqlx::query_scalar("SELECT count(*) FROM cluster_locks").fetch_one(world.pool()).await.unwrap();
+    assert_eq!(locks, 0, "other runs may upgrade the clusters");
+}

@@ -269,6 +269,8 @@ struct Target {
 #[derive(Deserialize, ToSchema)]
 enum TargetType {
     Member,
+    /// A member, also one whose upgrade is in progress. An extension.
+    RunningMember,
     Group,
     Stage,
     AfterStageWait,
@@ -278,6 +280,7 @@ impl From<Target> for SkipTarget {
     fn from(target: Target) -> Self {
         match target.kind {
             TargetType::Member => Self::Member(target.name),
+            TargetType::RunningMember => Self::RunningMember(target.name),
             TargetType::Group => Self::Group(target.name),
             TargetType::Stage => Self::Stage(target.name),
             TargetType::AfterStageWait => Self::AfterStageWait(target.name),

@@ -268,6 +268,7 @@ impl Sim {
                 }
                 Effect::CompleteGate { gate } => self.close(gate, UpdateState::Completed),
                 Effect::SkipGate { gate } => self.close(gate, UpdateState::Skipped),
+                Effect::Abandon { .. } => {}
             }
         }
     }
@@ -346,7 +347,11 @@ impl Sim {
     }
 
     pub(super) fn skip(&mut self, targets: Vec<SkipTarget>) -> Result<bool, Refused> {
-        let named = |m: &Member| targets.iter().any(|t| matches!(t, SkipTarget::Member(name) if *name == m.name));
+        let named = |m: &Member| {
+            targets
+                .iter()
+                .any(|t| matches!(t, SkipTarget::Member(name) | SkipTarget::RunningMember(name) if *name == m.name))
+        };
         let members = (0..self.rows.len() as u32).map(|i| self.member(i)).filter(named).collect();
         self.raise(Event::Skip { targets, members })
     }

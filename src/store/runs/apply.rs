@@ -188,7 +188,7 @@ fn member_of(event: &mut Event) -> Option<&mut Member> {
 
 fn member_name(target: &SkipTarget) -> Option<&str> {
     match target {
-        SkipTarget::Member(name) => Some(name),
+        SkipTarget::Member(name) | SkipTarget::RunningMember(name) => Some(name),
         SkipTarget::Group(_) | SkipTarget::Stage(_) | SkipTarget::AfterStageWait(_) => None,
     }
 }

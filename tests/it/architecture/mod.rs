@@ -195,6 +195,19 @@ fn sql_is_in_the_store_and_the_job_engine_only() {
 }
 
 #[test]
+fn each_migration_has_a_number_of_its_own() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut numbers = BTreeSet::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if name.ends_with(".sql") {
+            let number = name.split('_').next().unwrap().to_owned();
+            assert!(numbers.insert(number), "{name} has the number of another migration: take the next free one");
+        }
+    }
+}
+
+#[test]
 fn generic_rooms_do_not_name_the_domain() {
     let source = source();
     for (name, words) in

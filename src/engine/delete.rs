@@ -1,25 +1,18 @@
-//! Deleting runs, with the gates and jobs that they have.
+//! Deleting runs, with their gates and jobs.
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{EngineError, deliveries, queue};
 use crate::database::Connection;
-use crate::store::{gates, resources, runs};
+use crate::store::{gates, resources};
 
-/// Deletes a run, a fleet or a resource group, by its row, with all that is in it. The jobs of its runs are taken back, and
-/// webhooks hear of its gates.
-pub async fn delete(tx: &mut Connection, row: Uuid, now: Timestamp, trace: Option<&str>) -> Result<(), EngineError> {
-    // Whoever completes a gate locks its run first, and a statement of its own sees what was done before.
-    let unfinished = runs::lock_under(tx, row).await?;
-    let deleted = gates::delete_under(tx, row).await?;
+/// Deletes a run with its gates and its jobs. The caller has locked the run's resource and then the run, and has seen under
+/// the lock that no member of it is being upgraded.
+pub async fn run(tx: &mut Connection, run: Uuid, now: Timestamp, trace: Option<&str>) -> Result<(), EngineError> {
+    queue::cancel_run(tx, run).await?;
+    let deleted = gates::delete_of_run(tx, run).await?;
     deliveries::gates_deleted(tx, &deleted, now, trace).await?;
-    for run in unfinished {
-        queue::cancel_run(tx, run).await?;
-    }
-    if !deleted.is_empty() {
-        tracing::debug!(gates = deleted.len(), "gates are deleted with what they belong to");
-    }
-    resources::delete(tx, row).await?;
+    resources::delete(tx, run).await?;
     Ok(())
 }

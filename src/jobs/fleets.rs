@@ -1,17 +1,22 @@
 //! Making and deleting fleets.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::outcome::{JobError, outcome, subject};
 use crate::{
     arm::ErrorDetail,
     database::Pool,
     engine::{
-        delete,
+        self, delete,
         queue::{self, OperationJob},
     },
-    store::{operations, resources},
+    model::types,
+    rollout::Event,
+    store::{operations, resources, runs},
     work::{Attempt, Handler, Outcome},
 };
 
@@ -52,6 +57,11 @@ impl Provision {
     }
 }
 
+/// Most members that one transaction deletes.
+const BATCH: u32 = 500;
+/// How soon a deletion that waits for the end of upgrades looks again.
+const UPGRADES_END: Duration = Duration::from_secs(5);
+
 /// Deletes a fleet: its members leave, and runs, gates and strategies go with it. Clusters are left alone.
 #[derive(Debug)]
 pub struct Delete {
@@ -73,11 +83,51 @@ impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let OperationJob { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
         let (fleet, now) = (subject(attempt)?, Timestamp::now());
+        if let Some(waits) = empty(attempt, &self.pool, fleet).await? {
+            return Ok(waits);
+        }
         let mut tx = attempt.begin(&self.pool).await?;
-        delete::delete(&mut tx, fleet, now, attempt.trace.as_deref()).await?;
+        resources::delete(&mut tx, fleet).await?;
         operations::end(&mut tx, operation, None, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
+    }
+}
+
+/// Deletes what is large or locked in a fleet that is `Deleting`: its runs, one transaction each, and its members in batches.
+/// `Some` when members are still being upgraded, which a start may have begun before the fleet was `Deleting`: their run is
+/// stopped, and the deletion goes on when they have ended.
+pub(super) async fn empty(attempt: &Attempt, pool: &Pool, fleet: Uuid) -> Result<Option<Outcome>, JobError> {
+    let (now, trace) = (Timestamp::now(), attempt.trace.as_deref());
+    let runs_of_fleet = resources::child_rows(&mut pool.acquire().await?, fleet, types::UPDATE_RUNS).await?;
+    let mut waits = None;
+    for run in runs_of_fleet {
+        let mut tx = pool.begin_locking(run).await?;
+        if resources::get_by_row_for_update(&mut tx, run).await?.is_none() {
+            continue;
+        }
+        let snapshot = runs::load_for_update(&mut tx, run).await?;
+        attempt.fence(&mut tx).await?;
+        match snapshot {
+            Some(run) if run.running() > 0 && run.stop_requested => waits = Some(UPGRADES_END),
+            Some(snapshot) if snapshot.running() > 0 => {
+                engine::drive(&mut tx, run, Event::Stop, now, trace).await?;
+                waits = Some(UPGRADES_END);
+            }
+            _ => delete::run(&mut tx, run, now, trace).await?,
+        }
+        tx.commit().await?;
+    }
+    if let Some(delay) = waits {
+        return Ok(Some(Outcome::AgainAfter { delay }));
+    }
+    loop {
+        let mut tx = attempt.begin(pool).await?;
+        let deleted = resources::delete_children(&mut tx, fleet, types::MEMBERS, BATCH).await?;
+        tx.commit().await?;
+        if deleted < BATCH.into() {
+            return Ok(None);
+        }
     }
 }

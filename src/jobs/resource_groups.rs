@@ -3,14 +3,13 @@
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
+use super::fleets;
 use super::outcome::{JobError, outcome, subject};
 use crate::{
     database::Pool,
-    engine::{
-        delete,
-        queue::{self, OperationJob},
-    },
-    store::operations,
+    engine::queue::{self, OperationJob},
+    model::types,
+    store::{operations, resources},
     work::{Attempt, Handler, Outcome},
 };
 
@@ -35,8 +34,17 @@ impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let OperationJob { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
         let (group, now) = (subject(attempt)?, Timestamp::now());
+        let fleets_of_group = resources::child_rows(&mut self.pool.acquire().await?, group, types::FLEETS).await?;
+        for fleet in fleets_of_group {
+            if let Some(waits) = fleets::empty(attempt, &self.pool, fleet).await? {
+                return Ok(waits);
+            }
+            let mut tx = attempt.begin(&self.pool).await?;
+            resources::delete(&mut tx, fleet).await?;
+            tx.commit().await?;
+        }
         let mut tx = attempt.begin(&self.pool).await?;
-        delete::delete(&mut tx, group, now, attempt.trace.as_deref()).await?;
+        resources::delete(&mut tx, group).await?;
         operations::end(&mut tx, operation, None, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;

@@ -89,21 +89,14 @@ async fn close(
     Ok(())
 }
 
-/// Deletes the gates of what is about to be deleted: a run, a fleet or a resource group, by its row. Those that there were.
-pub async fn delete_under(conn: &mut Connection, row: Uuid) -> Result<Vec<Resource>, StoreError> {
-    sqlx::query_as(
-        "WITH RECURSIVE under (id) AS (
-             SELECT $1
-             UNION ALL
-             SELECT r.id FROM resources r JOIN under ON r.parent_id = under.id WHERE r.type = ANY($2))
-         DELETE FROM resources r USING under WHERE r.parent_id = under.id AND r.type = $3 RETURNING r.*",
-    )
-    .bind(row)
-    .bind([types::FLEETS, types::UPDATE_RUNS])
-    .bind(types::GATES)
-    .fetch_all(conn)
-    .await
-    .map_err(StoreError::while_("deleting gates"))
+/// Deletes the gates of a run, and returns them.
+pub async fn delete_of_run(conn: &mut Connection, run: Uuid) -> Result<Vec<Resource>, StoreError> {
+    sqlx::query_as("DELETE FROM resources WHERE parent_id = $1 AND type = $2 RETURNING *")
+        .bind(run)
+        .bind(types::GATES)
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("deleting gates"))
 }
 
 /// A page of a fleet's gates, and whether there are more.

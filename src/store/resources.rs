@@ -213,6 +213,15 @@ pub async fn get_for_update(conn: &mut Connection, at: &impl MayChange) -> Resul
         .map_err(StoreError::while_("locking a resource"))
 }
 
+/// [`get_for_update`] for the resource in this row.
+pub async fn get_by_row_for_update(conn: &mut Connection, id: Uuid) -> Result<Option<Resource>, StoreError> {
+    sqlx::query_as("SELECT * FROM resources WHERE id = $1 FOR NO KEY UPDATE")
+        .bind(id)
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_("locking a resource"))
+}
+
 /// The row of a parent, held against deletion until the transaction ends.
 ///
 /// # Errors
@@ -401,6 +410,36 @@ pub async fn delete(conn: &mut Connection, id: Uuid) -> Result<bool, StoreError>
         .await
         .map_err(StoreError::while_("deleting a resource"))?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Deletes at most `limit` children of a type, and returns how many there were.
+pub async fn delete_children(
+    conn: &mut Connection,
+    parent: Uuid,
+    resource_type: &str,
+    limit: u32,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query(
+        "DELETE FROM resources WHERE id = ANY (ARRAY(
+             SELECT id FROM resources WHERE parent_id = $1 AND type = $2 ORDER BY key LIMIT $3))",
+    )
+    .bind(parent)
+    .bind(resource_type)
+    .bind(i64::from(limit))
+    .execute(conn)
+    .await
+    .map_err(StoreError::while_("deleting resources"))?;
+    Ok(done.rows_affected())
+}
+
+/// The rows of the children of a type, in the order of their keys.
+pub async fn child_rows(conn: &mut Connection, parent: Uuid, resource_type: &str) -> Result<Vec<Uuid>, StoreError> {
+    sqlx::query_scalar("SELECT id FROM resources WHERE parent_id = $1 AND type = $2 ORDER BY key")
+        .bind(parent)
+        .bind(resource_type)
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("listing resources"))
 }
 
 /// A page of the children of a resource, and whether there are more.

@@ -103,7 +103,7 @@ pub(super) async fn complete(
         .at("properties.state")
         .into());
     }
-    let mut tx = app.pool.begin().await?;
+    let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let missing = || not_found(&request.id);
     let seen = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     if !completes {

@@ -38,15 +38,23 @@ use crate::{
 };
 
 /// GET of one.
-pub(super) async fn get<T: ResourceType>(State(app): State<App>, at: At<Read<T>>) -> ApiResult<Json<Value>> {
+pub(super) async fn get<T: ResourceType>(State(app): State<App>, at: At<Read<T>>) -> ApiResult<Response> {
+    let _slot = read_slot::<T>().await;
     let mut conn = app.pool.acquire().await?;
     let row = resources::get(&mut conn, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
-    Ok(Json(show::<T>(&mut conn, &at, &row).await?))
+    // Written out while the slot is held: the tree of a body is several times as large as its text.
+    Ok(Json(show::<T>(&mut conn, &at, &row).await?).into_response())
+}
+
+async fn read_slot<T: ResourceType>() -> Option<tokio::sync::SemaphorePermit<'static>> {
+    // None of these semaphores is ever closed.
+    T::READ_SLOTS?.acquire().await.ok()
 }
 
 /// Lists the resources of a fleet.
 pub(super) async fn list<T: ResourceType>(State(app): State<App>, at: At<Read<T>>) -> ApiResult<Response> {
     let page = page::<T>(&app, &at)?;
+    let _slot = read_slot::<T>().await;
     let mut conn = app.pool.acquire().await?;
     let parent = resources::get(&mut conn, &at.allowed).await?.ok_or_else(|| parent_not_found(&at.id))?;
     let (rows, more) = T::page(&mut conn, &at, &parent, &page).await?;

@@ -43,6 +43,8 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
     const MAX_NAME: usize = name::MAX_PROXY;
     /// Most resources in a page, where that is less than usual.
     const MAX_PAGE: u32 = u32::MAX;
+    /// How many reads of the type may be under way in this process, where their bodies are large. Absent: no limit.
+    const READ_SLOTS: Option<&'static tokio::sync::Semaphore> = None;
     /// The job that creation and deletion take; `None` where the answer says that all is done.
     const PROVISIONING: Option<Provisioning> = None;
     /// The properties that a PATCH may change. The others in its body are ignored.

@@ -8,6 +8,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -26,7 +27,7 @@ use crate::{
             request::ArmRequest,
         },
     },
-    arm::{ArmError, Problems, ResourceId},
+    arm::{ArmError, Problems, ResourceId, page::Page},
     database::{Connection, Transaction},
     engine::{self, queue},
     model::{
@@ -44,6 +45,10 @@ use crate::{
     work,
 };
 
+/// Most members of all runs in a page together, unless the first run alone has more.
+const MAX_PAGE_MEMBERS: u64 = 10_000;
+/// Reads of status trees at the same time, in this process: the tree of 10,000 members takes some 35 MB for a moment.
+static STATUS_READS: Semaphore = Semaphore::const_new(4);
 /// Most targets of one skip.
 const MAX_SKIP_TARGETS: usize = 1000;
 
@@ -59,6 +64,7 @@ impl ResourceType for UpdateRun {
     const NAME_PARAMETER: &'static str = "updateRunName";
     // Status trees are large.
     const MAX_PAGE: u32 = 20;
+    const READ_SLOTS: Option<&'static Semaphore> = Some(&STATUS_READS);
 
     type Properties = UpdateRunProperties;
     type Extras = HashMap<Uuid, UpdateRunStatus>;
@@ -152,8 +158,24 @@ impl ResourceType for UpdateRun {
 
     /// Deletes the run with its gates.
     async fn remove(tx: &mut Connection, request: &ArmRequest, row: &Resource) -> ApiResult<()> {
-        engine::delete::delete(tx, row.id, request.now, Some(request.correlation())).await?;
+        engine::delete::run(tx, row.id, request.now, Some(request.correlation())).await?;
         Ok(())
+    }
+
+    /// As many runs as fit the budget of members in one page.
+    async fn page(
+        conn: &mut Connection,
+        _: &ArmRequest,
+        parent: &Resource,
+        page: &Page,
+    ) -> ApiResult<(Vec<Resource>, bool)> {
+        let (mut rows, more) = resources::list_children(conn, parent.id, Self::TYPE, page).await?;
+        let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
+        let members = runs::member_counts(conn, &ids).await?;
+        let fit = fitting(ids.iter().map(|id| members.get(id).copied().unwrap_or_default()));
+        let cut = fit < rows.len();
+        rows.truncate(fit);
+        Ok((rows, more || cut))
     }
 
     async fn extras(conn: &mut Connection, rows: &[Resource]) -> ApiResult<Self::Extras> {
@@ -364,4 +386,33 @@ async fn plan(tx: &mut Connection, fleet: Uuid, run: Uuid, wish: &UpdateRunPrope
             .at("properties.strategy")
             .into()
     })
+}
+
+/// How many runs of a list, by the numbers of their members, go into one page: at least one, and then as many as keep the page
+/// within [`MAX_PAGE_MEMBERS`].
+fn fitting(members: impl Iterator<Item = u64>) -> usize {
+    let mut sum = 0;
+    let within = members.take_while(|members| {
+        sum += members;
+        sum <= MAX_PAGE_MEMBERS
+    });
+    within.count().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fitting;
+
+    #[test]
+    fn a_page_has_the_runs_whose_members_fit_and_at_least_one() {
+        for (members, runs) in [
+            (&[10_000, 10_000][..], 1),
+            (&[4_000, 6_000, 1], 2),
+            (&[25_000, 1], 1),
+            (&[1; 20], 20),
+            (&[0, 0, 10_001], 2),
+        ] {
+            assert_eq!(fitting(members.iter().copied()), runs, "{members:?}");
+        }
+    }
 }

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     database::Connection,
-    model::types,
     model::update_run::UpdateState,
     rollout::{Group, Member, Run, Stage},
     store::StoreError,
@@ -68,14 +67,6 @@ struct QueuedRow {
     attempt: u32,
 }
 
-/// Locks a run.
-pub(super) const LOCK_UNDER: &str = "WITH RECURSIVE under (id) AS (
-         SELECT $1
-         UNION ALL
-         SELECT r.id FROM resources r JOIN under ON r.parent_id = under.id WHERE r.type = ANY($2))
-     SELECT run_id, state IN ('Completed', 'Skipped') FROM update_runs
-     WHERE run_id IN (SELECT id FROM under) ORDER BY run_id FOR UPDATE";
-
 const LOCK: &str = "SELECT run_id FROM update_runs WHERE run_id = $1 FOR UPDATE";
 
 /// What [`crate::rollout::advance`] needs, and who is to be told: all stages and groups, and of the stage whose turn it is the members that could
@@ -128,21 +119,6 @@ pub async fn is_starting(conn: &mut Connection, run_id: Uuid) -> Result<bool, St
         .await
         .map_err(StoreError::while_("reading whether an update run is being started"))?;
     Ok(starting.unwrap_or(false))
-}
-
-/// Locks all runs of what is about to be deleted: a run, a fleet or a resource group, by its row. Those of them that may have
-/// jobs: they are not over.
-///
-/// # Errors
-/// When the database fails.
-pub async fn lock_under(conn: &mut Connection, row: Uuid) -> Result<Vec<Uuid>, StoreError> {
-    let locked: Vec<(Uuid, bool)> = sqlx::query_as(LOCK_UNDER)
-        .bind(row)
-        .bind([types::FLEETS, types::UPDATE_RUNS])
-        .fetch_all(conn)
-        .await
-        .map_err(StoreError::while_("locking update runs"))?;
-    Ok(locked.into_iter().filter_map(|(run, over)| (!over).then_some(run)).collect())
 }
 
 /// Locks a run for the rest of the transaction and reads it for one event. `None` when there is no such run.

@@ -14,10 +14,10 @@ mod task;
 
 pub use apply::{Advanced, advance, advance_all};
 pub use create::{create, limit_to, replace_plan};
-pub use load::{Audience, Listener, hold, is_starting, load_for_update, lock, lock_under};
+pub use load::{Audience, Listener, hold, is_starting, load_for_update, lock};
 pub use locks::{Holder, try_lock_cluster, unlock_cluster, unlock_clusters};
 pub use members::{
     RunMember, fleet_has_running_member, member, running_count, runs_of_member, save_upgrade, save_upgrades,
 };
-pub use status::{explain_wait, select_images, selected_images, status, statuses};
+pub use status::{explain_wait, member_counts, select_images, selected_images, status, statuses};
 pub use task::{Task, cluster_holder, set_message, task};

@@ -83,6 +83,19 @@ pub async fn statuses(
     Ok(documents.into_iter().map(|(run, document)| (run, document.into_status(Some(fleet)))).collect())
 }
 
+/// How many members runs have, by run.
+pub async fn member_counts(conn: &mut Connection, run_ids: &[Uuid]) -> Result<HashMap<Uuid, u64>, StoreError> {
+    let counts: Vec<(Uuid, i64)> = sqlx::query_as(
+        "SELECT run_id, sum(not_started + running + pending + stopped + skipped + failed + completed)
+         FROM run_groups WHERE run_id = ANY($1) GROUP BY run_id",
+    )
+    .bind(run_ids)
+    .fetch_all(conn)
+    .await
+    .map_err(StoreError::while_("counting the members of update runs"))?;
+    Ok(counts.into_iter().map(|(run, members)| (run, members.unsigned_abs())).collect())
+}
+
 /// The status of a run without the IDs of its gates.
 pub(super) async fn without_gates(conn: &mut Connection, run_id: Uuid) -> Result<Option<UpdateRunStatus>, StoreError> {
     Ok(documents(conn, &[run_id]).await?.pop().map(|(_, document)| document.into_status(None)))

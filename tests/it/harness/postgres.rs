@@ -32,10 +32,19 @@ pub struct TestDatabase {
 }
 
 pub async fn database() -> TestDatabase {
+    database_from("migrated").await
+}
+
+/// A database without tables.
+pub async fn empty_database() -> TestDatabase {
+    database_from("template0").await
+}
+
+async fn database_from(template: &'static str) -> TestDatabase {
     let server = tokio::task::spawn_blocking(|| SERVER.get_or_init(start)).await.unwrap();
     let name = format!("t_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
     let mut admin = server.postgres.options().connect().await.unwrap();
-    execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE migrated")).await;
+    execute(&mut admin, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
     admin.close().await.unwrap();
     let options = server.postgres.options().database(&name);
     // Tests hold locks longer than a service would.

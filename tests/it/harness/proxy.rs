@@ -2,7 +2,7 @@
 //! firewall that forgot a connection looks like from both ends.
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -122,17 +122,17 @@ async fn read_message(client: &mut tcp::OwnedReadHalf, first: bool) -> std::io::
 }
 
 async fn requests(mut client: tcp::OwnedReadHalf, mut server: OwnedWriteHalf, state: Arc<Mutex<State>>, number: usize) {
-    // Prepared statements of the connection that have the text, by name.
-    let mut prepared: HashSet<Vec<u8>> = HashSet::new();
+    let mut prepared = HashMap::new();
     let (mut first, mut executes) = (true, false);
     while let Ok(message) = read_message(&mut client, first).await {
+        let statement = if first { None } else { executed(&message, &mut prepared) };
         first = false;
         let silent = {
             let mut state = lock(&state);
             let wanted = state.statement;
             if let Some(swallow @ (Swallow::From(text) | Swallow::After(text))) = wanted
                 && !state.is_silent(number)
-                && has(&message, text, &mut prepared)
+                && statement.is_some_and(|sql| sql.windows(text.len()).any(|part| part == text.as_bytes()))
             {
                 state.statement = None;
                 state.swallowed.insert(number);
@@ -152,19 +152,18 @@ async fn requests(mut client: tcp::OwnedReadHalf, mut server: OwnedWriteHalf, st
     }
 }
 
-/// Whether a message sends a statement with the text. Statements that are only prepared are remembered.
-fn has(message: &Message, text: &str, prepared: &mut HashSet<Vec<u8>>) -> bool {
+/// The statement that a message has executed, if it does. Statements that are only prepared are remembered, by name.
+fn executed(message: &Message, prepared: &mut HashMap<Vec<u8>, Vec<u8>>) -> Option<Vec<u8>> {
     let mut parts = message.bytes.get(5..).unwrap_or_default().split(|byte| *byte == 0);
     let (one, two) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let contains = |sql: &[u8]| sql.windows(text.len()).any(|window| window == text.as_bytes());
     match message.kind {
-        b'Q' => contains(one),
-        b'P' if contains(two) => {
-            prepared.insert(one.to_vec());
-            false
+        b'Q' => Some(one.to_vec()),
+        b'P' => {
+            prepared.insert(one.to_vec(), two.to_vec());
+            None
         }
-        b'B' => prepared.contains(two),
-        _ => false,
+        b'B' => prepared.get(two).cloned(),
+        _ => None,
     }
 }
 

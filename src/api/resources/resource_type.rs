@@ -1,5 +1,5 @@
 //! What a resource type says about itself. The rest (requests, conditions, storage, answers) is the same for all types and is
-//! in [`super::handlers`]; [`super::registry`] has the table that the router and the provider's description are made of.
+//! in `super::handlers`; `super::registry` has the table that the router and the provider's description are made of.
 //!
 //! A hook that a type does not need keeps its default, which does nothing.
 

@@ -15,10 +15,10 @@ mod reports;
 pub mod resource_groups;
 pub mod runs;
 pub mod snapshots;
-mod turns;
 pub mod upgrade;
 pub mod webhook_deliveries;
 pub mod webhook_registry;
+mod window_ranks;
 
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
@@ -39,5 +39,6 @@ pub fn handlers(
     handlers.extend(runs::handlers(pool, upstreams));
     handlers.extend(auto_upgrade::handlers(pool, upstreams, catalogue_watch));
     handlers.extend(gates::handlers(pool));
+    handlers.push(window_ranks::handler(pool, upstreams));
     handlers
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     images::{self, RunImages},
     outcome::{JobError, begin, outcome, subject, timer_now},
-    turns::turns,
+    window_ranks::window_standings,
 };
 use crate::{
     arm::ErrorDetail,
@@ -19,7 +19,7 @@ use crate::{
         queue::{self, StageJob},
     },
     model::update_run::{UpdateRunProperties, UpdateState},
-    rollout::{Event, upgrade::Turn},
+    rollout::Event,
     store::{
         memberships,
         resources::{self, Resource},
@@ -64,7 +64,7 @@ impl PlanRun {
             Ok(images) => images,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
-        let turns = turns(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
+        let windows = window_standings(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
         let now = Timestamp::now();
         let mut tx = begin(attempt, &self.pool, id).await?;
         if !runs::is_starting(&mut tx, id).await? {
@@ -72,7 +72,7 @@ impl PlanRun {
         }
         let members = memberships::members_of_run(&mut tx, fleet, id).await?;
         let mut plan = plan(&properties, &members)?;
-        plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
+        plan.order(|member| windows.get(&member.cluster_resource_id).copied().unwrap_or_default());
         runs::replace_plan(&mut tx, id, &plan, now).await?;
         let event = match images {
             RunImages::Latest => Event::Planned,

@@ -28,7 +28,9 @@ pub use consistent::{ConsistentPool, ImageChoice, choose_images};
 pub use keep::{SnapshotToTake, expired_snapshots, missing_snapshots};
 pub use next::next;
 pub use progress::StepDurations;
-pub use window::{Closed, Turn, configuration_name, is_about_window, opening, permission, turn};
+pub use window::{
+    Closed, WindowRank, WindowStanding, configuration_name, is_about_window, opening, permission, window_standing,
+};
 
 use crate::{
     arm::ErrorDetail,

@@ -9,6 +9,7 @@ mod create;
 mod load;
 mod locks;
 mod members;
+mod ranks;
 mod rows;
 mod status;
 mod task;
@@ -22,5 +23,6 @@ pub use members::{
     RunMember, fleet_has_running_member, member, running_count, runs_of_member, save_upgrade, save_upgrades,
     skipped_members,
 };
+pub use ranks::{QueuedMember, RankedMember, members_to_rank, rank_members};
 pub use status::{explain_wait, member_counts, select_images, selected_images, status, statuses};
 pub use task::{Task, cluster_holder, set_message, task};

@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["arm"]),
     ("upstreams", &["model", "arm"]),
     ("webhooks", &["rollout", "model", "arm"]),
-    ("store", &["database", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
+    ("store", &["database", "identity", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
     // Settings; no behaviour.
     ("config", &["identity", "model", "arm", "webhooks"]),
     ("telemetry", &["config"]),
@@ -74,8 +74,6 @@ const IN_A_CIRCLE: &[&str] = &[
     "api::front_door::authorization::definitions",
     "jobs::upgrade",
     "jobs::upgrade::windows",
-    "rollout::advance",
-    "rollout::skip",
     "rollout::upgrade::images",
     "rollout::upgrade::plan",
     "work::attempt",

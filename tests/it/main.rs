@@ -37,6 +37,7 @@ mod origins;
 mod pass_through;
 mod pass_through_astray;
 mod rbac;
+mod resource_types;
 mod run_membership;
 mod run_stop;
 mod selectors;

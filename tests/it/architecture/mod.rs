@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["arm"]),
     ("upstreams", &["model", "arm"]),
     ("webhooks", &["rollout", "model", "arm"]),
-    ("store", &["database", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
+    ("store", &["database", "identity", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
     // Settings; no behaviour.
     ("config", &["identity", "model", "arm", "webhooks"]),
     ("telemetry", &["config"]),

@@ -39,6 +39,7 @@ mod pass_through_astray;
 mod rbac;
 mod resource_types;
 mod run_membership;
+mod run_race;
 mod run_stop;
 mod selectors;
 mod session;

@@ -74,8 +74,6 @@ const IN_A_CIRCLE: &[&str] = &[
     "api::front_door::authorization::definitions",
     "jobs::upgrade",
     "jobs::upgrade::windows",
-    "rollout::advance",
-    "rollout::skip",
     "rollout::upgrade::images",
     "rollout::upgrade::plan",
     "work::attempt",

@@ -19,6 +19,7 @@ mod progress;
 mod rules;
 #[cfg(test)]
 mod simulation;
+mod stop;
 mod window;
 
 use jiff::Timestamp;

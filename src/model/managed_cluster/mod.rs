@@ -40,6 +40,12 @@ impl ProvisioningState {
         matches!(self, Self::Busy(_))
     }
 
+    /// Whether the latest operation ended without success.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        matches!(self, Self::Failed | Self::Canceled)
+    }
+
     /// Returns the state in AKS's spelling.
     #[must_use]
     pub fn as_str(&self) -> &str {

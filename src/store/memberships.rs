@@ -3,11 +3,11 @@
 use sqlx::{Row, types::Json};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, resources};
 use crate::{
     arm::ResourceId,
     database::Connection,
-    model::{member::MemberProperties, types},
+    model::{member::MemberProperties, provisioning_state::ProvisioningState, types},
     rollout::FleetMember,
 };
 
@@ -27,8 +27,8 @@ pub enum Membership {
     Joined,
     /// The member exists, but its cluster was never accepted, or was released when it joined again and that failed.
     NotJoined {
-        /// The member's.
-        provisioning_state: String,
+        /// The state of the member.
+        provisioning_state: ProvisioningState,
     },
     /// The member is leaving the fleet, has left it, or stands for another cluster now.
     Left,
@@ -56,10 +56,13 @@ pub async fn of_run_member(
     .fetch_optional(conn)
     .await
     .map_err(StoreError::while_("checking the membership of a run's member"))?;
-    Ok(match row {
-        Some((state, true, true)) if matches!(state.as_str(), "Succeeded" | "Updating") => Membership::Joined,
-        Some((state, _, true)) if state != "Leaving" => Membership::NotJoined { provisioning_state: state },
-        Some(_) | None => Membership::Left,
+    let Some((state, is_joined, is_same_cluster)) = row else { return Ok(Membership::Left) };
+    let state = resources::provisioning_state(&state)
+        .map_err(StoreError::while_("checking the membership of a run's member"))?;
+    Ok(match (state, is_joined, is_same_cluster) {
+        (ProvisioningState::Succeeded | ProvisioningState::Updating, true, true) => Membership::Joined,
+        (ProvisioningState::Leaving, ..) | (_, _, false) => Membership::Left,
+        (provisioning_state, _, true) => Membership::NotJoined { provisioning_state },
     })
 }
 

@@ -14,6 +14,7 @@ use crate::arm::{
 };
 use crate::database::Connection;
 use crate::identity::{Action, Authorized, ChangeAction};
+use crate::model::provisioning_state::{ProvisioningState, UnknownProvisioningState};
 
 /// A resource as stored.
 #[derive(Debug, Clone)]
@@ -38,8 +39,8 @@ pub struct Resource {
     pub properties: Value,
     /// Facts the service keeps for itself.
     pub observed: Value,
-    /// Succeeded, Failed, Canceled, or what is going on.
-    pub provisioning_state: String,
+    /// Whether an operation is in progress, and how the latest one ended.
+    pub provisioning_state: ProvisioningState,
     /// Version.
     pub etag: Etag,
     /// Of the latest asynchronous operation.
@@ -51,10 +52,10 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Whether no operation is under way on it.
+    /// Whether no operation is in progress on the resource.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        matches!(self.provisioning_state.as_str(), "Succeeded" | "Failed" | "Canceled")
+        self.provisioning_state.is_settled()
     }
 
     /// The parsed resource ID.
@@ -87,7 +88,7 @@ impl FromRow<'_, PgRow> for Resource {
             identity: row.try_get("identity")?,
             properties: row.try_get("properties")?,
             observed: row.try_get("observed")?,
-            provisioning_state: row.try_get("provisioning_state")?,
+            provisioning_state: provisioning_state(row.try_get("provisioning_state")?)?,
             etag: Etag(row.try_get("etag")?),
             last_operation_id: row.try_get("last_operation_id")?,
             last_operation_error: json(row, "last_operation_error")?,
@@ -101,6 +102,11 @@ impl FromRow<'_, PgRow> for Resource {
             },
         })
     }
+}
+
+/// The provisioning state in a column. An unknown one is a decoding error.
+pub(super) fn provisioning_state(text: &str) -> Result<ProvisioningState, sqlx::Error> {
+    text.parse().map_err(|error: UnknownProvisioningState| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Who changes a resource, for `systemData`.
@@ -124,7 +130,7 @@ pub struct Draft {
     /// Body.
     pub properties: Value,
     /// State after the write.
-    pub provisioning_state: &'static str,
+    pub provisioning_state: ProvisioningState,
     /// The operation that the write begins, where it begins one.
     pub operation: Option<Uuid>,
 }
@@ -267,7 +273,7 @@ pub async fn insert(
     .bind(draft.tags.as_ref().map(sqlx::types::Json))
     .bind(&draft.identity)
     .bind(&draft.properties)
-    .bind(draft.provisioning_state)
+    .bind(draft.provisioning_state.as_str())
     .bind(Uuid::new_v4())
     .bind(draft.operation)
     .bind(now.to_sqlx())
@@ -307,7 +313,7 @@ pub async fn update(
     .bind(draft.tags.as_ref().map(sqlx::types::Json))
     .bind(&draft.identity)
     .bind(&draft.properties)
-    .bind(draft.provisioning_state)
+    .bind(draft.provisioning_state.as_str())
     .bind(Uuid::new_v4())
     .bind(draft.operation)
     .bind(now.to_sqlx())
@@ -355,7 +361,7 @@ pub async fn set_tags(
 pub async fn begin_operation(
     conn: &mut Connection,
     id: Uuid,
-    state: &'static str,
+    state: ProvisioningState,
     operation: Uuid,
 ) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as(
@@ -363,7 +369,7 @@ pub async fn begin_operation(
          WHERE id = $1 RETURNING *",
     )
     .bind(id)
-    .bind(state)
+    .bind(state.as_str())
     .bind(operation)
     .bind(Uuid::new_v4())
     .fetch_optional(conn)
@@ -389,7 +395,7 @@ pub async fn settle(
     )
     .bind(id)
     .bind(operation)
-    .bind(if error.is_some() { "Failed" } else { "Succeeded" })
+    .bind(if error.is_some() { ProvisioningState::Failed } else { ProvisioningState::Succeeded }.as_str())
     .bind(error.map(sqlx::types::Json))
     .bind(Uuid::new_v4())
     .bind(observed)

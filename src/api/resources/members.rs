@@ -19,6 +19,7 @@ use crate::{
     engine::queue,
     model::{
         member::{MAX_MEMBERS, MemberProperties},
+        provisioning_state::ProvisioningState,
         types,
         versions::Since,
     },
@@ -41,7 +42,12 @@ impl ResourceType for Member {
     const NAME_PARAMETER: &'static str = "fleetMemberName";
     const PATCHABLE: &'static [&'static str] = &["group", "labels", "clusterResourceId"];
     const PROVISIONING: Option<Provisioning> =
-        Some(Provisioning { creating: "Joining", deleting: "Leaving", provision: join, delete: leave });
+        Some(Provisioning {
+            creating: ProvisioningState::Joining,
+            deleting: ProvisioningState::Leaving,
+            provision: join,
+            delete: leave,
+        });
 
     type Properties = MemberProperties;
     type Extras = ();

@@ -92,6 +92,16 @@ const IMPURE: &[&str] = &[
 /// Rooms and modules that may have SQL: the store, the job engine, and what creates a database on a private server.
 const SQL: &[&str] = &["store", "work", "local::database"];
 
+/// Modules of request handlers that may load a resource without a proof that the caller may read it, and why. They hold the
+/// resource against changes until the transaction ends; they neither change it nor show it.
+const BY_SERVICE: &[(&str, &str)] = &[
+    ("api::front_door::authorization::assignments", "the scope of a new assignment must exist"),
+    ("api::front_door::resource_groups", "the resource group of a new fleet must exist, and must not be in deletion"),
+    ("api::resources::handlers", "the fleet of a new resource must exist, and must not be in deletion"),
+    ("api::resources::profiles", "a profile's fleet and strategy must exist; access to the strategy is checked before"),
+    ("api::resources::runs", "a run copies its strategy; access to the strategy is checked before"),
+];
+
 fn source() -> Crate {
     Crate::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
 }
@@ -180,6 +190,22 @@ fn sql_is_in_the_store_and_the_job_engine_only() {
             assert!(sql.is_none(), "{path} has SQL: {literal}");
         }
     }
+}
+
+#[test]
+fn the_service_uses_its_own_right_in_named_places_only() {
+    let source = source();
+    let outside = |path: &str| !["store", "engine", "jobs"].contains(&room(path));
+    let users = source.modules().filter(|(path, module)| outside(path) && module.names("ByService"));
+    let mut found = BTreeSet::new();
+    for (path, module) in users {
+        found.insert(path);
+        for line in module.text.lines().filter(|line| line.contains("ByService(")) {
+            assert!(line.contains("get_for_share("), "{path} does more than hold a resource by `ByService`: {line}");
+        }
+    }
+    let named: BTreeSet<&str> = BY_SERVICE.iter().map(|(path, _)| *path).collect();
+    assert_eq!(found, named, "request handlers load and change resources by the proof that the caller may do so");
 }
 
 #[test]

@@ -105,9 +105,6 @@ pub async fn take(
 }
 
 /// Gives a member's cluster free, for a join that failed.
-///
-/// # Errors
-/// When the database fails.
 pub async fn release(conn: &mut Connection, member: Uuid) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM memberships WHERE member_id = $1")
         .bind(member)
@@ -118,9 +115,6 @@ pub async fn release(conn: &mut Connection, member: Uuid) -> Result<(), StoreErr
 }
 
 /// Keys of all clusters that are members of some fleet.
-///
-/// # Errors
-/// When the database fails.
 pub async fn clusters(conn: &mut Connection) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("SELECT cluster_key FROM memberships ORDER BY cluster_key")
         .fetch_all(conn)
@@ -129,17 +123,11 @@ pub async fn clusters(conn: &mut Connection) -> Result<Vec<String>, StoreError> 
 }
 
 /// The members of a fleet for a rollout, by name, with all of their labels; those that are leaving are not.
-///
-/// # Errors
-/// When the database fails.
 pub async fn fleet_members(conn: &mut Connection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, None).await
 }
 
 /// [`fleet_members`] as far as this run is for them: all, unless it was made for some only.
-///
-/// # Errors
-/// When the database fails.
 pub async fn members_of_run(conn: &mut Connection, fleet: Uuid, run: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, Some(run)).await
 }

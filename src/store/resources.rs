@@ -183,9 +183,6 @@ pub enum Written {
 }
 
 /// The resource with this ID.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1")
         .bind(at.id().key())
@@ -195,9 +192,6 @@ pub async fn get(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Reso
 }
 
 /// The resource in this row.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_by_row(conn: &mut Connection, id: Uuid) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE id = $1")
         .bind(id)
@@ -208,9 +202,6 @@ pub async fn get_by_row(conn: &mut Connection, id: Uuid) -> Result<Option<Resour
 
 /// The resource with this ID, its row locked until the transaction ends. Rows that refer to it may be added meanwhile: a
 /// step of a run holds the run's own lock when it adds gates, and must not wait here for somebody who waits for that one.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_for_update(conn: &mut Connection, at: &impl MayChange) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR NO KEY UPDATE")
         .bind(at.id().key())
@@ -229,9 +220,6 @@ pub async fn get_by_row_for_update(conn: &mut Connection, id: Uuid) -> Result<Op
 }
 
 /// The row of a parent, held against deletion until the transaction ends.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_for_share(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR SHARE")
         .bind(at.id().key())
@@ -241,9 +229,6 @@ pub async fn get_for_share(conn: &mut Connection, at: &impl MayLoad) -> Result<O
 }
 
 /// Inserts a resource; `None` when one with this ID exists.
-///
-/// # Errors
-/// When the database fails.
 pub async fn insert(
     conn: &mut Connection,
     at: &impl MayChange,
@@ -285,9 +270,6 @@ pub async fn insert(
 }
 
 /// Replaces body, tags and identity when the condition holds. The condition is part of the statement.
-///
-/// # Errors
-/// When the database fails.
 pub async fn update(
     conn: &mut Connection,
     at: &impl MayChange,
@@ -329,9 +311,6 @@ pub async fn update(
 }
 
 /// Replaces the tags; `None` when the resource is gone.
-///
-/// # Errors
-/// When the database fails.
 pub async fn set_tags(
     conn: &mut Connection,
     at: &impl MayChange,
@@ -355,9 +334,6 @@ pub async fn set_tags(
 }
 
 /// Sets the state at the beginning of an operation that changes no body, such as a deletion.
-///
-/// # Errors
-/// When the database fails.
 pub async fn begin_operation(
     conn: &mut Connection,
     id: Uuid,
@@ -378,9 +354,6 @@ pub async fn begin_operation(
 }
 
 /// Sets the state in which the operation `operation` leaves the resource, unless another has begun since.
-///
-/// # Errors
-/// When the database fails.
 pub async fn settle(
     conn: &mut Connection,
     id: Uuid,
@@ -406,9 +379,6 @@ pub async fn settle(
 }
 
 /// Deletes a resource and everything in it.
-///
-/// # Errors
-/// When the database fails.
 pub async fn delete(conn: &mut Connection, id: Uuid) -> Result<bool, StoreError> {
     let done = sqlx::query("DELETE FROM resources WHERE id = $1")
         .bind(id)
@@ -449,9 +419,6 @@ pub async fn child_rows(conn: &mut Connection, parent: Uuid, resource_type: &str
 }
 
 /// A page of the children of a resource, and whether there are more.
-///
-/// # Errors
-/// When the database fails.
 pub async fn list_children(
     conn: &mut Connection,
     parent: Uuid,
@@ -472,9 +439,6 @@ pub async fn list_children(
 
 /// A page of the resources of a type in a subscription, or in one of its resource groups, and whether there are more; with
 /// `parts`, only of those in one of these scopes (lower-cased IDs).
-///
-/// # Errors
-/// When the database fails.
 pub async fn list_in_scope(
     conn: &mut Connection,
     subscription: &str,
@@ -507,9 +471,6 @@ pub async fn list_in_scope(
 }
 
 /// How many children of a type a resource has.
-///
-/// # Errors
-/// When the database fails.
 pub async fn count_children(conn: &mut Connection, parent: Uuid, resource_type: &str) -> Result<i64, StoreError> {
     sqlx::query_scalar("SELECT count(*) FROM resources WHERE parent_id = $1 AND type = $2")
         .bind(parent)

@@ -127,7 +127,8 @@ pub(super) async fn put<T: ResourceType>(
     draft.operation = operation;
     let (row, status) = match (&existing, &stored) {
         (Some(row), Some(stored)) => {
-            draft.provisioning_state = if operation.is_some() { ProvisioningState::Updating } else { ProvisioningState::Succeeded };
+            draft.provisioning_state =
+                if operation.is_some() { ProvisioningState::Updating } else { ProvisioningState::Succeeded };
             let row = match T::before_replace(&mut change, row, &new, stored).await? {
                 Replace::Write => update(change.tx, &at, &draft).await?,
                 Replace::Keep => row.clone(),

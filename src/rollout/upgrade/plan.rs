@@ -13,7 +13,7 @@ use crate::{
     arm::ErrorDetail,
     model::{
         managed_cluster::{AgentPool, Catalogue, ManagedCluster, Subject, UpgradeAction},
-        version::{KubernetesVersion, VersionWish},
+        version::{KubernetesVersion, RequestedVersion},
     },
 };
 
@@ -46,8 +46,8 @@ pub(super) fn target(
     }
     match goal.version {
         None => Err(Stop::Failed(ErrorDetail::new("InvalidParameter", "The run names no Kubernetes version."))),
-        Some(VersionWish::Exact(version)) => Ok(Some(version)),
-        Some(VersionWish::NewestPatch { major, minor }) => {
+        Some(RequestedVersion::Exact(version)) => Ok(Some(version)),
+        Some(RequestedVersion::NewestPatch { major, minor }) => {
             newest_patch((major, minor), cluster, goal, catalogue).map(Some)
         }
     }

@@ -8,8 +8,9 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use http::StatusCode;
 use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use super::App;
 use super::{
@@ -82,6 +83,7 @@ pub fn router_of(app: App, beside: Router, types: Types) -> Service {
     let routes = routes
         .layer(middleware::from_fn_with_state(app.clone(), explain_404::explain))
         .layer(middleware::from_fn_with_state(app.clone(), audit::conclude));
+    let beside = beside.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, app.body_deadline));
     let routes = routes.merge(beside).layer(
         ServiceBuilder::new()
             .layer(middleware::from_fn(context::identify))

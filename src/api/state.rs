@@ -1,6 +1,6 @@
 //! What every request handler shares.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -58,6 +58,8 @@ pub struct AppState {
     pub upstream_decides: bool,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Time within which the body of a request must arrive.
+    pub body_deadline: Duration,
 }
 
 impl AppState {

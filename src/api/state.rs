@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    api::{AccessCache, PassThrough},
+    api::{AccessCache, PassThrough, RequestBudgets},
     arm::{Origins, page::TokenSealer},
     database::Pool,
     identity::Verifier,
@@ -60,6 +60,8 @@ pub struct AppState {
     pub max_body_bytes: usize,
     /// Time within which the body of a request must arrive.
     pub body_deadline: Duration,
+    /// How many requests principals may send.
+    pub budgets: RequestBudgets,
 }
 
 impl AppState {

@@ -109,6 +109,11 @@ async fn serve_on(
         upstream_decides: settings.auth != Auth::Local,
         max_body_bytes: usize::try_from(settings.clients.max_body_bytes)?,
         body_deadline: settings.clients.body_deadline(),
+        budgets: api::RequestBudgets::new(api::RequestRates {
+            reads: settings.clients.reads_per_second,
+            writes: settings.clients.writes_per_second,
+            deletes: settings.clients.deletes_per_second,
+        }),
     };
     let working = match options.worker {
         true => Some(tokio::spawn(watched(Working::new(pool, settings).await?, stop.clone()))),

@@ -25,6 +25,19 @@ pub struct ClientLimits {
     /// Seconds within which the body of a request must arrive
     #[arg(long, env = "FLEET_BODY_SECONDS", default_value_t = 60, value_parser = between(1, 3600), value_name = "SECONDS")]
     body_seconds: u32,
+
+    /// Reads (GET, HEAD) that a principal may send in a second in a subscription, in the long run; ten times as many at once. More
+    /// are answered 429. Azure's own limit is 25
+    #[arg(long, env = "FLEET_READS_PER_SECOND", default_value_t = 1000, value_parser = between(1, 1_000_000), value_name = "N")]
+    pub reads_per_second: u32,
+
+    /// Writes (PUT, PATCH, POST), likewise; twenty times as many at once. Azure's own limit is 10
+    #[arg(long, env = "FLEET_WRITES_PER_SECOND", default_value_t = 1000, value_parser = between(1, 1_000_000), value_name = "N")]
+    pub writes_per_second: u32,
+
+    /// Deletes, likewise; twenty times as many at once. Azure's own limit is 10
+    #[arg(long, env = "FLEET_DELETES_PER_SECOND", default_value_t = 1000, value_parser = between(1, 1_000_000), value_name = "N")]
+    pub deletes_per_second: u32,
 }
 
 impl ClientLimits {

@@ -1,4 +1,4 @@
-//! Clients that are slow, silent or many: the real binary over bare TCP.
+//! Clients that are slow, silent, many or greedy: the real binary, mostly over bare TCP.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::harness::{
     raw::exchange,
-    world::{Options, World},
+    world::{Options, SUBSCRIPTION, World},
 };
 
 const LATE: Duration = Duration::from_secs(60);
@@ -97,4 +97,34 @@ async fn connections_over_the_limit_wait_for_others_to_close() {
     assert_eq!(early, Err(std::io::ErrorKind::WouldBlock), "two connections are open: the world's, and the one held");
     drop(held);
     answered(&mut waiting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_principal_over_its_budget_gets_a_429_and_others_do_not() {
+    let deletes = "x-ms-ratelimit-remaining-subscription-deletes";
+    let world = world(&[("FLEET_DELETES_PER_SECOND", "1")]).await;
+    let none = world.fleet("none");
+    let first = world.delete(&none).await;
+    assert_eq!((first.status, first.header(deletes)), (204, Some("19")), "{}", first.body);
+    // However slow the machine, 400 requests at the same time are more than the budget of their time.
+    let refused = async {
+        loop {
+            let round = futures_util::future::join_all((0..400).map(|_| world.delete(&none))).await;
+            if let Some(refused) = round.into_iter().find(|answer| answer.status != 204) {
+                return refused;
+            }
+        }
+    };
+    let refused = timeout(LATE, refused).await.expect("no request was refused");
+    assert_eq!((refused.status, refused.code()), (429, "SubscriptionRequestsThrottled"), "{}", refused.body);
+    assert_eq!((refused.header("retry-after"), refused.header(deletes)), (Some("1"), Some("0")));
+    let message = refused.body["error"]["message"].as_str().unwrap();
+    assert!(message.contains(SUBSCRIPTION) && message.contains("try again after '1' seconds"), "{message}");
+
+    let read = world.get(&none).await;
+    assert_eq!(read.status, 404, "reads are counted apart");
+    let left: u32 = read.header("x-ms-ratelimit-remaining-subscription-reads").unwrap().parse().unwrap();
+    assert!(left < 10_000);
+    let other = none.replace("0001/", "0002/");
+    assert_ne!(world.delete(&other).await.status, 429, "subscriptions are counted apart");
 }

@@ -35,6 +35,18 @@ impl TokenBucket {
         Err(self.promise(now, missing))
     }
 
+    /// Takes a token and returns how many whole ones are left, or says how long it is until there is one. Unlike [`Self::take`],
+    /// it hands out no times: however often it refuses, the next token is there at the same time.
+    pub(crate) fn take_or_wait(&mut self, now: Instant) -> Result<u32, Duration> {
+        self.refill(now);
+        if self.tokens < 1.0 - ROUNDING {
+            return Err(Self::seconds((1.0 - self.tokens) / self.per_second));
+        }
+        self.tokens = (self.tokens - 1.0).max(0.0);
+        // Between zero and the burst, which is a u32.
+        Ok(self.tokens as u32)
+    }
+
     /// A time of one's own, not before `least` from now.
     pub(crate) fn promise(&mut self, now: Instant, least: Duration) -> Duration {
         let interval = Self::seconds(1.0 / self.per_second);

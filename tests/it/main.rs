@@ -45,6 +45,7 @@ mod run_race;
 mod run_stop;
 mod selectors;
 mod session;
+mod slow_clients;
 mod store_runs;
 mod throttled_runs;
 mod tls;

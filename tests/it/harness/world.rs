@@ -119,6 +119,8 @@ impl World {
                 ("FLEET_ARM_ENDPOINT", arm_url.clone()),
                 ("FLEET_ARM_CA", files.ca.display().to_string()),
                 ("FLEET_ARM_CREDENTIAL", "client-secret".to_owned()),
+                // The credential is one of Azure, as far as the service knows.
+                ("FLEET_INSECURE_LOCAL_AUTH", "true".to_owned()),
                 ("AZURE_AUTHORITY_HOST", arm_url.clone()),
                 ("AZURE_TENANT_ID", TENANT.to_owned()),
                 ("AZURE_CLIENT_ID", Identity::default().client_id),

@@ -268,6 +268,25 @@ async fn a_lost_response_does_not_repeat_the_call() {
 }
 
 #[tokio::test]
+async fn an_upgrade_is_not_begun_when_the_lease_has_ended() {
+    let world = World::new(config(0.1)).await;
+    let id = world.add("late", "eastus").await;
+    let seen = world.client.get(&id).await.unwrap();
+    let action = UpgradeAction::ControlPlane { kubernetes_version: "1.33.2".parse().unwrap() };
+    for left in [Duration::ZERO, Duration::from_millis(49)] {
+        match world.client.begin(&id, &seen, &action, &move || left).await {
+            Err(UpstreamError::Unavailable { detail, .. }) => assert_eq!(detail.code, "LeaseEnds"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let log = world.control("GET", "log", json!(null)).await;
+    assert!(!log.to_string().contains("\"PUT\""), "{log}");
+    assert!(world.client.begin(&id, &seen, &action, &|| DEADLINE).await.is_ok());
+    let log = world.control("GET", "log", json!(null)).await;
+    assert!(log.to_string().contains("\"PUT\""), "{log}");
+}
+
+#[tokio::test]
 async fn a_failed_operation_has_its_cause() {
     let world = World::new(config(0.2)).await;
     let id = world.add("c", "eastus").await;

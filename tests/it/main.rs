@@ -19,6 +19,7 @@ mod database;
 mod dependencies;
 mod faults;
 mod faults_database;
+mod faults_frozen;
 mod faults_members;
 mod faults_overlap;
 mod faults_refused;

@@ -1,8 +1,12 @@
-//! The set-up that all HTTP clients of this room share.
+//! The set-up that all HTTP clients of the service share. Callers add their own timeouts.
 
 use reqwest::{Certificate, Client, ClientBuilder, redirect};
 
-/// A client that follows no redirects, and trusts `ca` beside the system's authorities.
+/// Returns a client that follows no redirects, names the service as its user agent, and trusts the certificate authorities `ca` in
+/// addition to the system's.
+///
+/// Redirects are not followed, so that only the configuration decides where tokens, events and requests go.
+#[must_use]
 pub fn client(ca: &[Certificate]) -> ClientBuilder {
     let client = Client::builder()
         .redirect(redirect::Policy::none())

@@ -22,7 +22,7 @@ use reqwest::Certificate;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{NewToken, TokenIssuer, UpstreamError};
-use crate::upstreams::transport;
+use crate::transport;
 
 /// Longest time for a token, the library's own attempts (of the managed identity) included.
 const TIMEOUT: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ use fleet_manager::{
         strategy::UpdateRunStrategy,
         update_run::{ManagedClusterUpgradeType, UpdateState, UpdateStatus},
     },
-    rollout::{self, Event, FleetMember, Group, Member, Outcome, Run, Stage, Tally, upgrade::turn},
+    rollout::{self, Event, FleetMember, Group, Member, Outcome, Run, Stage, Tally, upgrade::window_standing},
 };
 use jiff::Timestamp;
 use serde_json::json;
@@ -146,7 +146,7 @@ fn plan(criterion: &mut Criterion) {
                 let of = windows
                     .get(member.name.bytes().map(usize::from).sum::<usize>() % windows.len())
                     .map_or(&[][..], std::slice::from_ref);
-                turn(black_box(of), ManagedClusterUpgradeType::Full, now)
+                window_standing(black_box(of), ManagedClusterUpgradeType::Full, now)
             });
             Some(plan)
         });

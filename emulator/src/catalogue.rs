@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::version::{Version, Wish};
+use crate::version::{RequestedVersion, Version};
 
 /// Node image families of the three kinds of agent pools.
 pub(crate) const UBUNTU: &str = "AKSUbuntu-2204gen2containerd";
@@ -87,10 +87,10 @@ impl Region {
     }
 
     /// Resolves a requested version: the version itself if offered, else the newest patch of the minor version that is not a preview.
-    pub(crate) fn resolve(&self, wish: Wish) -> Option<Version> {
-        match wish {
-            Wish::Exact(version) => self.versions.contains_key(&version).then_some(version),
-            Wish::Minor { major, minor } => {
+    pub(crate) fn resolve(&self, requested: RequestedVersion) -> Option<Version> {
+        match requested {
+            RequestedVersion::Exact(version) => self.versions.contains_key(&version).then_some(version),
+            RequestedVersion::Minor { major, minor } => {
                 let of_minor = self.versions.iter().filter(|(v, _)| v.major == major && v.minor == minor);
                 of_minor.filter(|(_, preview)| !**preview).map(|(version, _)| *version).next_back()
             }
@@ -171,7 +171,7 @@ mod tests {
         region.publish_image(UBUNTU, "202509.9.0");
         assert_eq!(region.newest_image(UBUNTU).unwrap(), format!("{UBUNTU}-202509.11.0"));
         assert!(region.has_image("AKSUbuntu-2204gen2containerd-202509.9.0"));
-        assert_eq!(region.resolve(Wish::Minor { major: 1, minor: 33 }), Some(Version::new(1, 33, 5)));
-        assert_eq!(region.resolve(Wish::Minor { major: 1, minor: 34 }), None);
+        assert_eq!(region.resolve(RequestedVersion::Minor { major: 1, minor: 33 }), Some(Version::new(1, 33, 5)));
+        assert_eq!(region.resolve(RequestedVersion::Minor { major: 1, minor: 34 }), None);
     }
 }

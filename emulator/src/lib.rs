@@ -97,14 +97,14 @@ impl Emulator {
         let handle = Handle::new();
         let service = http::router(self, "https").into_make_service();
         let served = axum_server::from_tcp_rustls(listener.into_std()?, config)?.handle(handle.clone()).serve(service);
-        let told = async {
+        let stopped = async {
             stop.cancelled().await;
             handle.graceful_shutdown(Some(GRACE));
             std::future::pending::<()>().await;
         };
         tokio::select! {
             result = served => result,
-            () = told => Ok(()),
+            () = stopped => Ok(()),
         }
     }
 

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 
 use crate::catalogue::Region;
 use crate::errors::ArmError;
-use crate::version::{Version, Wish};
+use crate::version::{RequestedVersion, Version};
 
 /// Largest number of minor versions that an agent pool may be behind its control plane (three since Kubernetes 1.28).
 const POOL_SKEW: u32 = 3;
@@ -13,7 +13,7 @@ fn bad(code: &str, message: String) -> ArmError {
     ArmError::new(StatusCode::BAD_REQUEST, code, message)
 }
 
-fn wish(text: &str, target: &'static str) -> Result<Wish, ArmError> {
+fn wish(text: &str, target: &'static str) -> Result<RequestedVersion, ArmError> {
     text.parse().map_err(|()| {
         ArmError::invalid(target, format!("'{text}' is not a Kubernetes version (major.minor or major.minor.patch)."))
     })
@@ -83,7 +83,8 @@ pub(crate) fn pool(
         return Ok(current);
     }
     // A new pool may have the control plane's version even if the region no longer offers it.
-    let target = if wish == Wish::Exact(control_plane) { Some(control_plane) } else { region.resolve(wish) };
+    let target =
+        if wish == RequestedVersion::Exact(control_plane) { Some(control_plane) } else { region.resolve(wish) };
     let Some(target) = target else {
         return Err(bad(
             "AgentPoolK8sVersionNotSupported",
@@ -130,10 +131,10 @@ pub(crate) fn skew(pool: Version, control_plane: Version) -> Result<(), ArmError
 }
 
 /// Whether the requested version is the current version, or its minor version, so that nothing is upgraded.
-fn keeps(wish: Wish, current: Version) -> bool {
+fn keeps(wish: RequestedVersion, current: Version) -> bool {
     match wish {
-        Wish::Exact(version) => version == current,
-        Wish::Minor { major, minor } => (major, minor) == (current.major, current.minor),
+        RequestedVersion::Exact(version) => version == current,
+        RequestedVersion::Minor { major, minor } => (major, minor) == (current.major, current.minor),
     }
 }
 

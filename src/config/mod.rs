@@ -68,6 +68,7 @@ pub struct Settings {
 
     /// URLs under which callers reach the API beside FLEET_LISTEN, separated by commas, such as https://fleet.example.com of a
     /// proxy that terminates TLS. Links in answers have the one that was asked
+    #[allow(rustdoc::bare_urls, reason = "--help shows this text as it is")]
     #[arg(long, env = "FLEET_PUBLIC_URL", value_delimiter = ',', value_name = "URL")]
     pub public_url: Vec<Origin>,
 

@@ -19,7 +19,7 @@ use crate::{
     rollout,
     store::{
         catalogues, memberships,
-        resources::{self, Author, Draft, Resource},
+        resources::{self, Author, ByService, Draft, Resource},
         runs,
     },
     work,
@@ -78,7 +78,7 @@ pub async fn make_run(
 ) -> Result<RunCreation, EngineError> {
     let name = autoupgrade::run_name(&wanted.profile.name, wanted.properties, wanted.target, wanted.only);
     let id = wanted.fleet.resource_id()?.child("updateRuns", &name);
-    if let Some(run) = resources::get(tx, &id).await? {
+    if let Some(run) = resources::get(tx, &ByService(&id)).await? {
         return Ok(RunCreation::Existing(Box::new(run)));
     }
     let strategy = match strategy(tx, wanted.properties).await? {
@@ -112,9 +112,10 @@ pub async fn make_run(
         operation: None,
     };
     let parent = Some(wanted.fleet.id);
-    let Some(run) = resources::insert(tx, &id, types::UPDATE_RUNS, parent, &draft, author, now).await? else {
+    let Some(run) = resources::insert(tx, &ByService(&id), types::UPDATE_RUNS, parent, &draft, author, now).await?
+    else {
         // Another transaction was faster: its run is there now.
-        let run = resources::get(tx, &id).await?;
+        let run = resources::get(tx, &ByService(&id)).await?;
         return Ok(run.map_or(RunCreation::NoMembers, |run| RunCreation::Existing(Box::new(run))));
     };
     runs::create(tx, run.id, wanted.fleet.id, &plan, now).await?;
@@ -134,7 +135,7 @@ async fn strategy(
 ) -> Result<Result<Option<UpdateRunStrategy>, ErrorDetail>, EngineError> {
     let Some(text) = &profile.update_strategy_id else { return Ok(Ok(None)) };
     let stored = match text.parse::<ResourceId>() {
-        Ok(id) => resources::get_for_share(tx, &id).await?,
+        Ok(id) => resources::get_for_share(tx, &ByService(&id)).await?,
         Err(_) => None,
     };
     let Some(stored) = stored else {

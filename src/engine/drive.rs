@@ -1,7 +1,7 @@
 //! Events of a run, from wherever they come: load the snapshot, ask [`crate::rollout::advance`], store what follows. All in the
 //! caller's transaction, so that an event and its consequences are one.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
@@ -20,6 +20,9 @@ use crate::{
     webhooks,
     work::{self, NewJob},
 };
+
+/// When the windows of members that queue are looked at after a step, unless that is due sooner.
+const FIRST_RANKING: SignedDuration = SignedDuration::from_secs(60);
 
 /// Carries out an event, and answers the run after it; `None` when there is no such run.
 pub async fn drive(
@@ -69,6 +72,16 @@ async fn carry_out(
     Ok(Some(advanced.after))
 }
 
+/// Whether other members queue than before in the stage whose turn it is, so that somebody must watch their windows.
+fn queue_has_changed(before: &Run, after: &Run) -> bool {
+    let queue = |run: &Run| -> Vec<u32> {
+        let groups = run.current().into_iter().flat_map(|stage| &stage.groups);
+        groups.map(|group| group.tally.not_started).collect()
+    };
+    let now = queue(after);
+    after.in_progress() && now.iter().any(|members| *members > 1) && queue(before) != now
+}
+
 async fn carry_on(
     tx: &mut Connection,
     run_id: Uuid,
@@ -108,6 +121,10 @@ async fn carry_on(
             }
             Effect::Abandon { member } => abandon(tx, run_id, *member).await?,
         }
+    }
+    if queue_has_changed(&advanced.before, &advanced.after) {
+        let soon = now.saturating_add(FIRST_RANKING).unwrap_or(Timestamp::MAX);
+        queued.push(queue::windows(run_id, soon));
     }
     queued.extend(record_changes(tx, run_id, advanced, &mut resource, now, trace).await?);
     work::enqueue_all(tx, &queued).await?;

@@ -20,6 +20,8 @@ pub const PLAN: &str = "run.plan";
 pub const START: &str = "run.start";
 /// Chooses the node images of a `Consistent` run that was not started: the run's row.
 pub const IMAGES: &str = "run.images";
+/// Keeps the order in which members that queue get slots: the run's row.
+pub const WINDOWS: &str = "run.windows";
 /// The timer of the wait after a stage: [`StageJob`].
 pub const WAIT: &str = "run.wait";
 /// The timer of a scheduled gate: [`GateJob`].
@@ -147,6 +149,12 @@ pub fn images(run: Uuid, trace: Option<&str>) -> NewJob {
     traced(NewJob::new(IMAGES, run.to_string()), trace)
 }
 
+/// The job that keeps the order in which members that queue get slots.
+#[must_use]
+pub fn windows(run: Uuid, at: Timestamp) -> NewJob {
+    NewJob::new(WINDOWS, run.to_string()).run_at(at)
+}
+
 /// The timer of the wait after a stage.
 #[must_use]
 pub fn wait(stage: &StageJob, at: Timestamp, trace: Option<&str>) -> NewJob {
@@ -214,7 +222,7 @@ fn of_operation(kind: &'static str, row: Uuid, operation: Uuid, tenant: Uuid, tr
 /// Takes back all jobs of a run that is deleted. The run must be locked.
 pub async fn cancel_run(tx: &mut Connection, run: Uuid) -> Result<(), sqlx::Error> {
     // In the order of the names, as all that lock several jobs do.
-    for kind in [IMAGES, PLAN, START] {
+    for kind in [IMAGES, PLAN, START, WINDOWS] {
         work::cancel(tx, kind, &run.to_string()).await?;
     }
     for kind in [WAIT, GATE, UPGRADE] {

@@ -13,6 +13,9 @@ pub trait Action: Send + Sync + 'static {
     fn name() -> Cow<'static, str>;
 }
 
+/// An action that changes resources.
+pub trait ChangeAction: Action {}
+
 /// Proof that a caller may perform the action `A` on a resource. Only [`authorize`] and [`authorize_any`] make one, and the
 /// store demands one of whoever loads or changes a resource for a request.
 pub struct Authorized<A> {

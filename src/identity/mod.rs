@@ -15,7 +15,7 @@ pub mod roles;
 pub mod verifier;
 
 pub use access::{Access, Grant, Reach};
-pub use authorize::{Action, Authorized, authorize, authorize_any};
+pub use authorize::{Action, Authorized, ChangeAction, authorize, authorize_any};
 pub use caller::{Caller, CallerKind};
 pub use issuer::Issuer;
 pub use key::VerificationKey;

@@ -13,10 +13,10 @@ pub mod outcome;
 mod reports;
 pub mod resource_groups;
 pub mod runs;
-mod turns;
 pub mod upgrade;
 pub mod webhook_deliveries;
 pub mod webhook_registry;
+mod window_ranks;
 
 /// The handlers of all job kinds. `catalogue_watch`: time between two looks at what AKS has released.
 #[must_use]
@@ -37,5 +37,6 @@ pub fn handlers(
     handlers.extend(runs::handlers(pool, upstreams));
     handlers.extend(auto_upgrade::handlers(pool, upstreams, catalogue_watch));
     handlers.extend(gates::handlers(pool));
+    handlers.push(window_ranks::handler(pool, upstreams));
     handlers
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     outcome::{JobError, begin, outcome, subject, timer_now},
-    turns::turns,
+    window_ranks::window_standings,
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
@@ -25,7 +25,7 @@ use crate::{
         managed_cluster::{ManagedCluster, NodeImage},
         update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
     },
-    rollout::{self, Event, upgrade::Turn},
+    rollout::{self, Event},
     store::{
         memberships,
         resources::{self, Resource},
@@ -70,7 +70,7 @@ impl PlanRun {
             Ok(chosen) => chosen,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
-        let turns = turns(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
+        let windows = window_standings(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
         let now = Timestamp::now();
         let mut tx = begin(attempt, &self.pool, id).await?;
         if !runs::is_starting(&mut tx, id).await? {
@@ -78,7 +78,7 @@ impl PlanRun {
         }
         let members = memberships::members_of_run(&mut tx, fleet, id).await?;
         let mut plan = plan(&properties, &members)?;
-        plan.order(|member| turns.get(&member.cluster_resource_id).copied().unwrap_or(Turn::NoWindow));
+        plan.order(|member| windows.get(&member.cluster_resource_id).copied().unwrap_or_default());
         runs::replace_plan(&mut tx, id, &plan, now).await?;
         if let Some(images) = &chosen {
             runs::select_images(&mut tx, id, images).await?;

@@ -193,7 +193,7 @@ mod tests {
     fn an_unreadable_window_has_an_error() {
         let good = json!({"schedule": {"daily": {"intervalDays": 1}}, "durationHours": 4, "startTime": "00:00"});
         assert!(read(good.clone()).window.is_ok());
-        for (path, value, told) in [
+        for (path, value, expected) in [
             ("/schedule", json!({}), "schedule is not exactly one of daily"),
             ("/schedule", json!({"hourly": {}}), "schedule is not exactly one of daily"),
             (
@@ -226,7 +226,7 @@ mod tests {
             let mut window = good.clone();
             window[&path[1..]] = value.clone();
             let why = read(window).window.unwrap_err().to_string();
-            assert!(why.contains(told), "{path} {value}: {why}");
+            assert!(why.contains(expected), "{path} {value}: {why}");
         }
         for odd in [json!(null), json!(7), json!([])] {
             assert!(read(odd).window.unwrap_err().to_string().contains("maintenanceWindow"));

@@ -5,14 +5,12 @@ use uuid::Uuid;
 
 use super::{
     derive,
-    event::{Effect, Event, MemberChange, Outcome, Refused, Step},
+    event::{Effect, Event, Outcome, Refused, Step},
     run::{Gate, Group, Member, Run, Stage, is_finished},
     skip,
+    step::{StepBuilder, begin, conflict, finish},
 };
-use crate::{
-    arm::ErrorDetail,
-    model::update_run::{UpdateState, UpdateStatus},
-};
+use crate::{arm::ErrorDetail, model::update_run::UpdateState};
 
 /// What an event leads to. The same three arguments give the same step.
 ///
@@ -20,7 +18,7 @@ use crate::{
 /// When the event is a person's action that the run's state does not allow, or that names what is not there.
 pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused> {
     let mut run = run.clone();
-    let mut out = Out { now, members: Vec::new(), effects: Vec::new(), more: false };
+    let mut out = StepBuilder { now, members: Vec::new(), effects: Vec::new(), more: false };
     match event {
         Event::Start => start(&mut run, &mut out)?,
         Event::Planned => run.starting = false,
@@ -50,50 +48,7 @@ pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused
     Ok(Step { run, members: out.members, effects: out.effects, more: out.more })
 }
 
-/// What a step collects besides the snapshot.
-pub(super) struct Out {
-    pub(super) now: Timestamp,
-    pub(super) members: Vec<MemberChange>,
-    pub(super) effects: Vec<Effect>,
-    pub(super) more: bool,
-}
-
-impl Out {
-    /// Moves all members of a group that are in one state, if there are any.
-    pub(super) fn move_all(&mut self, group: &mut Group, from: UpdateState, to: UpdateState, message: Option<&str>) {
-        let count = group.tally.count(from);
-        if count > 0 {
-            group.tally.shift(from, to, count);
-            self.members.push(MemberChange::All { group: group.index, from, to, message: message.map(str::to_owned) });
-        }
-    }
-
-    /// Moves one member.
-    pub(super) fn move_one(
-        &mut self,
-        group: &mut Group,
-        member: &Member,
-        to: UpdateState,
-        error: Option<ErrorDetail>,
-        message: Option<String>,
-    ) {
-        group.tally.shift(member.state, to, 1);
-        self.members.push(MemberChange::One { member: member.index, to, error, message });
-    }
-}
-
-/// Marks a node as begun, once.
-pub(super) fn begin(status: &mut UpdateStatus, now: Timestamp) {
-    status.start_time.get_or_insert(now);
-}
-
-/// Ends a node.
-pub(super) fn finish(status: &mut UpdateStatus, state: UpdateState, now: Timestamp) {
-    status.state = state;
-    status.completed_time = Some(now);
-}
-
-fn start(run: &mut Run, out: &mut Out) -> Result<(), Refused> {
+fn start(run: &mut Run, out: &mut StepBuilder) -> Result<(), Refused> {
     match run.status.state {
         UpdateState::NotStarted | UpdateState::Stopped | UpdateState::Failed => {}
         // A start that is asked for again is the same start.
@@ -167,7 +122,7 @@ fn reported<'a>(run: &'a mut Run, member: &Member, attempt: u32, state: UpdateSt
     (member.state == state && member.attempt == attempt).then(|| run.group_mut(member.group)).flatten()
 }
 
-fn member_ended(run: &mut Run, member: &Member, attempt: u32, outcome: &Outcome, out: &mut Out) {
+fn member_ended(run: &mut Run, member: &Member, attempt: u32, outcome: &Outcome, out: &mut StepBuilder) {
     let Some(group) = reported(run, member, attempt, UpdateState::Running) else { return };
     let (to, error, message) = match outcome.clone() {
         Outcome::Completed { message } => (UpdateState::Completed, None, message),
@@ -183,7 +138,7 @@ fn member_blocked(
     attempt: u32,
     error: &ErrorDetail,
     message: Option<&str>,
-    out: &mut Out,
+    out: &mut StepBuilder,
 ) {
     // Of a run that winds down, nothing waits: it is left for the next start.
     let to = if run.is_winding_down() { UpdateState::Stopped } else { UpdateState::Pending };
@@ -201,14 +156,14 @@ fn member_blocked(
     }
 }
 
-fn member_unblocked(run: &mut Run, member: &Member, attempt: u32, out: &mut Out) {
+fn member_unblocked(run: &mut Run, member: &Member, attempt: u32, out: &mut StepBuilder) {
     let Some(group) = reported(run, member, attempt, UpdateState::Pending) else { return };
     out.move_one(group, member, UpdateState::NotStarted, None, None);
     // Where it belongs in the queue, the next look knows.
     group.queue.clear();
 }
 
-fn wait_elapsed(run: &mut Run, stage: u32, out: &mut Out) {
+fn wait_elapsed(run: &mut Run, stage: u32, out: &mut StepBuilder) {
     let Some(stage) = run.stages.iter_mut().find(|s| s.index == stage) else { return };
     let Some(wait) = stage.wait.as_mut().filter(|wait| wait.status.state == UpdateState::Running) else { return };
     match wait.due() {
@@ -217,7 +172,7 @@ fn wait_elapsed(run: &mut Run, stage: u32, out: &mut Out) {
     }
 }
 
-fn gate_due(run: &mut Run, gate: Uuid, out: &mut Out) {
+fn gate_due(run: &mut Run, gate: Uuid, out: &mut StepBuilder) {
     let Some(gate) = run.gate_mut(gate).filter(|gate| gate.status.state == UpdateState::Pending) else { return };
     match gate.due() {
         Some(at) if at > out.now => out.effects.push(Effect::GateTimer { gate: gate.id, at }),
@@ -227,12 +182,12 @@ fn gate_due(run: &mut Run, gate: Uuid, out: &mut Out) {
     }
 }
 
-fn open_gate(gate: &mut Gate, out: &mut Out) {
+fn open_gate(gate: &mut Gate, out: &mut StepBuilder) {
     finish(&mut gate.status, UpdateState::Completed, out.now);
     out.effects.push(Effect::CompleteGate { gate: gate.id });
 }
 
-fn complete_gate(gate: &mut Gate, out: &mut Out) -> Result<(), Refused> {
+fn complete_gate(gate: &mut Gate, out: &mut StepBuilder) -> Result<(), Refused> {
     match gate.status.state {
         UpdateState::Pending => open_gate(gate, out),
         UpdateState::Skipped => {
@@ -252,7 +207,7 @@ fn complete_gate(gate: &mut Gate, out: &mut Out) -> Result<(), Refused> {
 }
 
 /// Moves the stage whose turn it is, and the next when it is finished with that.
-fn drive(run: &mut Run, out: &mut Out) {
+fn drive(run: &mut Run, out: &mut StepBuilder) {
     loop {
         let winding_down = run.is_winding_down();
         let Some(stage) = run.current_mut() else { break };
@@ -270,7 +225,7 @@ fn drive(run: &mut Run, out: &mut Out) {
     }
 }
 
-fn move_stage(stage: &mut Stage, out: &mut Out) {
+fn move_stage(stage: &mut Stage, out: &mut StepBuilder) {
     if skip::finish_idle_stage(stage, out) {
         return;
     }
@@ -294,7 +249,7 @@ fn move_stage(stage: &mut Stage, out: &mut Out) {
     }
 }
 
-fn move_group(group: &mut Group, out: &mut Out) {
+fn move_group(group: &mut Group, out: &mut StepBuilder) {
     if is_finished(group.status.state) && group.tally.open() == 0 {
         return;
     }
@@ -312,7 +267,7 @@ fn move_group(group: &mut Group, out: &mut Out) {
 }
 
 /// Reaches gates for the first time; those whose time it is are passed at once. Whether all are passed.
-fn pass(gates: &mut [Gate], out: &mut Out) -> bool {
+fn pass(gates: &mut [Gate], out: &mut StepBuilder) -> bool {
     for gate in gates.iter_mut().filter(|gate| gate.status.state == UpdateState::NotStarted) {
         begin(&mut gate.status, out.now);
         gate.status.state = UpdateState::Pending;
@@ -327,7 +282,7 @@ fn pass(gates: &mut [Gate], out: &mut Out) -> bool {
 }
 
 /// Gives free slots to members, each to the group that has fewest in flight.
-fn admit(stage: &mut Stage, out: &mut Out) {
+fn admit(stage: &mut Stage, out: &mut StepBuilder) {
     let may_start = |group: &Group| {
         group.tally.not_started > 0
             && group.tally.running < group.max_concurrency
@@ -345,8 +300,4 @@ fn admit(stage: &mut Stage, out: &mut Out) {
         out.move_one(group, &member, UpdateState::Running, None, None);
         out.effects.push(Effect::Upgrade { member: member.index, name: member.name, attempt: member.attempt + 1 });
     }
-}
-
-pub(super) fn conflict(code: &'static str, message: &str) -> Refused {
-    Refused::Conflict(ErrorDetail::new(code, message))
 }

@@ -13,6 +13,7 @@ mod plan;
 mod run;
 mod select;
 mod skip;
+mod step;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;

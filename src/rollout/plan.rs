@@ -2,7 +2,7 @@
 
 use super::{
     select::{FleetMember, Index, Selection},
-    upgrade::Turn,
+    upgrade::WindowStanding,
 };
 use crate::model::{
     limit::{GROUP_CONCURRENCY, Limit, STAGE_CONCURRENCY},
@@ -69,6 +69,8 @@ pub struct PlannedMember {
     pub cluster_resource_id: String,
     /// Why it is skipped here: an earlier group has it, and a run updates a member once.
     pub repeats: Option<String>,
+    /// Its maintenance window, as far as [`Plan::order`] knows it.
+    pub window: WindowStanding,
 }
 
 /// A strategy that cannot be planned: it was stored without being checked.
@@ -83,9 +85,12 @@ pub struct PlanError {
 
 impl Plan {
     /// Orders the members of each group by when their maintenance windows let them begin, and by name among those alike.
-    pub fn order(&mut self, turn: impl Fn(&PlannedMember) -> Turn) {
+    pub fn order(&mut self, window: impl Fn(&PlannedMember) -> WindowStanding) {
         for group in self.stages.iter_mut().flat_map(|stage| &mut stage.groups) {
-            group.members.sort_by_cached_key(|member| (turn(member), member.name.clone()));
+            for member in &mut group.members {
+                member.window = window(member);
+            }
+            group.members.sort_by_cached_key(|member| (member.window.rank, member.name.clone()));
         }
     }
 
@@ -178,6 +183,7 @@ impl<'a> Planner<'a> {
                 name: member.name.clone(),
                 cluster_resource_id: member.cluster_resource_id.clone(),
                 repeats,
+                window: WindowStanding::default(),
             });
         }
         claimed

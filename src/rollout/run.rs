@@ -67,7 +67,7 @@ pub struct Group {
     pub after: Vec<Gate>,
     /// How many members are in which state.
     pub tally: Tally,
-    /// The first `NotStarted` members by index. May hold fewer than there are, or none: [`super::Step::more`] then asks for
+    /// The first `NotStarted` members in the order in which they get slots: by their maintenance windows, then by index. May hold fewer than there are, or none: [`super::Step::more`] then asks for
     /// a fresh look. What adds or removes members empties it for that reason.
     pub queue: VecDeque<Member>,
 }
@@ -99,7 +99,7 @@ pub struct Wait {
 /// One member of a run, as far as orchestration needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Position in the run (not in the group), from 0: the order in which members are tried.
+    /// Position in the run (not in the group), from 0.
     pub index: u32,
     /// Name of the member resource.
     pub name: String,

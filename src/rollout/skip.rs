@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 
 use super::{
-    advance::{Out, begin, conflict, finish},
     event::{Effect, Refused, SkipTarget},
     run::{Gate, Group, Member, Run, Stage, is_finished},
+    step::{StepBuilder, begin, conflict, finish},
 };
 use crate::{
     arm::ErrorDetail,
@@ -20,7 +20,12 @@ const NOT_FOLLOWED: &str = "skipped by request while its upgrade was in progress
 const LEFT_FLEET: &str = "skipped: the member left the fleet.";
 
 /// Applies the targets, all or (by the caller dropping `run`) none. What is finished stays as it is.
-pub(super) fn skip(run: &mut Run, targets: &[SkipTarget], members: &[Member], out: &mut Out) -> Result<(), Refused> {
+pub(super) fn skip(
+    run: &mut Run,
+    targets: &[SkipTarget],
+    members: &[Member],
+    out: &mut StepBuilder,
+) -> Result<(), Refused> {
     // A run that stops waits for members in flight: leaving these out is what ends it, should they never end.
     let only_running = targets.iter().all(|target| matches!(target, SkipTarget::RunningMember(_)));
     if run.status.state == UpdateState::Stopping && !only_running {
@@ -83,7 +88,13 @@ fn target_path(at: usize) -> String {
     format!("targets[{at}].name")
 }
 
-fn skip_member(run: &mut Run, member: &Member, also_running: bool, at: usize, out: &mut Out) -> Result<(), Refused> {
+fn skip_member(
+    run: &mut Run,
+    member: &Member,
+    also_running: bool,
+    at: usize,
+    out: &mut StepBuilder,
+) -> Result<(), Refused> {
     // A failed member that the next start would try again may be left out; any other failure stands.
     let current = run.current().is_some_and(|stage| stage.groups.iter().any(|group| group.index == member.group));
     let retriable = !run.in_progress() && current;
@@ -112,7 +123,7 @@ fn skip_member(run: &mut Run, member: &Member, also_running: bool, at: usize, ou
 }
 
 /// A member that left the fleet is not attempted; what is in flight goes on.
-pub(super) fn member_left(run: &mut Run, member: &Member, out: &mut Out) {
+pub(super) fn member_left(run: &mut Run, member: &Member, out: &mut StepBuilder) {
     match member.state {
         UpdateState::NotStarted | UpdateState::Pending | UpdateState::Stopped => {
             leave_out(run, member, LEFT_FLEET, out);
@@ -125,14 +136,14 @@ pub(super) fn member_left(run: &mut Run, member: &Member, out: &mut Out) {
     }
 }
 
-fn leave_out(run: &mut Run, member: &Member, message: &str, out: &mut Out) {
+fn leave_out(run: &mut Run, member: &Member, message: &str, out: &mut StepBuilder) {
     if let Some(group) = run.group_mut(member.group) {
         group.queue.clear();
         out.move_one(group, member, UpdateState::Skipped, None, Some(message.to_owned()));
     }
 }
 
-fn skip_group(group: &mut Group, retriable: bool, out: &mut Out) {
+fn skip_group(group: &mut Group, retriable: bool, out: &mut StepBuilder) {
     if is_finished(group.status.state) {
         return;
     }
@@ -150,7 +161,7 @@ fn skip_group(group: &mut Group, retriable: bool, out: &mut Out) {
     }
 }
 
-fn skip_stage(stage: &mut Stage, retriable: bool, out: &mut Out) {
+fn skip_stage(stage: &mut Stage, retriable: bool, out: &mut StepBuilder) {
     if is_finished(stage.status.state) {
         return;
     }
@@ -164,13 +175,13 @@ fn skip_stage(stage: &mut Stage, retriable: bool, out: &mut Out) {
 }
 
 /// Gates and wait of a stage.
-fn skip_around(stage: &mut Stage, out: &mut Out) {
+fn skip_around(stage: &mut Stage, out: &mut StepBuilder) {
     skip_gates(&mut stage.before, out);
     skip_gates(&mut stage.after, out);
     skip_wait(stage, out);
 }
 
-fn skip_gates(gates: &mut [Gate], out: &mut Out) {
+fn skip_gates(gates: &mut [Gate], out: &mut StepBuilder) {
     for gate in gates.iter_mut().filter(|gate| !gate.is_passed()) {
         if gate.status.state == UpdateState::Pending {
             out.effects.push(Effect::SkipGate { gate: gate.id });
@@ -179,14 +190,14 @@ fn skip_gates(gates: &mut [Gate], out: &mut Out) {
     }
 }
 
-fn skip_wait(stage: &mut Stage, out: &mut Out) {
+fn skip_wait(stage: &mut Stage, out: &mut StepBuilder) {
     if let Some(wait) = stage.wait.as_mut().filter(|wait| !is_finished(wait.status.state)) {
         finish(&mut wait.status, UpdateState::Skipped, out.now);
     }
 }
 
 /// Groups and stages of which all members were left out before their first turn: nobody is asked at their gates.
-pub(super) fn finish_unreached(run: &mut Run, out: &mut Out) {
+pub(super) fn finish_unreached(run: &mut Run, out: &mut StepBuilder) {
     let unreached = |status: &UpdateStatus, before: &[Gate]| {
         !is_finished(status.state) && (status.start_time.is_none() || !before.iter().all(Gate::is_passed))
     };
@@ -208,7 +219,7 @@ pub(super) fn finish_unreached(run: &mut Run, out: &mut Out) {
 }
 
 /// A group that matches nobody is done the moment its stage starts; its gates are not created.
-pub(super) fn finish_empty_group(group: &mut Group, out: &mut Out) {
+pub(super) fn finish_empty_group(group: &mut Group, out: &mut StepBuilder) {
     skip_gates(&mut group.before, out);
     skip_gates(&mut group.after, out);
     begin(&mut group.status, out.now);
@@ -216,7 +227,7 @@ pub(super) fn finish_empty_group(group: &mut Group, out: &mut Out) {
 }
 
 /// A stage in which nobody is left to update, when its turn comes: done without gates and wait. Whether it was one.
-pub(super) fn finish_idle_stage(stage: &mut Stage, out: &mut Out) -> bool {
+pub(super) fn finish_idle_stage(stage: &mut Stage, out: &mut StepBuilder) -> bool {
     let idle = |group: &Group| group.tally.total() == 0 || is_finished(group.status.state);
     if stage.status.start_time.is_some() || !stage.groups.iter().all(idle) {
         return false;

@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 pub use images::consistent_images;
 pub use next::next;
-pub use window::{Closed, Turn, configuration_name, is_about_window, opening, permission, turn};
+pub use window::{
+    Closed, WindowRank, WindowStanding, configuration_name, is_about_window, opening, permission, window_standing,
+};
 
 use crate::{
     arm::ErrorDetail,

@@ -13,6 +13,7 @@ use crate::arm::{
     page::Page,
 };
 use crate::database::Connection;
+use crate::identity::{Action, Authorized, ChangeAction};
 
 /// A resource as stored.
 #[derive(Debug, Clone)]
@@ -136,6 +137,36 @@ impl Draft {
     }
 }
 
+/// The right to load the resource with an ID: the proof that a caller is authorised, or [`ByService`].
+pub trait MayLoad {
+    /// The resource.
+    fn id(&self) -> &ResourceId;
+}
+
+/// The right to change the resource with an ID.
+pub trait MayChange: MayLoad {}
+
+/// The service itself acts: a job, or a request that looks at a resource which its caller needs no right on, such as what a
+/// resource is in. The caller of a request gets nothing shown or changed by it.
+#[derive(Debug, Clone, Copy)]
+pub struct ByService<'a>(pub &'a ResourceId);
+
+impl<A: Action> MayLoad for Authorized<A> {
+    fn id(&self) -> &ResourceId {
+        self.id()
+    }
+}
+
+impl<A: ChangeAction> MayChange for Authorized<A> {}
+
+impl MayLoad for ByService<'_> {
+    fn id(&self) -> &ResourceId {
+        self.0
+    }
+}
+
+impl MayChange for ByService<'_> {}
+
 /// How a conditional write went.
 #[derive(Debug)]
 pub enum Written {
@@ -149,9 +180,9 @@ pub enum Written {
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get(conn: &mut Connection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+pub async fn get(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1")
-        .bind(id.key())
+        .bind(at.id().key())
         .fetch_optional(conn)
         .await
         .map_err(StoreError::while_("reading a resource"))
@@ -174,9 +205,9 @@ pub async fn get_by_row(conn: &mut Connection, id: Uuid) -> Result<Option<Resour
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_for_update(conn: &mut Connection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+pub async fn get_for_update(conn: &mut Connection, at: &impl MayChange) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR NO KEY UPDATE")
-        .bind(id.key())
+        .bind(at.id().key())
         .fetch_optional(conn)
         .await
         .map_err(StoreError::while_("locking a resource"))
@@ -195,9 +226,9 @@ pub async fn get_by_row_for_update(conn: &mut Connection, id: Uuid) -> Result<Op
 ///
 /// # Errors
 /// When the database fails.
-pub async fn get_for_share(conn: &mut Connection, id: &ResourceId) -> Result<Option<Resource>, StoreError> {
+pub async fn get_for_share(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR SHARE")
-        .bind(id.key())
+        .bind(at.id().key())
         .fetch_optional(conn)
         .await
         .map_err(StoreError::while_("reading a parent resource"))
@@ -209,7 +240,7 @@ pub async fn get_for_share(conn: &mut Connection, id: &ResourceId) -> Result<Opt
 /// When the database fails.
 pub async fn insert(
     conn: &mut Connection,
-    id: &ResourceId,
+    at: &impl MayChange,
     resource_type: &str,
     parent: Option<Uuid>,
     draft: &Draft,
@@ -225,13 +256,13 @@ pub async fn insert(
          ON CONFLICT (key) DO NOTHING RETURNING *",
     )
     .bind(Uuid::now_v7())
-    .bind(id.key())
-    .bind(id.to_string())
+    .bind(at.id().key())
+    .bind(at.id().to_string())
     .bind(resource_type)
-    .bind(id.name())
+    .bind(at.id().name())
     .bind(parent)
-    .bind(id.subscription())
-    .bind(id.resource_group().unwrap_or_default())
+    .bind(at.id().subscription())
+    .bind(at.id().resource_group().unwrap_or_default())
     .bind(&draft.location)
     .bind(draft.tags.as_ref().map(sqlx::types::Json))
     .bind(&draft.identity)
@@ -253,7 +284,7 @@ pub async fn insert(
 /// When the database fails.
 pub async fn update(
     conn: &mut Connection,
-    id: &ResourceId,
+    at: &impl MayChange,
     precondition: Precondition,
     draft: &Draft,
     author: Author<'_>,
@@ -271,7 +302,7 @@ pub async fn update(
              modified_at = $9, modified_by = $10, modified_by_type = $11
          WHERE key = $1 AND ($2::uuid IS NULL OR etag = $2) RETURNING *",
     )
-    .bind(id.key())
+    .bind(at.id().key())
     .bind(wanted)
     .bind(draft.tags.as_ref().map(sqlx::types::Json))
     .bind(&draft.identity)
@@ -287,7 +318,7 @@ pub async fn update(
     .map_err(StoreError::while_("changing a resource"))?;
     match done {
         Some(resource) => Ok(Written::Done(Box::new(resource))),
-        None => Ok(Written::Refused(get(conn, id).await?.map(|resource| resource.etag))),
+        None => Ok(Written::Refused(get(conn, at).await?.map(|resource| resource.etag))),
     }
 }
 
@@ -297,7 +328,7 @@ pub async fn update(
 /// When the database fails.
 pub async fn set_tags(
     conn: &mut Connection,
-    id: &ResourceId,
+    at: &impl MayChange,
     tags: &Tags,
     author: Author<'_>,
     now: Timestamp,
@@ -306,7 +337,7 @@ pub async fn set_tags(
         "UPDATE resources SET tags = $2, etag = $3, modified_at = $4, modified_by = $5, modified_by_type = $6
          WHERE key = $1 RETURNING *",
     )
-    .bind(id.key())
+    .bind(at.id().key())
     .bind(sqlx::types::Json(tags))
     .bind(Uuid::new_v4())
     .bind(now.to_sqlx())

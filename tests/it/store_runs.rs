@@ -5,8 +5,9 @@ use fleet_manager::arm::{ErrorDetail, ResourceId};
 use fleet_manager::database::Connection;
 use fleet_manager::model::strategy::{GateConfiguration, GateType, UpdateGroup, UpdateRunStrategy, UpdateStage};
 use fleet_manager::model::update_run::{NodeImageVersion, UpdateRunStatus, UpdateState};
+use fleet_manager::rollout::upgrade::WindowRank;
 use fleet_manager::rollout::{Effect, Event, FleetMember, Member, Outcome, Plan, Refused, SkipTarget, plan};
-use fleet_manager::store::runs::{self, Advanced, Holder};
+use fleet_manager::store::runs::{self, Advanced, Holder, RankedMember};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -409,6 +410,9 @@ async fn every_statement_has_an_index() {
         runs::advance(&mut tx, world.run, event, now()).await.unwrap().unwrap().unwrap();
     }
     let member = runs::member(&mut tx, world.run, 3).await.unwrap().unwrap();
+    runs::members_to_rank(&mut tx, world.run).await.unwrap();
+    let ranked = RankedMember { index: 3, rank: WindowRank::Open, until: now() };
+    runs::rank_members(&mut tx, world.run, &[ranked]).await.unwrap();
     let cluster = ResourceId::in_group("s", "g", "N", "t", "c");
     let by = Holder { run_id: world.run, member: 3 };
     runs::save_upgrade(&mut tx, world.run, &member.member, &serde_json::json!({}), None).await.unwrap();

@@ -259,6 +259,41 @@ async fn members_begin_in_the_order_of_their_windows() {
     assert_eq!(told(&world).await, ["aks-4", "aks-2", "aks-5"]);
 }
 
+/// A window that opens while its member queues gives it the next free slot, whatever the order was at the start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_window_opens_while_it_queues_goes_first() {
+    let world = world(NEVER).await;
+    set(&world, "aks-4", VERSIONS, closed()).await;
+    world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g")]).await;
+    let run = world.start_run(&fleet, "r", control_plane("1")).await;
+    eventually("m1 is upgraded", async || told(&world).await == ["aks-1"]).await;
+    let rank = async |expected: i16| {
+        let rank = "SELECT window_rank FROM run_members WHERE name = 'm4'";
+        sqlx::query_scalar::<_, i16>(rank).fetch_one(world.pool()).await.unwrap() == expected
+    };
+    assert!(rank(3).await, "closed at the start");
+    set(&world, "aks-4", VERSIONS, open()).await;
+    eventually("its rank is looked at again", async || {
+        let due = "UPDATE run_members SET window_ranked_until = '-infinity'";
+        sqlx::query(due).execute(world.pool()).await.unwrap();
+        sqlx::query("UPDATE jobs SET run_at = now() WHERE kind = 'run.windows'").execute(world.pool()).await.unwrap();
+        sqlx::query("NOTIFY jobs").execute(world.pool()).await.unwrap();
+        rank(0).await
+    })
+    .await;
+    world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
+    world.reaches(&run, "Completed", LATE).await;
+    assert_eq!(told(&world).await, ["aks-1", "aks-4", "aks-2", "aks-3"]);
+    let over = "SELECT count(*) FROM jobs WHERE kind = 'run.windows' AND run_at <= now()";
+    eventually("nobody watches windows of a run that is over", async || {
+        sqlx::query("UPDATE jobs SET run_at = now() WHERE kind = 'run.windows'").execute(world.pool()).await.unwrap();
+        sqlx::query("NOTIFY jobs").execute(world.pool()).await.unwrap();
+        sqlx::query_scalar::<_, i64>(over).fetch_one(world.pool()).await.unwrap() == 0
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_aks_fails_no_member_that_waits_for_a_window() {
     let world = world("1").await;

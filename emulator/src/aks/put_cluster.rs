@@ -26,7 +26,7 @@ pub(super) fn put(world: &mut World, call: &Call, key: &str, note: &mut Note, no
 struct PoolPlan {
     name: String,
     profile: Map<String, Value>,
-    wish: String,
+    requested: String,
     version: Version,
     change: PoolChange,
 }
@@ -80,7 +80,8 @@ pub(super) fn text<'a>(map: &'a Map<String, Value>, name: &str) -> Option<&'a st
 
 /// Returns the intended step and target, from the values of the body alone, so that refused requests are logged with them too.
 fn intent(cluster: &Cluster, wanted: &str, profiles: Option<&[Profile]>) -> &'static str {
-    let differs = |wanted: &str, wish: &str, version: Version| wanted != wish && wanted != version.to_string();
+    let differs =
+        |wanted: &str, requested: &str, version: Version| wanted != requested && wanted != version.to_string();
     let pools = profiles.unwrap_or_default().iter().any(|(name, profile)| {
         let (Some(pool), Some(wanted)) = (cluster.pool(name), text(profile, "orchestratorVersion")) else {
             return false;
@@ -225,12 +226,12 @@ fn plan_pools(
         }
         let before = cluster.pool(name);
         let current = before.map(|pool| pool.version);
-        let wish = match (text(profile, "orchestratorVersion"), before) {
+        let requested = match (text(profile, "orchestratorVersion"), before) {
             (Some(wanted), _) => wanted.to_owned(),
             (None, Some(pool)) => pool.orchestrator_version.clone(),
             (None, None) => control_plane.to_string(),
         };
-        let version = rules::pool(current, &wish, control_plane, region)?;
+        let version = rules::pool(current, &requested, control_plane, region)?;
         let change = match before {
             None => PoolChange::New,
             Some(pool) if pool.version != version || (pool.is_broken() && is_broken(&cluster.state)) => {
@@ -238,7 +239,7 @@ fn plan_pools(
             }
             Some(_) => PoolChange::Keep,
         };
-        Ok(PoolPlan { name: name.clone(), profile: profile.clone(), wish, version, change })
+        Ok(PoolPlan { name: name.clone(), profile: profile.clone(), requested, version, change })
     });
     plans.collect()
 }
@@ -261,12 +262,12 @@ fn apply_pool(cluster: &mut Cluster, plan: PoolPlan, etag: &str, now: Timestamp)
                 pool.remember(pool.version, pool.image.clone(), now);
             }
             pool.settings = super::pools::replaced(&pool.settings, &plan.profile);
-            pool.orchestrator_version = plan.wish;
+            pool.orchestrator_version = plan.requested;
             pool.version = plan.version;
         }
         None => {
             let mut pool = seed::pool(&plan.name, plan.profile, plan.version);
-            pool.orchestrator_version = plan.wish;
+            pool.orchestrator_version = plan.requested;
             pool.etag = etag.to_owned();
             cluster.pools.push(pool);
         }

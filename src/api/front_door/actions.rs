@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
-use crate::{identity::Action, model::types::ProviderOperation};
+use crate::{
+    identity::{Action, ChangeAction},
+    model::types::ProviderOperation,
+};
 
 macro_rules! actions {
     ($($(#[$doc:meta])* $name:ident = $action:literal;)*) => {$(
@@ -41,6 +44,10 @@ actions! {
     /// Has events delivered again.
     EventsReplay = "Microsoft.ContainerService/fleets/events/replay/action";
 }
+
+impl ChangeAction for GroupsWrite {}
+impl ChangeAction for GroupsDelete {}
+impl ChangeAction for TagsWrite {}
 
 /// The provider's operations that belong to no resource type.
 pub(crate) fn provider_operations() -> [ProviderOperation; 4] {

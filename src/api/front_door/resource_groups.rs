@@ -29,10 +29,11 @@ use crate::{
     },
     database::Connection,
     engine::queue,
+    identity::Authorized,
     model::{location::LOCATIONS, types},
     store::{
         operations,
-        resources::{self, Draft, Resource, Written},
+        resources::{self, ByService, Draft, Resource, Written},
         runs,
         tracked::{self, Wanted},
     },
@@ -43,7 +44,7 @@ use crate::{
 pub(crate) async fn get(State(app): State<App>, request: ArmRequest) -> ApiResult<Json<Value>> {
     let allowed = request.authorize::<GroupsRead>(&app).await?;
     let mut conn = app.pool.acquire().await?;
-    let group = resources::get(&mut conn, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
+    let group = resources::get(&mut conn, &allowed).await?.ok_or_else(|| not_found(&request.id))?;
     Ok(Json(show(&group)))
 }
 
@@ -86,16 +87,16 @@ pub(crate) async fn put(State(app): State<App>, request: ArmRequest, RawBody(byt
     let allowed = request.authorize::<GroupsWrite>(&app).await?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
-    let existing = resources::get_for_update(&mut tx, allowed.id()).await?;
+    let existing = resources::get_for_update(&mut tx, &allowed).await?;
     let draft = draft(&request.id, &body, existing.as_ref())?;
     let (group, status) = match existing {
         Some(group) => {
             refuse_deleting(&group)?;
-            (change(&mut tx, &request, &draft).await?, StatusCode::OK)
+            (change(&mut tx, &request, &allowed, &draft).await?, StatusCode::OK)
         }
         None => {
             let kind = types::RESOURCE_GROUPS;
-            let made = resources::insert(&mut tx, &request.id, kind, None, &draft, request.author(), request.now);
+            let made = resources::insert(&mut tx, &allowed, kind, None, &draft, request.author(), request.now);
             (made.await?.ok_or_else(created_concurrently)?, StatusCode::CREATED)
         }
     };
@@ -112,7 +113,7 @@ pub(crate) async fn patch(
     let allowed = request.authorize::<GroupsWrite>(&app).await?;
     let body = body::json(request.headers(), &bytes)?;
     let mut tx = app.pool.begin().await?;
-    let group = resources::get_for_update(&mut tx, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
+    let group = resources::get_for_update(&mut tx, &allowed).await?.ok_or_else(|| not_found(&request.id))?;
     refuse_deleting(&group)?;
     let mut whole = json!({"location": group.location});
     if let (Value::Object(whole), Some(tags)) = (&mut whole, body.get("tags").cloned().or(json!(group.tags).into())) {
@@ -120,7 +121,7 @@ pub(crate) async fn patch(
     }
     let mut draft = draft(&request.id, &whole, Some(&group))?;
     draft.properties = group.properties.clone();
-    let group = change(&mut tx, &request, &draft).await?;
+    let group = change(&mut tx, &request, &allowed, &draft).await?;
     tx.commit().await?;
     Ok(Json(show(&group)))
 }
@@ -130,7 +131,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     let allowed = request.authorize::<GroupsDelete>(&app).await?;
     let mut tx = app.pool.begin().await?;
     // Nothing can be created in the group from here on: whoever does so shares the lock of its row.
-    let group = resources::get_for_update(&mut tx, allowed.id()).await?.ok_or_else(|| not_found(&request.id))?;
+    let group = resources::get_for_update(&mut tx, &allowed).await?.ok_or_else(|| not_found(&request.id))?;
     if group.provisioning_state == "Deleting"
         && let Some(operation) = group.last_operation_id
     {
@@ -161,7 +162,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
 /// 404 `ResourceGroupNotFound`, 409 while it is being deleted.
 pub(crate) async fn for_write(tx: &mut Connection, id: &ResourceId) -> ApiResult<Resource> {
     let scope = scope_of(id);
-    let group = resources::get_for_share(tx, &scope).await?.ok_or_else(|| not_found(&scope))?;
+    let group = resources::get_for_share(tx, &ByService(&scope)).await?.ok_or_else(|| not_found(&scope))?;
     refuse_deleting(&group)?;
     Ok(group)
 }
@@ -236,8 +237,13 @@ fn draft(id: &ResourceId, body: &Value, existing: Option<&Resource>) -> ApiResul
     })
 }
 
-async fn change(tx: &mut Connection, request: &ArmRequest, draft: &Draft) -> ApiResult<Resource> {
-    match resources::update(tx, &request.id, Precondition::None, draft, request.author(), request.now).await? {
+async fn change(
+    tx: &mut Connection,
+    request: &ArmRequest,
+    allowed: &Authorized<GroupsWrite>,
+    draft: &Draft,
+) -> ApiResult<Resource> {
+    match resources::update(tx, allowed, Precondition::None, draft, request.author(), request.now).await? {
         Written::Done(group) => Ok(*group),
         Written::Refused(_) => Err(not_found(&request.id)),
     }

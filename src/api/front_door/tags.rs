@@ -69,13 +69,13 @@ pub(crate) async fn serve(
     app.subscription(id.subscription()).ok_or_else(|| subscription_not_found(&id))?;
     match parts.method {
         Method::GET => {
-            authorize::<TagsRead>(app, &principal, &id, "read").await?;
+            let allowed = authorize::<TagsRead>(app, &principal, &id, "read").await?;
             let mut conn = app.pool.acquire().await?;
-            let found = resources::get(&mut conn, &id).await?.filter(tracked).ok_or_else(|| missing(&id))?;
+            let found = resources::get(&mut conn, &allowed).await?.filter(tracked).ok_or_else(|| missing(&id))?;
             Ok(show(&found))
         }
         Method::PUT | Method::PATCH | Method::DELETE => {
-            authorize::<TagsWrite>(app, &principal, &id, "write").await?;
+            let allowed = authorize::<TagsWrite>(app, &principal, &id, "write").await?;
             let method = parts.method.clone();
             let headers = parts.headers.clone();
             let RawBody(bytes) = RawBody::from_request(Request::from_parts(parts, body), app).await?;
@@ -88,7 +88,7 @@ pub(crate) async fn serve(
                 Method::PATCH => body::optional(&change, "operation")?.unwrap_or(Operation::Merge),
                 _ => Operation::Replace,
             };
-            change_tags(app, &principal, &id, given.tags, &operation).await
+            change_tags(app, &principal, &allowed, given.tags, &operation).await
         }
         method => {
             let message = format!("The method {method} is not supported here: GET, PUT, PATCH and DELETE are.");
@@ -100,12 +100,13 @@ pub(crate) async fn serve(
 async fn change_tags(
     app: &App,
     principal: &Principal,
-    id: &ResourceId,
+    allowed: &Authorized<TagsWrite>,
     given: Tags,
     operation: &Operation,
 ) -> ApiResult<Response> {
+    let id = allowed.id();
     let mut tx = app.pool.begin().await?;
-    let found = resources::get_for_update(&mut tx, id).await?.filter(tracked).ok_or_else(|| missing(id))?;
+    let found = resources::get_for_update(&mut tx, allowed).await?.filter(tracked).ok_or_else(|| missing(id))?;
     settled(&found)?;
     let mut tags = found.tags.clone().unwrap_or_default();
     match operation {
@@ -126,7 +127,7 @@ async fn change_tags(
     problems.into_result()?;
     let name = principal.caller.display_name();
     let author = Author { name: &name, kind: principal.caller.kind.as_str() };
-    let changed = resources::set_tags(&mut tx, id, &tags, author, Timestamp::now()).await?;
+    let changed = resources::set_tags(&mut tx, allowed, &tags, author, Timestamp::now()).await?;
     let changed = changed.ok_or_else(|| missing(id))?;
     tx.commit().await?;
     Ok(show(&changed))

@@ -81,7 +81,7 @@ impl ResourceAction for ListCredentials {
 
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
         let mut conn = app.pool.acquire().await?;
-        let fleet = resources::get(&mut conn, &at.id).await?.ok_or_else(|| not_found(&at.id))?;
+        let fleet = resources::get(&mut conn, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
         let message = match fleet.properties.get("hubProfile") {
             Some(_) => {
                 "The fleet's hub cluster does not exist: hub clusters are not available in this version of the service."

@@ -105,7 +105,7 @@ pub(super) async fn complete(
     }
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let missing = || not_found(&request.id);
-    let seen = resources::get(&mut tx, &request.id).await?.ok_or_else(missing)?;
+    let seen = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     if !completes {
         // A patch that says nothing changes nothing; least of all does it approve.
         request.precondition.check(Some(seen.etag))?;
@@ -116,12 +116,12 @@ pub(super) async fn complete(
         return Err(missing());
     };
     runs::lock(&mut tx, run).await?;
-    let gate = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(missing)?;
+    let gate = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     request.precondition.check(Some(gate.etag))?;
     let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
     let driven = engine::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
     driven.ok_or_else(missing)?;
-    let gate = resources::get(&mut tx, &request.id).await?.ok_or_else(missing)?;
+    let gate = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     let shown = handlers::show::<Gate>(&mut tx, request, &gate).await?;
     tx.commit().await?;
     Ok(Json(shown).into_response())

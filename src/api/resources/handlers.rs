@@ -31,7 +31,7 @@ use crate::{
     model::versions,
     store::{
         operations,
-        resources::{self, Draft, Resource, Written},
+        resources::{self, ByService, Draft, Resource, Written},
         tracked as groups,
     },
     work,
@@ -41,7 +41,7 @@ use crate::{
 pub(super) async fn get<T: ResourceType>(State(app): State<App>, at: At<Read<T>>) -> ApiResult<Response> {
     let _slot = read_slot::<T>().await;
     let mut conn = app.pool.acquire().await?;
-    let row = resources::get(&mut conn, &at.id).await?.ok_or_else(|| not_found(&at.id))?;
+    let row = resources::get(&mut conn, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
     // Written out while the slot is held: the tree of a body is several times as large as its text.
     Ok(Json(show::<T>(&mut conn, &at, &row).await?).into_response())
 }
@@ -56,7 +56,7 @@ pub(super) async fn list<T: ResourceType>(State(app): State<App>, at: At<Read<T>
     let page = page::<T>(&app, &at)?;
     let _slot = read_slot::<T>().await;
     let mut conn = app.pool.acquire().await?;
-    let parent = resources::get(&mut conn, &at.id).await?.ok_or_else(|| parent_not_found(&at.id))?;
+    let parent = resources::get(&mut conn, &at.allowed).await?.ok_or_else(|| parent_not_found(&at.id))?;
     let (rows, more) = T::page(&mut conn, &at, &parent, &page).await?;
     show_page::<T>(&mut conn, &app, &at, &rows, more).await
 }
@@ -89,7 +89,7 @@ pub(super) async fn put<T: ResourceType>(
     T::check_linked_access(&app, &at, &body["properties"]).await?;
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let parent = parent_for_write::<T>(&mut tx, request).await?;
-    let existing = resources::get_for_update(&mut tx, &request.id).await?;
+    let existing = resources::get_for_update(&mut tx, &at.allowed).await?;
     request.precondition.check(existing.as_ref().map(|row| row.etag))?;
     if let Some(row) = &existing {
         keep_unseen::<T>(&mut body, row, request);
@@ -124,7 +124,7 @@ pub(super) async fn put<T: ResourceType>(
         (Some(row), Some(stored)) => {
             draft.provisioning_state = if operation.is_some() { "Updating" } else { "Succeeded" };
             let row = match T::before_replace(&mut change, row, &new, stored).await? {
-                Replace::Write => update(change.tx, request, &draft).await?,
+                Replace::Write => update(change.tx, &at, &draft).await?,
                 Replace::Keep => row.clone(),
             };
             (row, StatusCode::OK)
@@ -134,7 +134,7 @@ pub(super) async fn put<T: ResourceType>(
             T::before_create(&mut change, &new).await?;
             let (author, now) = (request.author(), request.now);
             let created =
-                resources::insert(change.tx, &request.id, T::TYPE, Some(parent.id), &draft, author, now).await?;
+                resources::insert(change.tx, &at.allowed, T::TYPE, Some(parent.id), &draft, author, now).await?;
             let row = created.ok_or_else(created_concurrently)?;
             T::after_create(&mut change, &row, &new).await?;
             (row, StatusCode::CREATED)
@@ -160,7 +160,7 @@ pub(super) async fn patch<T: ResourceType>(
     let mut body = body::json(request.headers(), &bytes)?;
     versions::hide(&mut body, T::TYPE, request.version);
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
-    let row = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+    let row = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&request.id))?;
     request.precondition.check(Some(row.etag))?;
     settled(&row)?;
     let mut change = Change { tx: &mut tx, request, parent: None, existing: Some(&row), body: &body };
@@ -182,7 +182,7 @@ pub(super) async fn patch<T: ResourceType>(
     let new = T::complete(&mut change, new, Some(&stored)).await?;
     draft.properties = serde_json::to_value(new)?;
     draft.provisioning_state = if row.provisioning_state == "Failed" { "Failed" } else { "Succeeded" };
-    let row = update(&mut tx, request, &draft).await?;
+    let row = update(&mut tx, &at, &draft).await?;
     let shown = show::<T>(&mut tx, request, &row).await?;
     tx.commit().await?;
     Ok(Json(shown).into_response())
@@ -192,7 +192,7 @@ pub(super) async fn patch<T: ResourceType>(
 pub(super) async fn delete<T: ResourceType>(State(app): State<App>, at: At<Delete<T>>) -> ApiResult<Response> {
     let request = &at.request;
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
-    let Some(row) = resources::get_for_update(&mut tx, &request.id).await? else {
+    let Some(row) = resources::get_for_update(&mut tx, &at.allowed).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     request.precondition.check(Some(row.etag))?;
@@ -289,12 +289,12 @@ fn keep_unseen<T: ResourceType>(body: &mut Value, row: &Resource, request: &ArmR
 }
 
 /// Writes a draft under the request's condition.
-async fn update(tx: &mut Connection, request: &ArmRequest, draft: &Draft) -> ApiResult<Resource> {
-    match resources::update(tx, &request.id, request.precondition, draft, request.author(), request.now).await? {
+async fn update<T: ResourceType>(tx: &mut Connection, at: &At<Write<T>>, draft: &Draft) -> ApiResult<Resource> {
+    match resources::update(tx, &at.allowed, at.precondition, draft, at.author(), at.now).await? {
         Written::Done(resource) => Ok(*resource),
         Written::Refused(current) => {
-            request.precondition.check(current)?;
-            Err(not_found(&request.id))
+            at.precondition.check(current)?;
+            Err(not_found(&at.id))
         }
     }
 }
@@ -309,7 +309,7 @@ pub(super) async fn parent_for_write<T: ResourceType>(
         return resource_groups::for_write(tx, &request.id).await;
     }
     let id = request.fleet();
-    let fleet = resources::get_for_share(tx, &id).await?.ok_or_else(|| {
+    let fleet = resources::get_for_share(tx, &ByService(&id)).await?.ok_or_else(|| {
         ArmError::not_found(
             "ParentResourceNotFound",
             format!(

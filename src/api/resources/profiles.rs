@@ -38,7 +38,7 @@ use crate::{
     store::{
         auto_upgrade,
         catalogues::{self, Outage},
-        resources::{self, Resource},
+        resources::{self, ByService, Resource},
     },
 };
 
@@ -161,10 +161,12 @@ impl ResourceAction for GenerateUpdateRun {
 
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
         let request = &at.request;
-        let mut tx = known_offers(&app, request).await?;
+        let mut tx = known_offers(&app, &at).await?;
         // The fleet comes first, as in jobs: two locks in one order.
-        let fleet = resources::get_for_share(&mut tx, &request.fleet()).await?.ok_or_else(|| not_found(&request.id))?;
-        let profile = resources::get_for_update(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
+        let fleet = resources::get_for_share(&mut tx, &ByService(&request.fleet()))
+            .await?
+            .ok_or_else(|| not_found(&request.id))?;
+        let profile = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&request.id))?;
         let properties: AutoUpgradeProfileProperties = serde_json::from_value(profile.properties.clone())?;
         let offers = catalogues::of_fleet(&mut tx, fleet.id).await?;
         let refuse = |detail| ApiError::from(ArmError::from_detail(StatusCode::CONFLICT, detail));
@@ -184,20 +186,18 @@ impl ResourceAction for GenerateUpdateRun {
 }
 
 /// A transaction in which it is known what AKS offers to the fleet. The first look may be on its way: it is waited for.
-async fn known_offers(app: &App, request: &ArmRequest) -> ApiResult<Transaction> {
+async fn known_offers(app: &App, at: &At<GenerateUpdateRun>) -> ApiResult<Transaction> {
     let deadline = tokio::time::Instant::now() + LONGEST_WAIT;
     let mut asked = false;
     loop {
         let mut tx = app.pool.begin().await?;
-        let profile = resources::get(&mut tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
-        let Some(fleet) = profile.parent_id else { return Err(not_found(&request.id)) };
+        let profile = resources::get(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
+        let Some(fleet) = profile.parent_id else { return Err(not_found(&at.id)) };
         if !catalogues::of_fleet(&mut tx, fleet).await?.is_empty() {
             return Ok(tx);
         }
         if catalogues::subscriptions(&mut tx, fleet).await?.is_empty() {
-            return Err(no_members(
-                &resources::get_by_row(&mut tx, fleet).await?.ok_or_else(|| not_found(&request.id))?,
-            ));
+            return Err(no_members(&resources::get_by_row(&mut tx, fleet).await?.ok_or_else(|| not_found(&at.id))?));
         }
         if tokio::time::Instant::now() > deadline {
             let mut detail = NoTarget::Unknown.detail();
@@ -249,7 +249,7 @@ fn check(
 async fn check_strategy_exists(tx: &mut Connection, new: &AutoUpgradeProfileProperties) -> ApiResult<()> {
     let Some(text) = &new.update_strategy_id else { return Ok(()) };
     let found = match text.parse::<ResourceId>() {
-        Ok(id) => resources::get_for_share(tx, &id).await?,
+        Ok(id) => resources::get_for_share(tx, &ByService(&id)).await?,
         Err(_) => None,
     };
     if found.is_some() {

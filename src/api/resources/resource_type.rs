@@ -1,5 +1,5 @@
 //! What a resource type says about itself. The rest (requests, conditions, storage, answers) is the same for all types and is
-//! in [`super::handlers`]; [`super::registry`] has the table that the router and the provider's description are made of.
+//! in `super::handlers`; `super::registry` has the table that the router and the provider's description are made of.
 //!
 //! A hook that a type does not need keeps its default, which does nothing.
 
@@ -19,7 +19,7 @@ use crate::{
     },
     arm::{Problems, page::Page},
     database::Connection,
-    identity::Action,
+    identity::{Action, ChangeAction},
     model::{name, versions::Since},
     store::resources::{self, Resource},
     work::NewJob,
@@ -271,6 +271,10 @@ impl<T: ResourceType> Action for Delete<T> {
         Cow::Owned(format!("{}/delete", T::TYPE))
     }
 }
+
+impl<T: ResourceType> ChangeAction for Write<T> {}
+impl<T: ResourceType> ChangeAction for Delete<T> {}
+impl<A: ResourceAction> ChangeAction for A {}
 
 impl<A: ResourceAction> Action for A {
     fn name() -> Cow<'static, str> {

@@ -39,7 +39,7 @@ use crate::{
     rollout::{self, Event, SkipTarget},
     store::{
         memberships,
-        resources::{self, Resource},
+        resources::{self, ByService, Resource},
         runs,
     },
     work,
@@ -209,7 +209,7 @@ impl ResourceAction for Start {
         let mut tx = app.pool.begin_locking(at.id.key()).await?;
         // A fleet that is being deleted starts nothing, and is not deleted before this transaction ends.
         handlers::parent_for_write::<UpdateRun>(&mut tx, request).await?;
-        let run = locked(&mut tx, request).await?;
+        let run = locked(&mut tx, &at).await?;
         runs::lock(&mut tx, run.id).await?;
         let mut before = UpdateRun::extras(&mut tx, std::slice::from_ref(&run)).await?;
         if before.get(&run.id).is_none_or(|before| before.status.state != UpdateState::NotStarted) {
@@ -324,9 +324,9 @@ async fn answer(mut tx: Transaction, request: &ArmRequest, run: &Resource) -> Ap
 }
 
 /// The run that an action is about, under the action's condition.
-async fn locked(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
-    let run = resources::get_for_update(tx, &request.id).await?.ok_or_else(|| not_found(&request.id))?;
-    request.precondition.check(Some(run.etag))?;
+async fn locked<A: ResourceAction>(tx: &mut Connection, at: &At<A>) -> ApiResult<Resource> {
+    let run = resources::get_for_update(tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
+    at.precondition.check(Some(run.etag))?;
     Ok(run)
 }
 
@@ -372,7 +372,7 @@ async fn with_strategy(
         )
     };
     let id: ResourceId = id.parse().map_err(|_| missing())?;
-    let strategy = resources::get_for_share(tx, &id).await?.ok_or_else(missing)?;
+    let strategy = resources::get_for_share(tx, &ByService(&id)).await?.ok_or_else(missing)?;
     let copy: FleetUpdateStrategyProperties = serde_json::from_value(strategy.properties)?;
     given.strategy = Some(copy.strategy);
     Ok(given)

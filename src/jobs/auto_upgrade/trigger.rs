@@ -21,7 +21,7 @@ use crate::{
     store::{
         auto_upgrade::{self, Candidate, Trigger as Kept},
         catalogues,
-        resources::{self, Author, Resource},
+        resources::{self, Author, ByService, Resource},
         runs,
     },
     work::{Attempt, Handler, Outcome},
@@ -72,9 +72,9 @@ impl Task {
         let Some(profile) = resources::get_by_row(tx, id).await? else { return Ok(None) };
         let profile_id = profile.resource_id()?;
         let Some(fleet_id) = profile_id.parent() else { return Ok(None) };
-        let fleet = resources::get_for_share(tx, &fleet_id).await?;
+        let fleet = resources::get_for_share(tx, &ByService(&fleet_id)).await?;
         let Some(fleet) = fleet.filter(|fleet| fleet.provisioning_state != "Deleting") else { return Ok(None) };
-        let profile = resources::get_for_update(tx, &profile_id).await?;
+        let profile = resources::get_for_update(tx, &ByService(&profile_id)).await?;
         let Some(profile) = profile.filter(|profile| profile.id == id) else { return Ok(None) };
         let Some(candidate) = auto_upgrade::get_for_update(tx, id).await? else { return Ok(None) };
         let offers = catalogues::of_fleet(tx, fleet.id).await?;

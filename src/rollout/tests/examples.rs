@@ -9,7 +9,10 @@ use crate::{
         strategy::{GateConfiguration, GateType, UpdateGroup, UpdateRunStrategy, UpdateStage},
         update_run::UpdateState::*,
     },
-    rollout::{upgrade::Turn, *},
+    rollout::{
+        upgrade::{WindowRank, WindowStanding},
+        *,
+    },
 };
 
 fn group(name: &str, max: &str) -> UpdateGroup {
@@ -321,22 +324,23 @@ fn membership_and_limits_are_resolved_over_the_members_there_are() {
 }
 
 #[test]
-fn members_take_their_turns_by_their_windows() {
+fn members_queue_in_the_order_of_their_windows() {
     let stages = vec![stage("s", "9", vec![group("a", "9"), group("b", "1")])];
     let mut plan = plan(Some(&UpdateRunStrategy { stages }), &fleet(&[("a", 6), ("b", 1)])).unwrap();
-    let turns = [
-        ("a01", Turn::Closed),
-        ("a02", Turn::NoWindow),
-        ("a03", Turn::OpensSoon),
-        ("a04", Turn::Open),
-        ("a05", Turn::Open),
+    let ranks = [
+        ("a01", WindowRank::Closed),
+        ("a02", WindowRank::NoWindow),
+        ("a03", WindowRank::OpensSoon),
+        ("a04", WindowRank::Open),
+        ("a05", WindowRank::Open),
     ];
-    let turn = |member: &PlannedMember| {
-        turns.iter().find(|(name, _)| *name == member.name).map_or(Turn::NoWindow, |(_, turn)| *turn)
+    let window = |member: &PlannedMember| {
+        let known = ranks.iter().find(|(name, _)| *name == member.name);
+        known.map_or_else(WindowStanding::default, |(_, rank)| WindowStanding { rank: *rank, until: None })
     };
     let contenders: Vec<_> = plan.contenders().map(|member| member.name.clone()).collect();
     assert_eq!(contenders, ["a01", "a02", "a03", "a04", "a05", "a06"], "alone, b01 comes first anyway");
-    plan.order(turn);
+    plan.order(window);
     let names: Vec<_> = plan.stages[0].groups[0].members.iter().map(|member| member.name.as_str()).collect();
     assert_eq!(names, ["a04", "a05", "a03", "a02", "a06", "a01"]);
     assert_eq!(plan.stages[0].groups[1].members[0].name, "b01");

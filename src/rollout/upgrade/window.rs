@@ -30,9 +30,9 @@ pub struct Closed {
     pub opens: Option<Timestamp>,
 }
 
-/// In which order the members of a group are tried (product documentation, update orchestration).
+/// In which order the members of a group get free slots (product documentation, update orchestration).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Turn {
+pub enum WindowRank {
     /// The window is open, and may close.
     Open,
     /// The window opens within four hours.
@@ -88,19 +88,40 @@ pub fn permission(
     Err(Closed { error, opens })
 }
 
-/// When a member is tried, if it is begun with now.
+/// The rank of a member's window, and until when it has that rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WindowStanding {
+    /// The rank now.
+    pub rank: WindowRank,
+    /// When the rank changes by itself; `None`: never.
+    pub until: Option<Timestamp>,
+}
+
+impl Default for WindowStanding {
+    /// That of a cluster without a window.
+    fn default() -> Self {
+        Self { rank: WindowRank::NoWindow, until: None }
+    }
+}
+
+/// The rank of a cluster that has these configurations, for an upgrade of this type.
 #[must_use]
-pub fn turn(
+pub fn window_standing(
     configurations: &[MaintenanceConfiguration],
     upgrade_type: ManagedClusterUpgradeType,
     now: Timestamp,
-) -> Turn {
-    match find(configurations, upgrade_type).map(|configuration| configuration.window.as_ref().map(|w| w.at(now))) {
-        None => Turn::NoWindow,
-        Some(Ok(State::Open { .. })) => Turn::Open,
-        Some(Ok(State::Closed { opens: Some(opens) })) if opens.duration_since(now) <= SOON => Turn::OpensSoon,
-        Some(Ok(State::Closed { .. }) | Err(_)) => Turn::Closed,
-    }
+) -> WindowStanding {
+    let window = find(configurations, upgrade_type).map(|known| known.window.as_ref().map(|window| window.at(now)));
+    let (rank, until) = match window {
+        None => (WindowRank::NoWindow, None),
+        Some(Ok(State::Open { until })) => (WindowRank::Open, until),
+        Some(Ok(State::Closed { opens: Some(opens) })) => match opens.checked_sub(SOON) {
+            Ok(soon) if soon > now => (WindowRank::Closed, Some(soon)),
+            _ => (WindowRank::OpensSoon, Some(opens)),
+        },
+        Some(Ok(State::Closed { opens: None }) | Err(_)) => (WindowRank::Closed, None),
+    };
+    WindowStanding { rank, until }
 }
 
 /// Whether a member that is Pending with this error waits for a window.
@@ -179,7 +200,7 @@ mod tests {
         ];
         for upgrade_type in [Full, ControlPlaneOnly, NodeImageOnly] {
             assert_eq!(refused(&other, upgrade_type), None);
-            assert_eq!(turn(&other, upgrade_type, noon()), Turn::NoWindow);
+            assert_eq!(window_standing(&other, upgrade_type, noon()), WindowStanding::default());
         }
     }
 
@@ -193,7 +214,8 @@ mod tests {
             (garbage, "MaintenanceConfigurationUnreadable", "schedule is not exactly one of"),
             (old_form, "MaintenanceConfigurationUnreadable", "no maintenanceWindow"),
         ] {
-            assert_eq!(turn(std::slice::from_ref(&configuration), Full, noon()), Turn::Closed);
+            let standing = window_standing(std::slice::from_ref(&configuration), Full, noon());
+            assert_eq!(standing, WindowStanding { rank: WindowRank::Closed, until: None });
             let closed = refused(&[configuration], Full).unwrap();
             assert_eq!((closed.error.code.as_ref(), closed.opens, opening(&closed.error)), (code, None, None));
             assert!(closed.error.message.contains(why) && closed.error.message.contains("skip the member"));
@@ -201,13 +223,18 @@ mod tests {
     }
 
     #[test]
-    fn turns() {
-        let at = |from: &str| turn(&[daily(VERSIONS, from, json!([]))], Full, noon());
-        assert_eq!(at("08:01"), Turn::Open);
-        assert_eq!(at("12:00"), Turn::Open);
-        assert_eq!(at("12:01"), Turn::OpensSoon);
-        assert_eq!(at("16:00"), Turn::OpensSoon);
-        assert_eq!(at("16:01"), Turn::Closed);
-        assert!(Turn::Open < Turn::OpensSoon && Turn::OpensSoon < Turn::NoWindow && Turn::NoWindow < Turn::Closed);
+    fn ranks_and_when_they_change() {
+        let at = |from: &str| {
+            let standing = window_standing(&[daily(VERSIONS, from, json!([]))], Full, noon());
+            (standing.rank, standing.until.unwrap().to_string())
+        };
+        let today = |time: &str| format!("2026-03-01T{time}:00Z");
+        assert_eq!(at("08:01"), (WindowRank::Open, today("12:01")));
+        assert_eq!(at("12:00"), (WindowRank::Open, today("16:00")));
+        assert_eq!(at("12:01"), (WindowRank::OpensSoon, today("12:01")));
+        assert_eq!(at("16:00"), (WindowRank::OpensSoon, today("16:00")));
+        assert_eq!(at("16:01"), (WindowRank::Closed, today("12:01")));
+        let order = [WindowRank::Open, WindowRank::OpensSoon, WindowRank::NoWindow, WindowRank::Closed];
+        assert!(order.is_sorted());
     }
 }

@@ -383,7 +383,9 @@ macro_rules! one {
                            ELSE m.start_time END,
          completed_time = CASE WHEN c.to_state IN ('Completed', 'Failed', 'Skipped') THEN $3::timestamptz END,
          attempt = m.attempt + (c.to_state = 'Running')::integer,
-         upgrade = CASE WHEN c.to_state <> 'Running' THEN m.upgrade END
+         upgrade = CASE WHEN c.to_state <> 'Running' THEN m.upgrade END,
+         window_rank = CASE WHEN m.state = 'Pending' AND c.to_state = 'NotStarted' THEN 0 ELSE m.window_rank END,
+         window_ranked_until = CASE WHEN c.to_state = 'NotStarted' THEN '-infinity' ELSE m.window_ranked_until END
      FROM unnest($2) AS u (change), jsonb_to_record(u.change) AS c(member_index integer, to_state text, error jsonb, message text)
      WHERE m.run_id = $1 AND m.member_index = c.member_index"
     };

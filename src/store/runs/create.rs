@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{apply, load::load_for_update, status};
+use super::{apply, load::load_for_update, ranks, status};
 use crate::{
     database::Connection,
     model::{
@@ -44,10 +44,12 @@ const INSERT_GATES: &str = "INSERT INTO run_gates
          display_name text, gate_type text, schedule jsonb)";
 
 const INSERT_MEMBERS: &str = "INSERT INTO run_members
-         (run_id, member_index, group_index, name, cluster_resource_id, state, completed_time, message)
-     SELECT $1, member_index, group_index, name, cluster_resource_id, state, completed_time, message
+         (run_id, member_index, group_index, name, cluster_resource_id, state, completed_time, message, window_rank,
+          window_ranked_until)
+     SELECT $1, member_index, group_index, name, cluster_resource_id, state, completed_time, message, window_rank,
+         coalesce(window_ranked_until, '-infinity')
      FROM jsonb_to_recordset($2) AS c(member_index integer, group_index integer, name text, cluster_resource_id text,
-         state text, completed_time timestamptz, message text)";
+         state text, completed_time timestamptz, message text, window_rank smallint, window_ranked_until timestamptz)";
 
 /// Makes the rows of a run whose resource was just created. A few statements, whatever the number of members.
 ///
@@ -197,6 +199,8 @@ async fn insert(conn: &mut Connection, run_id: Uuid, plan: &Plan, now: Timestamp
                     "state": if skipped { UpdateState::Skipped } else { UpdateState::NotStarted },
                     "completed_time": skipped.then_some(now),
                     "message": member.repeats,
+                    "window_rank": ranks::number(member.window.rank),
+                    "window_ranked_until": member.window.until,
                 }));
             }
         }

@@ -80,10 +80,10 @@ pub(super) const SNAPSHOT: &str = concat!(
                  'run', (SELECT arm_id FROM resources WHERE id = r.run_id),
                  'webhooks', json_agg(json_build_object('name', w.name, 'types', w.types)))
              FROM webhooks w HAVING count(*) > 0),
-         'queue', (SELECT coalesce(json_agg(m ORDER BY m.member_index), '[]') FROM run_groups g,
-             LATERAL (SELECT member_index, group_index, name, attempt FROM run_members
+         'queue', (SELECT coalesce(json_agg(m ORDER BY m.window_rank, m.member_index), '[]') FROM run_groups g,
+             LATERAL (SELECT member_index, group_index, name, attempt, window_rank FROM run_members
                  WHERE run_id = g.run_id AND group_index = g.group_index AND state = 'NotStarted'
-                 ORDER BY member_index LIMIT g.max_concurrency - g.running + $2) m
+                 ORDER BY window_rank, member_index LIMIT g.max_concurrency - g.running + $2) m
              WHERE g.run_id = r.run_id AND g.not_started > 0 AND g.stage_index =
                  (SELECT min(stage_index) FROM run_stages
                   WHERE run_id = r.run_id AND state NOT IN ('Completed', 'Skipped'))))

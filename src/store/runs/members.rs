@@ -39,8 +39,9 @@ const SAVE_ALL: &str = "UPDATE run_members m SET upgrade = u.upgrade, operation_
 
 const RUNNING: &str = "SELECT coalesce(sum(running), 0) FROM run_groups WHERE run_id = $1";
 
-const FLEET_RUNNING: &str = "SELECT EXISTS (SELECT FROM update_runs r JOIN run_groups g USING (run_id)
-     WHERE r.fleet_id = $1 AND r.state IN ('Running', 'Stopping') AND g.running > 0)";
+const FLEET_RUNNING: &str = "SELECT EXISTS (SELECT FROM update_runs r
+     WHERE r.fleet_id = $1 AND (r.starting OR r.state IN ('Running', 'Stopping')
+         AND EXISTS (SELECT FROM run_groups g WHERE g.run_id = r.run_id AND g.running > 0)))";
 
 const RUNS_OF_MEMBER: &str = "SELECT m.* FROM run_members m JOIN update_runs r USING (run_id)
      WHERE m.name = $2 AND r.fleet_id = $1 AND m.state IN ('NotStarted', 'Running', 'Pending', 'Stopped') ORDER BY run_id";
@@ -138,7 +139,7 @@ pub async fn running_count(conn: &mut Connection, run_id: Uuid) -> Result<u32, S
     Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-/// Whether any run of a fleet has a member in flight.
+/// Whether any run of a fleet has a member in flight, or is about to choose its members.
 ///
 /// # Errors
 /// When the database fails.

@@ -8,6 +8,7 @@ mod create;
 mod load;
 mod locks;
 mod members;
+mod ranks;
 mod rows;
 mod status;
 mod task;
@@ -19,5 +20,6 @@ pub use locks::{Holder, try_lock_cluster, unlock_cluster, unlock_clusters};
 pub use members::{
     RunMember, fleet_has_running_member, member, running_count, runs_of_member, save_upgrade, save_upgrades,
 };
+pub use ranks::{QueuedMember, RankedMember, members_to_rank, rank_members};
 pub use status::{explain_wait, member_counts, select_images, selected_images, status, statuses};
 pub use task::{Task, cluster_holder, set_message, task};

@@ -22,7 +22,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["transport", "arm"]),
     ("upstreams", &["transport", "model", "arm"]),
     ("webhooks", &["transport", "rollout", "model", "arm"]),
-    ("store", &["database", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
+    ("store", &["database", "identity", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
     // Settings; no behaviour.
     ("config", &["identity", "model", "arm", "webhooks"]),
     ("telemetry", &["config"]),
@@ -79,8 +79,6 @@ const IN_A_CIRCLE: &[&str] = &[
     "api::front_door::authorization::definitions",
     "jobs::upgrade",
     "jobs::upgrade::windows",
-    "rollout::advance",
-    "rollout::skip",
     "rollout::upgrade::images",
     "rollout::upgrade::plan",
     "work::attempt",

@@ -15,7 +15,7 @@ use fleet_manager::{
     model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
     store::{
         auto_upgrade,
-        resources::{self, Author, Draft},
+        resources::{self, Author, ByService, Draft},
     },
     upstreams::{
         Upstreams,
@@ -132,7 +132,9 @@ async fn resource(pool: &Pool, id: &str, kind: &str, parent: Option<Uuid>, prope
     };
     let author = Author { name: "test", kind: "User" };
     let mut conn = pool.acquire().await.unwrap();
-    let made = resources::insert(&mut conn, &id.parse().unwrap(), kind, parent, &draft, author, Timestamp::now()).await;
+    let made =
+        resources::insert(&mut conn, &ByService(&id.parse().unwrap()), kind, parent, &draft, author, Timestamp::now())
+            .await;
     made.unwrap().unwrap().id
 }
 

@@ -18,7 +18,10 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::postgres::{TestDatabase, database};
+use super::{
+    BUSY,
+    postgres::{TestDatabase, database},
+};
 
 pub const SUBSCRIPTION: &str = "00000000-0000-0000-0000-000000000001";
 /// The URL of the emulator.
@@ -237,7 +240,7 @@ impl World {
     }
 
     pub async fn ready(&self) {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30) * BUSY;
         loop {
             let answer = self.http.get(format!("{}/readyz", self.url)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -361,7 +364,7 @@ impl World {
 
     /// Waits until no operation on the resource is in progress, and returns the resource.
     pub async fn settled(&self, path: &str) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(30) * BUSY;
         loop {
             let answer = self.get(path).await;
             let state = answer.body["properties"]["provisioningState"].as_str().unwrap_or_default().to_owned();
@@ -407,7 +410,7 @@ impl World {
 
     /// Waits until a condition holds, and returns the run's status.
     pub async fn until(&self, run: &str, within: Duration, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + within;
+        let deadline = Instant::now() + within * BUSY;
         loop {
             let answer = self.get(run).await;
             let status = &answer.body["properties"]["status"];

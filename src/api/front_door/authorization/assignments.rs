@@ -24,7 +24,7 @@ use crate::{
     identity::roles::{OWNER, Role},
     model::types,
     store::{
-        resources,
+        resources::{self, ByService},
         role_assignments::{self as store, RoleAssignment, Wanted},
     },
 };
@@ -200,10 +200,10 @@ async fn exists(conn: &mut Connection, scope: &ResourceId) -> ApiResult<()> {
     let Some(group) = scope.resource_group() else { return Ok(()) };
     let group = ResourceId::resource_group_scope(scope.subscription(), group);
     // Held, so that it is not deleted in between.
-    resources::get_for_share(conn, &group).await?.ok_or_else(|| resource_groups::not_found(&group))?;
+    resources::get_for_share(conn, &ByService(&group)).await?.ok_or_else(|| resource_groups::not_found(&group))?;
     let ours = scope.resource_type().is_some_and(|kind| kind.to_lowercase().starts_with(&types::FLEETS.to_lowercase()));
     if ours {
-        resources::get_for_share(conn, scope).await?.ok_or_else(|| refusals::not_found(scope))?;
+        resources::get_for_share(conn, &ByService(scope)).await?.ok_or_else(|| refusals::not_found(scope))?;
     }
     Ok(())
 }

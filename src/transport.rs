@@ -6,7 +6,6 @@ use reqwest::{Certificate, Client, ClientBuilder, redirect};
 /// addition to the system's.
 ///
 /// Redirects are not followed, so that only the configuration decides where tokens, events and requests go.
-#[must_use]
 pub fn client(ca: &[Certificate]) -> ClientBuilder {
     let client = Client::builder()
         .redirect(redirect::Policy::none())

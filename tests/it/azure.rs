@@ -164,7 +164,7 @@ impl World {
                                 tokio::time::sleep(again_after).await;
                                 continue;
                             }
-                            Observation::Look => {
+                            Observation::ReadCluster => {
                                 watch.step.into_iter().for_each(|step| upgrade.lost(step));
                                 tokio::time::sleep(self.observer.wait(&followed, None)).await;
                                 continue 'watching;

@@ -34,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) metadata: bool,
     /// Value of the header `X-IDENTITY-HEADER`.
     pub(crate) identity_header: Option<String>,
+    /// `AKSSnapshotId`: the node pool snapshot whose image an `upgradeNodeImageVersion` is to bring.
+    pub(crate) snapshot_id: Option<String>,
 }
 
 impl Call {

@@ -55,7 +55,13 @@ fn numbers(version: &str) -> Vec<u64> {
     version.split('.').map(|part| part.parse().unwrap_or(0)).collect()
 }
 
-/// Versions and images that a region offers.
+/// Whether an image has a lower version than another of its family.
+pub(crate) fn is_older(image: &str, than: &str) -> bool {
+    let version = |image: &str| numbers(image.rsplit_once('-').map_or("", |(_, version)| version));
+    version(image) < version(than)
+}
+
+/// What one region offers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Region {
     /// Version, and whether it is a preview.
@@ -77,13 +83,6 @@ impl Region {
     /// Returns the full name of the newest image of a family.
     pub(crate) fn newest_image(&self, family: &str) -> Option<String> {
         self.images.get(family)?.last().map(|version| format!("{family}-{version}"))
-    }
-
-    pub(crate) fn has_image(&self, image: &str) -> bool {
-        image
-            .rsplit_once('-')
-            .and_then(|(family, version)| Some(self.images.get(family)?.iter().any(|known| known == version)))
-            .unwrap_or(false)
     }
 
     /// Resolves a requested version: the version itself if offered, else the newest patch of the minor version that is not a preview.
@@ -170,7 +169,7 @@ mod tests {
         let region = catalogue.region_or_new("swedencentral");
         region.publish_image(UBUNTU, "202509.9.0");
         assert_eq!(region.newest_image(UBUNTU).unwrap(), format!("{UBUNTU}-202509.11.0"));
-        assert!(region.has_image("AKSUbuntu-2204gen2containerd-202509.9.0"));
+        assert!(is_older("AKSUbuntu-2204gen2containerd-202509.9.0", "AKSUbuntu-2204gen2containerd-202509.11.0"));
         assert_eq!(region.resolve(RequestedVersion::Minor { major: 1, minor: 33 }), Some(Version::new(1, 33, 5)));
         assert_eq!(region.resolve(RequestedVersion::Minor { major: 1, minor: 34 }), None);
     }

@@ -19,9 +19,6 @@ pub struct Config {
     pub token_seconds: u64,
     /// The identity that gets tokens.
     pub identity: Identity,
-    /// Extension to AKS: accept as `nodeImageVersion` of an agent pool PUT any image published in the region, not only one of
-    /// the pool's `recentlyUsedVersions`.
-    pub accept_any_published_image: bool,
 }
 
 impl Default for Config {
@@ -35,7 +32,6 @@ impl Default for Config {
             require_issued_tokens: false,
             token_seconds: 3600,
             identity: Identity::default(),
-            accept_any_published_image: false,
         }
     }
 }

@@ -388,7 +388,6 @@ struct SettingsChange {
     require_token: Option<bool>,
     require_issued_tokens: Option<bool>,
     token_seconds: Option<u64>,
-    accept_any_published_image: Option<bool>,
     /// 0 switches the header off.
     retry_after_seconds: Option<u64>,
     /// Object IDs of callers that may read only.
@@ -400,8 +399,7 @@ async fn settings(State(emulator): State<Emulator>) -> Answer {
     Ok(Json(json!({
         "upgradeSeconds": now.upgrade_seconds, "enforceThrottles": now.enforce_throttles, "requireToken": now.require_token,
         "requireIssuedTokens": now.require_issued_tokens, "tokenSeconds": now.token_seconds,
-        "acceptAnyPublishedImage": now.accept_any_published_image, "retryAfterSeconds": now.retry_after_seconds,
-        "readers": now.readers,
+        "retryAfterSeconds": now.retry_after_seconds, "readers": now.readers,
     })))
 }
 
@@ -417,7 +415,6 @@ async fn change_settings(State(emulator): State<Emulator>, given: Given<Settings
         now.require_token = given.require_token.unwrap_or(now.require_token);
         now.require_issued_tokens = given.require_issued_tokens.unwrap_or(now.require_issued_tokens);
         now.token_seconds = given.token_seconds.unwrap_or(now.token_seconds);
-        now.accept_any_published_image = given.accept_any_published_image.unwrap_or(now.accept_any_published_image);
         if let Some(seconds) = given.retry_after_seconds {
             now.retry_after_seconds = Some(seconds).filter(|seconds| *seconds > 0);
         }

@@ -90,6 +90,7 @@ fn read(parts: &Parts, body: &[u8], scheme: &str) -> Call {
         },
         metadata: header("metadata").is_some_and(|value| value.eq_ignore_ascii_case("true")),
         identity_header: header("x-identity-header").map(str::to_owned),
+        snapshot_id: header("akssnapshotid").map(str::to_owned),
     }
 }
 

@@ -16,6 +16,7 @@ mod log;
 mod operations;
 mod rules;
 mod seed;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod throttle;

@@ -20,6 +20,7 @@ use crate::faults::{Action, Cut, Faults};
 use crate::log::Log;
 use crate::operations::Operation;
 use crate::seed;
+use crate::snapshot::Snapshot;
 use crate::throttle::Throttle;
 use crate::tokens::{Endpoint, Known, Tokens};
 
@@ -31,8 +32,7 @@ pub(crate) struct Settings {
     pub(crate) require_token: bool,
     pub(crate) require_issued_tokens: bool,
     pub(crate) token_seconds: u64,
-    pub(crate) accept_any_published_image: bool,
-    /// `Retry-After` of operations in seconds; `None`, as mostly in AKS, sends no header.
+    /// Sent as `Retry-After` with operations; AKS mostly sends none.
     pub(crate) retry_after_seconds: Option<u64>,
     /// Object IDs of callers with read-only permission.
     pub(crate) readers: Vec<String>,
@@ -43,6 +43,8 @@ pub(crate) struct World {
     pub(crate) catalogue: Catalogue,
     /// Clusters by lower-case resource ID, which sorts them by subscription and resource group.
     pub(crate) clusters: BTreeMap<String, Cluster>,
+    /// Node pool snapshots, likewise.
+    pub(crate) snapshots: BTreeMap<String, Snapshot>,
     /// Subscription and lower-cased name of each resource group, and the name as first given.
     pub(crate) groups: BTreeMap<(String, String), String>,
     pub(crate) operations: HashMap<Uuid, Operation>,
@@ -79,12 +81,12 @@ impl World {
                 require_token: config.require_token,
                 require_issued_tokens: config.require_issued_tokens,
                 token_seconds: config.token_seconds,
-                accept_any_published_image: config.accept_any_published_image,
                 retry_after_seconds: None,
                 readers: Vec::new(),
             },
             catalogue: Catalogue::new(),
             clusters: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             groups: BTreeMap::new(),
             operations: HashMap::new(),
             due: BTreeSet::new(),

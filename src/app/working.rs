@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::upstream;
 use crate::{
-    config::{ArmCredential, Settings},
+    config::Settings,
     database::Pool,
     jobs::{self, housekeeping::Retention},
     upstreams::{
@@ -39,6 +39,9 @@ impl Working {
         let (workers, deliveries) = (jobs(pool, settings)?, deliveries(pool, settings, &webhooks)?);
         jobs::webhook_registry::register(pool, &webhooks).await.context("cannot register the webhooks")?;
         jobs::housekeeping::begin(pool).await.context("cannot enqueue the housekeeping")?;
+        if settings.arm.snapshot_group.is_some() {
+            jobs::snapshots::begin(pool).await.context("cannot enqueue the node pool snapshots")?;
+        }
         Ok(Self { pool: pool.clone(), webhooks, jobs: workers, deliveries })
     }
 
@@ -61,7 +64,6 @@ fn jobs(pool: &Pool, settings: &Settings) -> anyhow::Result<Workers> {
             // Half as old as the time between two looks: a look never sees what the last one saw.
             catalogue_age: settings.offer_recheck() / 2,
             maintenance_age: settings.window_recheck(),
-            accepts_any_image: settings.arm.credential == ArmCredential::Emulator,
         },
     );
     let upstreams = Upstreams::new(azure);
@@ -71,6 +73,9 @@ fn jobs(pool: &Pool, settings: &Settings) -> anyhow::Result<Workers> {
         window_recheck: settings.window_recheck(),
     };
     let mut handlers = jobs::handlers(pool, &upstreams, policy, settings.catalogue_watch());
+    // Always there: the job ends where the setting is gone.
+    let snapshot_group = settings.arm.snapshot_group.clone();
+    handlers.push(jobs::snapshots::handler(pool, &upstreams, snapshot_group, settings.catalogue_watch()));
     let kept = &settings.retention;
     handlers.push(jobs::housekeeping::handler(
         pool,

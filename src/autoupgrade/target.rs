@@ -199,6 +199,7 @@ pub fn update(profile: &AutoUpgradeProfileProperties, target: &Target) -> Manage
                     .map_or(NodeImageSelectionType::Latest, |selection| selection.selection_type.into()),
                 custom_node_image_versions: Vec::new(),
             }),
+            when_image_unavailable: profile.when_image_unavailable,
         },
         Target::Images(images) => ManagedClusterUpdate {
             upgrade: ManagedClusterUpgradeSpec {
@@ -212,6 +213,7 @@ pub fn update(profile: &AutoUpgradeProfileProperties, target: &Target) -> Manage
                     .map(|image| NodeImageVersion { version: image.to_string() })
                     .collect(),
             }),
+            when_image_unavailable: None,
         },
     }
 }

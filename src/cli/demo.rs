@@ -101,12 +101,8 @@ impl Demo {
             settings.data_dir.display()
         );
 
-        let config = Config {
-            clusters: self.world.clusters,
-            upgrade_seconds: self.world.upgrade_seconds,
-            accept_any_published_image: true,
-            ..Config::default()
-        };
+        let config =
+            Config { clusters: self.world.clusters, upgrade_seconds: self.world.upgrade_seconds, ..Config::default() };
         // The service ends first: it uses the emulator.
         let (emulator_stop, service_stop) = (CancellationToken::new(), stop.child_token());
         let emulator =

@@ -43,12 +43,6 @@ pub(super) struct Emulator {
     #[command(flatten)]
     tokens: Tokens,
 
-    /// Take in `nodeImageVersion` only what AKS takes: an image that the pool ran before. Otherwise any image that is
-    /// published in the region is taken, which a service with FLEET_ARM_CREDENTIAL=emulator relies on for Consistent and
-    /// Custom node images
-    #[arg(long)]
-    strict_node_images: bool,
-
     #[command(flatten)]
     log: LogSettings,
 }
@@ -124,7 +118,6 @@ impl Emulator {
                 federated_token: self.tokens.federated_token,
                 identity_header: self.tokens.identity_header,
             },
-            accept_any_published_image: !self.strict_node_images,
         };
         let emulator = azure_emulator::Emulator::new(config);
         match tls {

@@ -33,6 +33,16 @@ pub struct ArmSettings {
     #[arg(id = "arm_ca", long = "arm-ca", env = "FLEET_ARM_CA", value_name = "FILE")]
     pub ca: Option<PathBuf>,
 
+    /// Resource group, in each subscription with members, where node pool snapshots are kept, so that update runs with the
+    /// node image selection Consistent can set images that are no longer the newest of a region. Absent: none are kept
+    #[arg(
+        id = "node_image_snapshots",
+        long = "node-image-snapshots",
+        env = "FLEET_NODE_IMAGE_SNAPSHOTS",
+        value_name = "GROUP"
+    )]
+    pub snapshot_group: Option<String>,
+
     /// Microsoft Entra tenant of the service's identity, with client-secret and workload-identity
     #[arg(long, env = "AZURE_TENANT_ID", value_name = "TENANT")]
     azure_tenant_id: Option<String>,
@@ -58,7 +68,7 @@ pub struct ArmSettings {
 /// How the service authenticates to Azure Resource Manager.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ArmCredential {
-    /// The emulator takes any token, and any published node image
+    /// The emulator takes any token
     Emulator,
     /// The token in FLEET_ARM_TOKEN, for as long as it is valid
     Static,
@@ -115,6 +125,14 @@ impl ArmSettings {
         let azure = [".azure.com", ".azure.cn", ".chinacloudapi.cn", ".usgovcloudapi.net"];
         let azure = azure.iter().any(|domain| host.ends_with(domain));
 
+        let odd_group = |group: &str| {
+            let sound = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '(' | ')');
+            group.is_empty() || group.chars().count() > 90 || group.ends_with('.') || !group.chars().all(sound)
+        };
+        report(
+            self.snapshot_group.as_deref().is_some_and(odd_group),
+            "FLEET_NODE_IMAGE_SNAPSHOTS is not the name of a resource group",
+        );
         let token = self.token.as_ref().map(ExposeSecret::expose_secret);
         let clear = scheme == Some("http") && !local;
         if self.credential == ArmCredential::Static {

@@ -1,31 +1,25 @@
 //! Starting a run, choosing its node images, and the timers of its waits.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
+    images::{self, RunImages},
     outcome::{JobError, begin, outcome, subject, timer_now},
     window_ranks::window_standings,
 };
 use crate::{
-    arm::{ErrorDetail, ResourceId},
+    arm::ErrorDetail,
     database::Pool,
     engine::{
         EngineError, drive, plan,
         queue::{self, StageJob},
     },
-    model::{
-        managed_cluster::{ManagedCluster, NodeImage},
-        update_run::{NodeImageSelectionType, NodeImageVersion, UpdateRunProperties, UpdateState},
-    },
-    rollout::{self, Event},
+    model::update_run::{UpdateRunProperties, UpdateState},
+    rollout::Event,
     store::{
         memberships,
         resources::{self, Resource},
@@ -66,8 +60,8 @@ impl PlanRun {
         if !runs::is_starting(&mut self.pool.acquire().await?, id).await? {
             return Ok(Outcome::Done);
         }
-        let chosen = match chosen_images(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
-            Ok(chosen) => chosen,
+        let images = match images::choose(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
+            Ok(images) => images,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
         let windows = window_standings(&self.pool, &self.upstreams, (fleet, id), &properties).await?;
@@ -80,10 +74,15 @@ impl PlanRun {
         let mut plan = plan(&properties, &members)?;
         plan.order(|member| windows.get(&member.cluster_resource_id).copied().unwrap_or_default());
         runs::replace_plan(&mut tx, id, &plan, now).await?;
-        if let Some(images) = &chosen {
-            runs::select_images(&mut tx, id, images).await?;
-        }
-        drive(&mut tx, id, Event::Planned, now, attempt.trace.as_deref()).await?;
+        let event = match images {
+            RunImages::Latest => Event::Planned,
+            RunImages::Chosen(images) => {
+                runs::select_images(&mut tx, id, &images).await?;
+                Event::Planned
+            }
+            RunImages::Impossible(error) => Event::StartFailed { error },
+        };
+        drive(&mut tx, id, event, now, attempt.trace.as_deref()).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
@@ -148,15 +147,20 @@ impl Images {
         let id = subject(attempt)?;
         let Some((run, properties)) = load(&self.pool, id).await? else { return Ok(Outcome::Done) };
         let Some(fleet) = run.parent_id else { return Ok(Outcome::Done) };
-        let chosen = match chosen_images(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
-            Ok(chosen) => chosen,
+        let images = match images::choose(&self.pool, &self.upstreams, (fleet, id), &properties).await? {
+            Ok(images) => images,
             Err(error) => return put_off(attempt, &self.pool, id, &error).await,
         };
         let mut tx = begin(attempt, &self.pool, id).await?;
         let snapshot = runs::load_for_update(&mut tx, id).await?;
         let open = snapshot.is_some_and(|run| run.status.state == UpdateState::NotStarted);
-        if let (true, Some(images)) = (open, &chosen) {
-            runs::select_images(&mut tx, id, images).await?;
+        match images {
+            RunImages::Chosen(images) if open => runs::select_images(&mut tx, id, &images).await?,
+            RunImages::Impossible(error) if open => {
+                runs::select_images(&mut tx, id, &[]).await?;
+                runs::explain_wait(&mut tx, id, &error).await?;
+            }
+            RunImages::Latest | RunImages::Chosen(_) | RunImages::Impossible(_) => {}
         }
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
@@ -197,64 +201,6 @@ async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProper
     let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
     let properties = serde_json::from_value(run.properties.clone())?;
     Ok(Some((run, properties)))
-}
-
-/// The images of a `Consistent` run over the fleet's members as they are now: the newest of each family that every region
-/// concerned offers. `None` for other selections.
-async fn chosen_images(
-    pool: &Pool,
-    upstreams: &Upstreams,
-    (fleet, run): (Uuid, Uuid),
-    properties: &UpdateRunProperties,
-) -> Result<Result<Option<Vec<NodeImageVersion>>, UpstreamError>, JobError> {
-    let selection = properties.managed_cluster_update.node_image_selection.as_ref();
-    match selection.map(|selection| selection.selection_type) {
-        Some(NodeImageSelectionType::Consistent) => {}
-        Some(NodeImageSelectionType::Custom) => {
-            return Ok(Ok(selection.map(|selection| selection.custom_node_image_versions.clone())));
-        }
-        Some(NodeImageSelectionType::Latest) | None => return Ok(Ok(None)),
-    }
-    let members = {
-        let mut conn = pool.acquire().await?;
-        memberships::members_of_run(&mut conn, fleet, run).await?
-    };
-    let clusters: BTreeSet<ResourceId> = plan(properties, &members)?
-        .stages
-        .iter()
-        .flat_map(|stage| &stage.groups)
-        .flat_map(|group| &group.members)
-        .filter_map(|member| member.cluster_resource_id.parse().ok())
-        .collect();
-    Ok(consistent(upstreams, &clusters).await.map(Some))
-}
-
-/// One list a subscription, and one question for each family in each region.
-async fn consistent(
-    upstreams: &Upstreams,
-    clusters: &BTreeSet<ResourceId>,
-) -> Result<Vec<NodeImageVersion>, UpstreamError> {
-    let subscriptions: BTreeSet<&str> = clusters.iter().map(ResourceId::subscription).collect();
-    let mut seen: Vec<(ResourceId, ManagedCluster)> = Vec::new();
-    for subscription in subscriptions {
-        for cluster in upstreams.azure.clusters.list(subscription).await? {
-            if let Ok(id) = cluster.id.parse::<ResourceId>()
-                && clusters.contains(&id)
-            {
-                seen.push((id, cluster));
-            }
-        }
-    }
-    let mut latest: BTreeMap<(String, String), NodeImage> = BTreeMap::new();
-    let mut observed = BTreeSet::new();
-    for (id, cluster) in &seen {
-        for (family, image) in upstreams.azure.catalogue.latest_images(id, cluster).await? {
-            latest.insert((cluster.location.clone(), family), image);
-        }
-        let families = cluster.pools.iter().filter_map(|pool| Some(pool.image.as_ref()?.family().to_owned()));
-        observed.extend(families.map(|family| (cluster.location.clone(), family)));
-    }
-    Ok(rollout::upgrade::consistent_images(&observed, &latest))
 }
 
 /// Tries again later, and says so on the run: no member shows yet what is wrong.

@@ -5,7 +5,10 @@
 
 mod windows;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -28,7 +31,7 @@ use crate::{
     model::update_run::UpdateState,
     rollout::{
         self, Event,
-        upgrade::{self, Begin, Goal, Next, StepState, Upgrade, WaitsFor, Watch},
+        upgrade::{self, Begin, Goal, Next, StepDurations, StepState, Upgrade, WaitsFor, Watch},
     },
     store::{
         memberships::{self, Membership},
@@ -75,6 +78,8 @@ pub struct UpgradeMember {
     upstreams: Upstreams,
     policy: Policy,
     reports: Arc<Reports>,
+    /// How long steps took in this process.
+    durations: Mutex<StepDurations>,
 }
 
 impl Handler for UpgradeMember {
@@ -98,6 +103,8 @@ struct Task<'a> {
     /// The record as it was loaded.
     loaded: Upgrade,
     upgrade: Upgrade,
+    /// The member's message is about an outage of AKS: it goes when AKS answers again.
+    tells_outage: bool,
     holds_cluster: bool,
 }
 
@@ -134,7 +141,13 @@ impl UpgradeMember {
     /// Returns a handler that upgrades members by this policy.
     #[must_use]
     pub fn new(pool: &Pool, upstreams: &Upstreams, policy: Policy) -> Self {
-        Self { pool: pool.clone(), upstreams: upstreams.clone(), policy, reports: Reports::new(pool.clone()) }
+        Self {
+            pool: pool.clone(),
+            upstreams: upstreams.clone(),
+            policy,
+            reports: Reports::new(pool.clone()),
+            durations: Mutex::default(),
+        }
     }
 
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
@@ -188,6 +201,7 @@ impl UpgradeMember {
             Goal::new(&loaded.update, &loaded.selected_images).map_err(|e| JobError::Unexpected(e.to_string()))?;
         let goal = if loaded.auto_upgrade { goal.of_auto_upgrade() } else { goal };
         let upgrade: Upgrade = row.upgrade.clone().map(serde_json::from_value).transpose()?.unwrap_or_default();
+        let tells_outage = row.message.as_ref().is_some_and(|message| message.starts_with(OUTAGE));
         Ok(Some(Task {
             attempt,
             run,
@@ -197,8 +211,13 @@ impl UpgradeMember {
             goal,
             loaded: upgrade.clone(),
             upgrade,
+            tells_outage,
             holds_cluster: loaded.holds_cluster,
         }))
+    }
+
+    fn with_durations<T>(&self, work: impl FnOnce(&mut StepDurations) -> T) -> T {
+        work(&mut self.durations.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Makes sure that the member belongs to the fleet, and that no other run upgrades its cluster.
@@ -259,6 +278,7 @@ impl UpgradeMember {
                     next = Some(next.map_or(again_after, |next| next.min(again_after)));
                 }
                 Ok(Observation::Succeeded) => {
+                    self.with_durations(|durations| durations.add(step, time_between(*at, now)));
                     task.upgrade.ended(index, Ok(()));
                     any_ended = true;
                 }
@@ -281,7 +301,7 @@ impl UpgradeMember {
         }
         match next {
             // Other operations may have ended too. Read the cluster once all of them were polled.
-            Some(delay) if !must_read && !any_ended => Ok(Continuation::Wait(delay)),
+            Some(delay) if !must_read && !any_ended && !std::mem::take(&mut task.tells_outage) => Ok(Continuation::Wait(delay)),
             Some(delay) if !must_read => self.record_and_wait(task, delay).await,
             _ => Ok(Continuation::ReadCluster),
         }
@@ -372,7 +392,10 @@ impl UpgradeMember {
                     let wait = self.upstreams.azure.observer.wait(&followed, accepted.retry_after);
                     delay = Some(delay.map_or(wait, |delay| delay.min(wait)));
                     tracing::info!(cluster = %task.cluster, ?action, operation = accepted.operation_id, "upgrade begun");
+                    let expected =
+                        task.upgrade.steps.get(step).and_then(|step| self.with_durations(|seen| seen.expected(step)));
                     task.upgrade.started(step, accepted.operation_url, accepted.operation_id, Timestamp::now());
+                    task.upgrade.expect(step, expected);
                 }
                 Err(error) => match error.verdict() {
                     // The call may have reached AKS. Keep the intent; the next read of the cluster decides.
@@ -535,7 +558,8 @@ impl UpgradeMember {
             ),
             _ => String::new(),
         };
-        let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}{way_out}");
+        let progress = task.upgrade.progress().map_or_else(String::new, |progress| format!(" {progress}"));
+        let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}{way_out}{progress}");
         runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
         task.attempt.settle(&mut tx, retry).await?;
         tx.commit().await?;
@@ -549,6 +573,14 @@ impl UpgradeMember {
             WaitsFor::Window(opens) => until_next_check(opens, self.policy.window_recheck, Timestamp::now()),
         };
         let again = Outcome::AgainAfter { delay };
+        let error = match waits_for {
+            // Constant, so that a check that finds nothing new writes nothing.
+            WaitsFor::Offer => {
+                let checked = format!(" It is checked again every {} s.", self.policy.offer_recheck.as_secs());
+                ErrorDetail { message: error.message + &checked, ..error }
+            }
+            WaitsFor::Cluster | WaitsFor::Window(_) => error,
+        };
         let is_reported = task.row.error.as_ref() == Some(&error) && task.row.message.as_ref() == Some(&error.message);
         if task.row.member.state == UpdateState::Pending && is_reported {
             return Ok(again);
@@ -684,6 +716,8 @@ fn time_between(from: Timestamp, to: Timestamp) -> Duration {
 
 async fn record(tx: &mut Connection, task: &Task<'_>) -> Result<(), JobError> {
     let upgrade = serde_json::to_value(&task.upgrade)?;
-    runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, task.upgrade.operation_id()).await?;
+    let message = task.upgrade.progress();
+    let operation = task.upgrade.operation_id();
+    runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, operation, message.as_deref()).await?;
     Ok(())
 }

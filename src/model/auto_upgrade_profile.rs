@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     types,
-    update_run::NodeImageSelectionType,
+    update_run::{NodeImageSelectionType, WhenImageUnavailable},
     version::{InvalidVersion, VersionWish},
 };
 use crate::arm::{ErrorDetail, Problems, ResourceId};
@@ -36,6 +36,9 @@ pub struct AutoUpgradeProfileProperties {
     /// When runs are generated. An extension; absent: `OnNewVersion`, as in Azure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reconcile: Option<Reconcile>,
+    /// What the runs do where AKS no longer sets their image. An extension; absent: `Fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_image_unavailable: Option<WhenImageUnavailable>,
 }
 
 /// Which releases a profile follows.
@@ -86,7 +89,7 @@ pub struct AutoUpgradeNodeImageSelection {
 pub enum AutoUpgradeNodeImageSelectionType {
     /// Newest in each cluster's region when that cluster starts.
     Latest,
-    /// Newest that is published in every region of the run.
+    /// Newest that can be set on every pool of the run.
     Consistent,
 }
 
@@ -196,11 +199,14 @@ impl AutoUpgradeProfileProperties {
             self.update_strategy_id = self.update_strategy_id.or_else(|| stored.update_strategy_id.clone());
             // A client that does not know the extension does not reset it.
             self.reconcile = self.reconcile.or(stored.reconcile);
+            self.when_image_unavailable = self.when_image_unavailable.or(stored.when_image_unavailable);
             if !self.channel.is_of_images() {
                 self.node_image_selection = self.node_image_selection.or_else(|| stored.node_image_selection.clone());
             }
         }
         self.reconcile = self.reconcile.filter(|reconcile| *reconcile != Reconcile::OnNewVersion);
+        self.when_image_unavailable =
+            self.when_image_unavailable.filter(|unavailable| *unavailable != WhenImageUnavailable::Fail);
         self
     }
 

@@ -21,5 +21,15 @@ pub const EXTENSIONS: &[Extension] = &[
         path: "properties.reconcile",
         values: &["OnNewVersion", "Continuous"],
     },
+    Extension {
+        resource_type: types::AUTO_UPGRADE_PROFILES,
+        path: "properties.whenImageUnavailable",
+        values: &["Fail", "Newest"],
+    },
+    Extension {
+        resource_type: types::UPDATE_RUNS,
+        path: "properties.managedClusterUpdate.whenImageUnavailable",
+        values: &["Fail", "Newest"],
+    },
     Extension { resource_type: types::UPDATE_RUNS, path: "skip.targets.type", values: &["Member", "RunningMember"] },
 ];

@@ -34,6 +34,18 @@ pub struct ManagedClusterUpdate {
     /// How node images are chosen. Absent: `Latest`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_image_selection: Option<NodeImageSelection>,
+    /// What becomes of a pool for which AKS no longer sets the chosen image when its turn comes. An extension; absent: `Fail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_image_unavailable: Option<WhenImageUnavailable>,
+}
+
+/// What becomes of a pool for which AKS no longer sets the chosen image when its turn comes: see [`super::extensions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum WhenImageUnavailable {
+    /// The member fails.
+    Fail,
+    /// The pool gets the newest image of its region.
+    Newest,
 }
 
 /// Kind and version of an upgrade.
@@ -76,7 +88,7 @@ pub struct NodeImageSelection {
 pub enum NodeImageSelectionType {
     /// Newest in each cluster's region when that cluster starts.
     Latest,
-    /// Newest that is published in every region of the run.
+    /// Newest that can be set on every pool of the run.
     Consistent,
     /// As listed.
     Custom,
@@ -146,6 +158,14 @@ pub struct UpdateRunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub failure_count: Option<u32>,
+    /// Why it waits, or what it does, for people. An extension: only for who asks with `explain=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub explanation: Option<String>,
+    /// What people did to the run, in order. An extension: only for who asks with `explain=true`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(ignore)]
+    pub actions: Vec<RunAction>,
 }
 
 /// The node images that a run selected.
@@ -188,6 +208,10 @@ pub struct UpdateStageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub failure_count: Option<u32>,
+    /// Why it waits, or what it does, for people. An extension: only for who asks with `explain=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub explanation: Option<String>,
 }
 
 /// Status of a group.
@@ -218,6 +242,10 @@ pub struct UpdateGroupStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(ignore)]
     pub failure_count: Option<u32>,
+    /// Why it waits, or what it does, for people. An extension: only for who asks with `explain=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub explanation: Option<String>,
 }
 
 /// Status of one member in a run.
@@ -236,6 +264,10 @@ pub struct MemberUpdateStatus {
     /// Additional information for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Why it waits, or what it does, for people. An extension: only for who asks with `explain=true`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(ignore)]
+    pub explanation: Option<String>,
 }
 
 /// Status of a wait.
@@ -262,4 +294,25 @@ pub struct UpdateRunGateStatus {
     pub gate_id: Option<ResourceId>,
     /// State and times.
     pub status: UpdateStatus,
+    /// When a gate that was reached opens by itself. Not shown: the gate resource has it.
+    #[serde(skip)]
+    pub opens_at: Option<Timestamp>,
+}
+
+/// What somebody did to a run: an extension.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunAction {
+    /// `Start`, `Stop`, `Skip` or `CompleteGate`.
+    pub action: String,
+    /// Who: a user's name, or the ID of an application; `auto-upgrade` for the service itself.
+    pub principal: String,
+    /// `User`, `Application` or `ManagedIdentity`.
+    pub principal_type: String,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    pub time: Timestamp,
+    /// What was skipped or which gate was completed, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<String>,
 }

@@ -4,7 +4,10 @@ use std::collections::HashSet;
 
 use super::{
     types,
-    update_run::{ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, UpdateRunProperties},
+    update_run::{
+        ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, UpdateRunProperties,
+        WhenImageUnavailable,
+    },
     version::VersionWish,
 };
 use crate::arm::{Problems, ResourceId};
@@ -35,6 +38,12 @@ impl UpdateRunProperties {
 }
 
 impl ManagedClusterUpdate {
+    /// Keeps what a client that does not know the extensions leaves out; the default is not stored.
+    pub fn keep_extensions(&mut self, stored: Option<&Self>) {
+        let kept = self.when_image_unavailable.or(stored.and_then(|stored| stored.when_image_unavailable));
+        self.when_image_unavailable = kept.filter(|unavailable| *unavailable != WhenImageUnavailable::Fail);
+    }
+
     fn check(&self, at: &str, problems: &mut Problems) {
         let version_at = format!("{at}.upgrade.kubernetesVersion");
         match (self.upgrade.upgrade_type, self.upgrade.kubernetes_version.as_deref().filter(|v| !v.is_empty())) {
@@ -52,7 +61,15 @@ impl ManagedClusterUpdate {
                 }
             }
         }
-        let Some(selection) = &self.node_image_selection else { return };
+        let selection = self.node_image_selection.as_ref();
+        let selected = selection.map(|selection| selection.selection_type);
+        if self.when_image_unavailable.is_some() && matches!(selected, None | Some(NodeImageSelectionType::Latest)) {
+            problems.add(
+                &format!("{at}.whenImageUnavailable"),
+                "whenImageUnavailable goes with the node image selections Consistent and Custom only.",
+            );
+        }
+        let Some(selection) = selection else { return };
         let at = format!("{at}.nodeImageSelection.customNodeImageVersions");
         let custom = &selection.custom_node_image_versions;
         match (selection.selection_type, custom.is_empty()) {

@@ -21,6 +21,7 @@ pub fn advance(run: &Run, event: &Event, now: Timestamp) -> Result<Step, Refused
     let mut out = StepBuilder { now, members: Vec::new(), effects: Vec::new(), more: false };
     match event {
         Event::Start => start(&mut run, &mut out)?,
+        Event::StartFailed { error } => start_failed(&mut run, error, now),
         Event::Planned => run.starting = false,
         Event::PlanningBlocked { error } => planning_blocked(&mut run, error),
         Event::Stop => stop(&mut run)?,
@@ -92,6 +93,17 @@ fn start(run: &mut Run, out: &mut StepBuilder) -> Result<(), Refused> {
     let waiting = stage.before.iter().chain(of_groups).filter(|gate| gate.status.state == UpdateState::Pending);
     out.effects.extend(waiting.filter_map(|gate| Some(Effect::GateTimer { gate: gate.id, at: gate.due()? })));
     Ok(())
+}
+
+/// Only of a run in which nothing has begun: what has begun goes on.
+fn start_failed(run: &mut Run, error: &ErrorDetail, now: Timestamp) {
+    if run.has_begun() || is_finished(run.status.state) {
+        return;
+    }
+    run.starting = false;
+    begin(&mut run.status, now);
+    finish(&mut run.status, UpdateState::Failed, now);
+    run.status.error = Some(error.clone());
 }
 
 fn planning_blocked(run: &mut Run, error: &ErrorDetail) {

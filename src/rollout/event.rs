@@ -13,6 +13,11 @@ pub enum Event {
     Start,
     /// The members and node images of a run that is being started were chosen, and stored.
     Planned,
+    /// They cannot be chosen at all: nothing was begun, and nothing is until somebody starts the run again.
+    StartFailed {
+        /// Why, and what to do.
+        error: ErrorDetail,
+    },
     /// They cannot be chosen yet: the run is Pending until they are.
     PlanningBlocked {
         /// Why.

@@ -8,10 +8,13 @@
 //!
 //! A new attempt (a restarted run) begins with an empty [`Upgrade`].
 
+mod consistent;
 mod images;
 mod judge;
+mod keep;
 mod next;
 mod plan;
+mod progress;
 #[cfg(test)]
 mod rules;
 #[cfg(test)]
@@ -21,8 +24,10 @@ mod window;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use images::consistent_images;
+pub use consistent::{ConsistentPool, ImageChoice, choose_images};
+pub use keep::{SnapshotToTake, expired_snapshots, missing_snapshots};
 pub use next::next;
+pub use progress::StepDurations;
 pub use window::{
     Closed, WindowRank, WindowStanding, configuration_name, is_about_window, opening, permission, window_standing,
 };
@@ -31,7 +36,10 @@ use crate::{
     arm::ErrorDetail,
     model::{
         managed_cluster::{ManagedCluster, NodeImage, UpgradeAction},
-        update_run::{ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, NodeImageVersion},
+        update_run::{
+            ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, NodeImageVersion,
+            WhenImageUnavailable,
+        },
         version::{InvalidVersion, VersionWish},
     },
 };
@@ -43,6 +51,9 @@ pub struct Upgrade {
     /// The Kubernetes version, `x.y.z`, frozen when the first step was intended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes_version: Option<String>,
+    /// How many steps there are, as far as was known when the latest was intended.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub total_steps: u32,
     /// In the order in which they were intended.
     pub steps: Vec<Step>,
 }
@@ -57,6 +68,12 @@ pub struct Step {
     pub before: Fingerprint,
     /// When it was intended.
     pub intended_at: Timestamp,
+    /// Nodes that it moves; 0 where that is not known, and for a control plane.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nodes: u32,
+    /// How long such a step took lately, where enough was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_seconds: Option<u32>,
     /// How far it is.
     pub state: StepState,
 }
@@ -111,6 +128,8 @@ pub struct Goal {
     pub version: Option<VersionWish>,
     /// To which images.
     pub images: ImageGoal,
+    /// Where AKS no longer sets the chosen image.
+    pub when_image_unavailable: WhenImageUnavailable,
     /// A cluster that is more than one minor version behind is skipped, and does not fail the run: nobody has chosen the
     /// version for it (product documentation, auto-upgrade).
     pub skips_far_clusters: bool,
@@ -123,11 +142,8 @@ pub enum ImageGoal {
     Latest,
     /// The run's choice, one per family.
     Consistent(Vec<NodeImage>),
-    /// The user's choice, at most one per family; families not listed are left alone.
+    /// The choice of a user or of an auto-upgrade profile, at most one per family; families not listed are left alone.
     Custom(Vec<NodeImage>),
-    /// An auto-upgrade profile's choice, at most one per family; families not listed are left alone. Where AKS does not set
-    /// it any more, as a newer one was published since, the newest takes its place.
-    AtLeast(Vec<NodeImage>),
 }
 
 /// What to do now.
@@ -166,6 +182,8 @@ pub struct Begin {
     pub kubernetes_version: Option<String>,
     /// What to tell AKS.
     pub actions: Vec<UpgradeAction>,
+    /// How many more actions are to follow, as far as is known now.
+    pub later: u32,
     /// Nothing has begun in this attempt, so this may only in an open maintenance window: see [`permission`].
     pub first: bool,
 }
@@ -221,6 +239,7 @@ impl Goal {
                     NodeImageSelectionType::Custom => ImageGoal::Custom(images(&selection.custom_node_image_versions)),
                 },
             },
+            when_image_unavailable: update.when_image_unavailable.unwrap_or(WhenImageUnavailable::Fail),
             skips_far_clusters: false,
         })
     }
@@ -228,22 +247,19 @@ impl Goal {
     /// The same for a run that an auto-upgrade profile has made: nobody has chosen its version or its images for a cluster.
     #[must_use]
     pub fn of_auto_upgrade(self) -> Self {
-        let images = match self.images {
-            ImageGoal::Custom(images) => ImageGoal::AtLeast(images),
-            other => other,
+        let when_image_unavailable = match self.images {
+            // A gate or a maintenance window may well outlast a publication, which comes every week.
+            ImageGoal::Custom(_) => WhenImageUnavailable::Newest,
+            ImageGoal::Latest | ImageGoal::Consistent(_) => self.when_image_unavailable,
         };
-        Self { images, skips_far_clusters: true, ..self }
+        Self { when_image_unavailable, skips_far_clusters: true, ..self }
     }
 
     /// The node images that pools are to have; none when each pool gets the newest of its region.
     #[must_use]
     pub fn chosen_images(&self) -> &[NodeImage] {
         match &self.images {
-            ImageGoal::Consistent(images) | ImageGoal::Custom(images) | ImageGoal::AtLeast(images)
-                if self.moves_pools() =>
-            {
-                images
-            }
+            ImageGoal::Consistent(images) | ImageGoal::Custom(images) if self.moves_pools() => images,
             _ => &[],
         }
     }
@@ -272,6 +288,8 @@ impl Upgrade {
                 action: action.clone(),
                 before: Fingerprint::of(action, cluster),
                 intended_at: now,
+                nodes: nodes(action, cluster),
+                expected_seconds: None,
                 state: StepState::Intended,
             };
             let known = self.steps.iter().position(|old| old.action.subject() == action.subject());
@@ -281,6 +299,8 @@ impl Upgrade {
                 None => self.steps.push(step),
             }
         }
+        let steps = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+        self.total_steps = steps.saturating_add(begin.later).max(self.total_steps);
         indices
     }
 
@@ -294,6 +314,13 @@ impl Upgrade {
     ) {
         if let Some(step) = self.steps.get_mut(step) {
             step.state = StepState::Started { operation_url, operation_id, at: now };
+        }
+    }
+
+    /// How long the step is expected to take.
+    pub fn expect(&mut self, step: usize, expected: Option<std::time::Duration>) {
+        if let Some(step) = self.steps.get_mut(step) {
+            step.expected_seconds = expected.map(|expected| u32::try_from(expected.as_secs()).unwrap_or(u32::MAX));
         }
     }
 
@@ -327,6 +354,21 @@ impl Upgrade {
     pub fn operation_id(&self) -> Option<&str> {
         self.steps.iter().rev().find_map(Step::operation_id)
     }
+}
+
+/// Nodes of the pools that an action moves.
+fn nodes(action: &UpgradeAction, cluster: &ManagedCluster) -> u32 {
+    let count = |name: &str| cluster.pool(name).map_or(0, |pool| pool.count);
+    match action {
+        UpgradeAction::ControlPlane { .. } => 0,
+        UpgradeAction::Cluster { pools, .. } => pools.iter().map(|name| count(name)).fold(0, u32::saturating_add),
+        action => action.pool().map_or(0, count),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl Step {

@@ -114,6 +114,17 @@ pub async fn release(conn: &mut Connection, member: Uuid) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Keys of all clusters that are members of some fleet.
+///
+/// # Errors
+/// When the database fails.
+pub async fn clusters(conn: &mut Connection) -> Result<Vec<String>, StoreError> {
+    sqlx::query_scalar("SELECT cluster_key FROM memberships ORDER BY cluster_key")
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("reading the clusters of all members"))
+}
+
 /// The members of a fleet for a rollout, by name, with all of their labels; those that are leaving are not.
 ///
 /// # Errors

@@ -11,7 +11,10 @@ use fleet_manager::{
     arm::ResourceId,
     model::{
         managed_cluster::{NodeImage, UpgradeAction},
-        update_run::ManagedClusterUpgradeType::{self, ControlPlaneOnly, Full, NodeImageOnly},
+        update_run::{
+            ManagedClusterUpgradeType::{self, ControlPlaneOnly, Full, NodeImageOnly},
+            WhenImageUnavailable,
+        },
     },
     rollout::upgrade::{Goal, ImageGoal, Next, Outcome, Upgrade, next},
     upstreams::azure::{
@@ -48,7 +51,9 @@ fn cluster(name: &str) -> ResourceId {
 }
 
 fn goal(upgrade_type: ManagedClusterUpgradeType, version: Option<&str>, images: ImageGoal) -> Goal {
-    Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images, skips_far_clusters: false }
+    let version = version.map(|text| text.parse().unwrap());
+    let when_image_unavailable = WhenImageUnavailable::Fail;
+    Goal { upgrade_type, version, images, when_image_unavailable, skips_far_clusters: false }
 }
 
 /// An emulator, with the client and the caches of a worker.
@@ -65,13 +70,13 @@ impl World {
     async fn new(config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let (stop, any_image) = (CancellationToken::new(), config.accept_any_published_image);
+        let stop = CancellationToken::new();
         tokio::spawn(Emulator::new(config).serve(listener, stop.clone()));
         let client = client(&base);
         Self {
             http: reqwest::Client::new(),
             observer: Observer::new(client.clone()),
-            catalogue: CatalogueCache::new(client.clone(), Duration::from_secs(60), any_image),
+            catalogue: CatalogueCache::new(client.clone(), Duration::from_secs(60)),
             client,
             base,
             _stop: stop.drop_guard(),
@@ -228,11 +233,20 @@ async fn with_auto_upgrade_control_plane_and_pools_upgrade_together() {
 
 #[tokio::test]
 async fn newest_and_chosen_images() {
-    let world = World::new(Config { accept_any_published_image: true, ..config(0.2) }).await;
+    let world = World::new(config(0.2)).await;
     let (a, b) = (world.add("a", "eastus").await, world.add("b", "eastus").await);
     let outcome = world.upgrade(&a, &goal(NodeImageOnly, None, ImageGoal::Latest), &mut 0).await;
     assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
     let chosen = NodeImage::new("AKSUbuntu-2204gen2containerd-202509.11.0");
+    // It is no longer the newest: a snapshot of this service's holds it.
+    let pools = json!([{"name": "p", "mode": "System", "orchestratorVersion": "1.33.2", "nodeImageVersion": chosen}]);
+    let source = json!({"name": "source", "resourceGroup": "rg1", "location": "westeurope", "kubernetesVersion": "1.33.2", "agentPools": pools});
+    world.control("POST", "clusters", source).await;
+    let snapshot =
+        ResourceId::in_group(SUBSCRIPTION, "rg1", "Microsoft.ContainerService", "snapshots", "fleet-manager-x");
+    let pool = cluster("source").child("agentPools", "p");
+    world.client.take_snapshot(&snapshot, "westeurope", &pool).await.unwrap();
+    assert_eq!(world.client.snapshots(SUBSCRIPTION).await.unwrap()[0].image, chosen);
     let custom = goal(Full, Some("1.33.2"), ImageGoal::Custom(vec![chosen.clone()]));
     let outcome = world.upgrade(&b, &custom, &mut 0).await;
     let Outcome::Completed { message: Some(message) } = outcome else { panic!("{outcome:?}") };

@@ -229,9 +229,11 @@ async fn failure_stop_restart_and_skip_are_stored() {
     let running = world.in_state("Running").await;
     let mut conn = world.db.pool.acquire().await.unwrap();
     let progress = serde_json::json!({"step": "control plane"});
-    assert!(runs::save_upgrade(&mut conn, world.run, &running[0], &progress, Some("op-1")).await.unwrap());
+    assert!(
+        runs::save_upgrade(&mut conn, world.run, &running[0], &progress, Some("op-1"), Some("Step 1")).await.unwrap()
+    );
     let late = Member { attempt: 9, ..running[0].clone() };
-    assert!(!runs::save_upgrade(&mut conn, world.run, &late, &progress, None).await.unwrap());
+    assert!(!runs::save_upgrade(&mut conn, world.run, &late, &progress, None, None).await.unwrap());
     let kept = runs::member(&mut conn, world.run, running[0].index).await.unwrap().unwrap();
     assert_eq!((kept.upgrade, kept.operation_id.as_deref()), (Some(progress), Some("op-1")));
 
@@ -415,7 +417,7 @@ async fn every_statement_has_an_index() {
     runs::rank_members(&mut tx, world.run, &[ranked]).await.unwrap();
     let cluster = ResourceId::in_group("s", "g", "N", "t", "c");
     let by = Holder { run_id: world.run, member: 3 };
-    runs::save_upgrade(&mut tx, world.run, &member.member, &serde_json::json!({}), None).await.unwrap();
+    runs::save_upgrade(&mut tx, world.run, &member.member, &serde_json::json!({}), None, None).await.unwrap();
     runs::try_lock_cluster(&mut tx, &cluster, by, now()).await.unwrap();
     runs::unlock_cluster(&mut tx, &cluster, by).await.unwrap();
     runs::runs_of_member(&mut tx, world.fleet, "b-00001").await.unwrap();

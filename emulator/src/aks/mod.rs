@@ -7,6 +7,7 @@ mod permissions;
 mod pools;
 mod profiles;
 mod put_cluster;
+mod snapshots;
 mod subscriptions;
 
 use axum::http::{Method, StatusCode};
@@ -62,6 +63,17 @@ pub(crate) fn route(world: &mut World, call: &Call, note: &mut Note, now: Timest
                 ] => {
                     check_is_get(call)?;
                     operations::get(world, call, subscription, kind, id)
+                }
+                ["providers", "microsoft.containerservice", "snapshots"] => {
+                    check_is_get(call)?;
+                    snapshots::list(world, call, subscription, None)
+                }
+                ["resourcegroups", group, "providers", "microsoft.containerservice", "snapshots", rest @ ..] => {
+                    let Some(given) = call.segments.get(3) else { return Err(ArmError::group_not_found(group)) };
+                    if !world.groups.contains_key(&((*subscription).to_owned(), (*group).to_owned())) {
+                        return Err(ArmError::group_not_found(given));
+                    }
+                    snapshots::serve(world, call, (subscription, group), rest, note)
                 }
                 ["resourcegroups", group, "providers", "microsoft.containerservice", "managedclusters", rest @ ..] => {
                     let Some(given) = call.segments.get(3) else { return Err(ArmError::group_not_found(group)) };
@@ -145,7 +157,7 @@ fn check_api_version(call: &Call, at: &[&str]) -> Result<(), ArmError> {
         );
         return bad("InvalidApiVersionParameter", message);
     }
-    let of_aks = at.contains(&"managedclusters") || at.contains(&"kubernetesversions");
+    let of_aks = ["managedclusters", "kubernetesversions", "snapshots"].iter().any(|kind| at.contains(kind));
     if of_aks && date < OLDEST_API_VERSION {
         return bad(
             "NoRegisteredProviderFound",

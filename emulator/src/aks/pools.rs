@@ -5,14 +5,16 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::put_cluster::{check_texts, text};
-use super::{Answer, check_pool_free, check_running, following, region};
+use super::{Answer, check_pool_free, check_running, following, region, snapshots};
 use crate::call::{Body, Call, Note, Reply};
-use crate::catalogue::{self, Region};
+use crate::catalogue;
 use crate::cluster::{Cluster, Pool, image_family, pool_settings};
 use crate::errors::ArmError;
 use crate::operations::{Begin, Effect};
 use crate::rules;
 use crate::seed;
+use crate::snapshot;
+use crate::version::Version;
 use crate::world::World;
 
 /// Properties that a pool keeps when a PUT omits them, since they are fixed at creation.
@@ -69,20 +71,22 @@ pub(super) fn put(world: &mut World, call: &Call, key: &str, name: &str, note: &
 }
 
 fn update(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note, now: Timestamp) -> Answer {
-    let any_image = world.settings.accept_any_published_image;
     let found = world.clusters.get(key).and_then(|cluster| Some((cluster, cluster.pool(name)?)));
     let Some((cluster, pool)) = found else { return Err(ArmError::not_found("The agent pool is gone.")) };
     let properties = call.properties()?;
     check_texts(&properties, &TEXTS)?;
     let wanted = text(&properties, "orchestratorVersion").unwrap_or(&pool.orchestrator_version).to_owned();
-    // A body that was read contains the current image. With the extension this is a choice, otherwise it counts as absent.
-    let image =
-        text(&properties, "nodeImageVersion").filter(|image| any_image || *image != pool.image).map(str::to_owned);
+    let source = snapshot::source(&properties);
+    let snapshot = source.map(|id| world.snapshots.get(&id.to_lowercase()).ok_or_else(|| snapshots::missing(id)));
+    // A body as read carries the present image: no choice.
+    let chosen = text(&properties, "nodeImageVersion").filter(|image| *image != pool.image).map(str::to_owned);
+    let image = match &snapshot {
+        Some(Ok(snapshot)) => Some(snapshot.image.clone()).filter(|image| *image != pool.image),
+        _ => chosen,
+    };
     let same_version = wanted == pool.orchestrator_version || wanted == pool.version.to_string();
     match &image {
-        Some(image) if same_version && *image != pool.image => {
-            note.step(format!("NodeImage:{}", pool.name), Some(image.clone()))
-        }
+        Some(image) if same_version => note.step(format!("NodeImage:{}", pool.name), Some(image.clone())),
         _ => {
             note.step(format!("AgentPool:{}", pool.name), Some(wanted.clone()));
             note.node_image = image.clone();
@@ -104,10 +108,18 @@ fn update(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     let region = region(world, &cluster.location)?;
     let version = rules::pool(Some(pool.version), &wanted, cluster.version, region)?;
     let upgrading = version != pool.version || pool.is_broken();
-    let image = match image {
-        Some(image) => Some(check_image(pool, image, any_image, region)?),
-        None if upgrading => region.newest_image(catalogue::family(&pool.image)),
-        None => None,
+    let image = match (snapshot, image) {
+        (Some(snapshot), _) => {
+            let snapshot = snapshot?;
+            // A pool that stays bound to its snapshot may be scaled or changed in other ways.
+            if upgrading || snapshot.image != pool.image {
+                snapshot.check_fits(pool, version)?;
+            }
+            Some(snapshot.image.clone())
+        }
+        (None, Some(image)) => Some(check_image(pool, image, version)?),
+        (None, None) if upgrading => region.newest_image(catalogue::family(&pool.image)),
+        (None, None) => None,
     };
     let image = image.filter(|image| *image != pool.image);
     let state = match (upgrading, &image) {
@@ -132,20 +144,19 @@ fn update(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     answer(world, call, key, name, StatusCode::OK, id, false)
 }
 
-/// Checks the requested image. AKS accepts images that the pool ran recently; with the extension, any image of the family in the region.
-fn check_image(pool: &Pool, image: String, any: bool, region: &Region) -> Result<String, ArmError> {
-    let recent = pool.recent.iter().any(|used| used.image == image);
-    let of_family = catalogue::family(&image) == catalogue::family(&pool.image);
-    if image == pool.image || recent || (any && of_family && region.has_image(&image)) {
+/// A written image is a rollback: the pool must have run it lately, at the Kubernetes version that it is to have.
+fn check_image(pool: &Pool, image: String, version: Version) -> Result<String, ArmError> {
+    if image == pool.image || pool.recent.iter().any(|used| used.image == image && used.version == version) {
         return Ok(image);
     }
-    let allowed: Vec<&str> = pool.recent.iter().map(|used| used.image.as_str()).collect();
+    let allowed: Vec<String> =
+        pool.recent.iter().map(|used| format!("{} with Kubernetes {}", used.image, used.version)).collect();
     Err(ArmError::invalid(
         "properties.nodeImageVersion",
         format!(
-            "Node image version '{image}' is not allowed for agent pool '{}'. Only recently used versions can be rolled back to: [{}].",
+            "Node image version '{image}' is not allowed for agent pool '{}' at Kubernetes {version}. Only recently used versions can be rolled back to: [{}].",
             pool.name,
-            allowed.join(" ")
+            allowed.join(", ")
         ),
     ))
 }
@@ -164,7 +175,16 @@ fn create(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     let version = rules::pool(None, &wanted, cluster.version, region)?;
     let mut pool = seed::pool(name, properties, version);
     pool.orchestrator_version = wanted;
-    if let Some(image) = region.newest_image(image_family(&pool.settings)) {
+    let newest = region.newest_image(image_family(&pool.settings));
+    let image = match snapshot::source(&pool.settings) {
+        Some(id) => {
+            let snapshot = world.snapshots.get(&id.to_lowercase()).ok_or_else(|| snapshots::missing(id))?;
+            snapshot.check_kind(&pool)?;
+            Some(snapshot.image.clone())
+        }
+        None => newest,
+    };
+    if let Some(image) = image {
         pool.image = image;
     }
     if let Some(cluster) = world.clusters.get_mut(key) {
@@ -176,7 +196,8 @@ fn create(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     answer(world, call, key, name, StatusCode::CREATED, id, false)
 }
 
-/// POST upgradeNodeImageVersion: upgrades to the region's newest image. If the pool has it, the operation ends at once.
+/// POST upgradeNodeImageVersion: to the newest image of the region, or with the header `AKSSnapshotId` to that of the node pool
+/// snapshot, which the pool is bound to then. On that already: an operation that is over at once.
 pub(super) fn upgrade_image(
     world: &mut World,
     call: &Call,
@@ -187,19 +208,30 @@ pub(super) fn upgrade_image(
 ) -> Answer {
     let Some(cluster) = world.clusters.get(key) else { return Err(ArmError::not_found("The cluster is gone.")) };
     let Some(pool) = cluster.pool(name) else { return Err(not_found(cluster, name)) };
-    let newest = region(world, &cluster.location)?
-        .newest_image(catalogue::family(&pool.image))
-        .unwrap_or_else(|| pool.image.clone());
-    note.step(format!("NodeImage:{}", pool.name), Some(newest.clone()));
+    let source = call.snapshot_id.clone();
+    let snapshot =
+        source.as_deref().map(|id| world.snapshots.get(&id.to_lowercase()).ok_or_else(|| snapshots::missing(id)));
+    let image = match &snapshot {
+        Some(Ok(snapshot)) => Some(snapshot.image.clone()),
+        _ => region(world, &cluster.location)?.newest_image(catalogue::family(&pool.image)),
+    };
+    let image = image.unwrap_or_else(|| pool.image.clone());
+    note.step(format!("NodeImage:{}", pool.name), Some(image.clone()));
     check_pool_free(cluster, name)?;
     check_running(cluster)?;
-    let id = if newest == pool.image {
+    if let Some(snapshot) = snapshot {
+        snapshot?.check_fits(pool, pool.version)?;
+    }
+    let id = if image == pool.image {
         world.begin_finished(key, now)
     } else {
         if let Some(pool) = world.clusters.get_mut(key).and_then(|cluster| cluster.pool_mut(name)) {
             pool.remember(pool.version, pool.image.clone(), now);
+            if let Some(source) = source {
+                pool.settings.insert("creationData".into(), json!({"sourceResourceId": source}));
+            }
         }
-        let image = Effect::Image { pool: name.to_owned(), image: newest };
+        let image = Effect::Image { pool: name.to_owned(), image };
         note.applied = true;
         world.begin(Begin::on_pool(key, name, "UpgradingNodeImageVersion").with(image), now)
     };

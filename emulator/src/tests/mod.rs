@@ -68,6 +68,7 @@ impl Bench {
             form: BTreeMap::new(),
             metadata: false,
             identity_header: None,
+            snapshot_id: None,
         }
     }
 

@@ -64,17 +64,17 @@ fn pools_are_at_most_three_minor_versions_behind() {
 #[test]
 fn pool_operations_overlap_with_each_other_but_not_with_the_cluster() {
     let mut bench = Bench::new(Config::default());
-    bench.world.settings.accept_any_published_image = true;
     let url = three_pools(&mut bench);
-    let older =
-        |family: &str, version: &str| json!({"properties": {"nodeImageVersion": format!("{family}-{version}")}});
-    let first = bench.put(&format!("{url}/agentPools/sys"), older("AKSUbuntu-2204gen2containerd", "202508.20.1"));
+    for family in ["AKSUbuntu-2204gen2containerd", "AKSAzureLinux-V3gen2"] {
+        bench.world.catalogue.region_or_new("eastus").publish_image(family, "202601.01.0");
+    }
+    let first = bench.post(&format!("{url}/agentPools/sys/upgradeNodeImageVersion"));
     assert_eq!(
         (first.status, &first.body["properties"]["provisioningState"]),
-        (200, &json!("UpgradingNodeImageVersion"))
+        (202, &json!("UpgradingNodeImageVersion"))
     );
-    let second = bench.put(&format!("{url}/agentPools/az"), older("AKSAzureLinux-V3gen2", "202508.20.1"));
-    assert_eq!(second.status, 200);
+    let second = bench.post(&format!("{url}/agentPools/az/upgradeNodeImageVersion"));
+    assert_eq!(second.status, 202);
     assert_eq!(bench.cluster("three")["properties"]["provisioningState"], "Succeeded", "the cluster does not show it");
     let again = bench.post(&format!("{url}/agentPools/sys/upgradeNodeImageVersion"));
     assert_eq!(again.code(), (409, "OperationNotAllowed"));
@@ -82,7 +82,7 @@ fn pool_operations_overlap_with_each_other_but_not_with_the_cluster() {
     assert_eq!(bench.post(&format!("{url}/stop")).code(), (409, "OperationNotAllowed"));
     bench.at(30.0);
     let pool = bench.get(&format!("{url}/agentPools/sys"));
-    assert_eq!(pool["properties"]["nodeImageVersion"], "AKSUbuntu-2204gen2containerd-202508.20.1");
+    assert_eq!(pool["properties"]["nodeImageVersion"], "AKSUbuntu-2204gen2containerd-202601.01.0");
 }
 
 #[test]

@@ -85,7 +85,7 @@ fn a_full_upgrade_upgrades_pools_to_the_newest_image() {
 }
 
 #[test]
-fn images_other_than_recent_ones_need_the_extension() {
+fn only_recently_used_images_can_be_written() {
     let mut bench = Bench::new(Config::default());
     let url = format!("{}/agentPools/sys", three_pools(&mut bench));
     let image =
@@ -108,37 +108,103 @@ fn images_other_than_recent_ones_need_the_extension() {
     assert_eq!(bench.operation(&newest)["status"], "Succeeded");
     assert_eq!(bench.put(&url, image("202510.29.0")).status, 200, "recently used");
     bench.at(40.0);
-    bench.world.settings.accept_any_published_image = true;
-    assert_eq!(bench.put(&url, image("202509.11.0")).status, 200);
-    bench.at(60.0);
-    assert_eq!(bench.put(&url, image("209901.01.0")).code(), (400, "InvalidParameter"), "not published");
+    assert_eq!(bench.put(&url, image("202509.11.0")).code(), (400, "InvalidParameter"), "published, and never run");
     let other = json!({"properties": {"nodeImageVersion": "AKSAzureLinux-V3gen2-202509.11.0"}});
     assert_eq!(bench.put(&url, other).code(), (400, "InvalidParameter"), "another family");
     assert_eq!(bench.log().as_array().unwrap().last().unwrap()["step"], "NodeImage:sys");
+    // A rollback is to a pair of image and Kubernetes version.
+    let body = bench.raised("three", "1.33.2", true);
+    bench.put(&format!("{RG1}/three"), body);
+    bench.at(60.0);
+    let previous = json!({"properties": {"nodeImageVersion": "AKSUbuntu-2204gen2containerd-202510.29.0"}});
+    assert_eq!(bench.put(&url, previous).code(), (400, "InvalidParameter"), "run with another Kubernetes version");
 }
 
 #[test]
-fn a_pool_upgrade_sets_the_requested_or_the_newest_image() {
+fn a_pool_moves_to_a_snapshot_or_to_the_newest_image() {
     let mut bench = Bench::new(Config::default());
-    bench.world.settings.accept_any_published_image = true;
     let url = three_pools(&mut bench);
+    // What the snapshot is taken of: a pool of westeurope, where the newest image is older.
+    let source = format!("{RG1}/source");
+    let pools = json!([{"name": "a", "mode": "System", "vmSize": "Standard_D8s_v5"}, {"name": "n", "vmSize": "Standard_NC6s_v3"}]);
+    let properties = json!({"kubernetesVersion": "1.33.2", "agentPoolProfiles": pools});
+    assert_eq!(bench.put(&source, json!({"location": "westeurope", "properties": properties})).status, 201);
+    let snapshots = RG1.replace("managedClusters", "snapshots");
+    let take = |pool: &str, location: &str| json!({"location": location, "properties": {"creationData": {"sourceResourceId": format!("{source}/agentPools/{pool}")}}});
+    let first = format!("{snapshots}/first");
+    assert_eq!(bench.put(&first, take("a", "westeurope")).code(), (409, "OperationNotAllowed"), "still being created");
+    bench.at(10.0);
+    assert_eq!(bench.put(&first, take("a", "eastus")).code(), (400, "InvalidParameter"), "not the pool's region");
+    assert_eq!(bench.put(&first, take("b", "westeurope")).code(), (404, "ResourceNotFound"));
+    assert_eq!(bench.put(&first, take("a", "westeurope")).status, 201);
+    assert_eq!(bench.put(&format!("{snapshots}/gpu"), take("n", "westeurope")).status, 201);
+    let taken = bench.get(&first);
+    assert_eq!(taken["properties"]["nodeImageVersion"], "AKSUbuntu-2204gen2containerd-202510.03.0");
+    assert_eq!(taken["properties"]["kubernetesVersion"], "1.33.2");
+    assert_eq!(bench.get(&snapshots)["value"].as_array().unwrap().len(), 2);
+
+    // The pools of eastus are ahead of it, and are set back by hand for this test.
+    let key = url.to_lowercase();
+    for pool in &mut bench.world.clusters.get_mut(&key).unwrap().pools {
+        pool.image = crate::catalogue::oldest_image(crate::catalogue::family(&pool.image));
+    }
+    let old = |version: &str, snapshot: &str| json!({"properties": {"orchestratorVersion": version, "creationData": {"sourceResourceId": snapshot}}});
+    let sys = format!("{url}/agentPools/sys");
+    assert_eq!(
+        bench.put(&sys, old("1.32.7", &first)).code(),
+        (400, "InvalidParameter"),
+        "of another Kubernetes version"
+    );
     let body = bench.raised("three", "1.33.5", false);
     bench.put(&url, body);
     bench.at(20.0);
-    let both = json!({"properties": {"orchestratorVersion": "1.33.2", "nodeImageVersion": "AKSUbuntu-2204gen2containerd-202509.11.0"}});
-    let put = bench.put(&format!("{url}/agentPools/sys"), both);
+    assert_eq!(
+        bench.put(&sys, old("1.33.2", &format!("{snapshots}/gpu"))).code(),
+        (400, "InvalidParameter"),
+        "VM family"
+    );
+    assert_eq!(bench.put(&sys, old("1.33.2", &format!("{snapshots}/none"))).code(), (404, "ResourceNotFound"));
+    assert_eq!(
+        bench.put(&format!("{url}/agentPools/az"), old("1.33.2", &first)).code(),
+        (400, "InvalidParameter"),
+        "family"
+    );
+    let put = bench.put(&sys, old("1.33.2", &first));
     assert_eq!((put.status, &put.body["properties"]["provisioningState"]), (200, &json!("Upgrading")));
     let only = json!({"properties": {"orchestratorVersion": "1.33.2"}});
     assert_eq!(bench.put(&format!("{url}/agentPools/win"), only).status, 200);
     bench.at(40.0);
     let sys = bench.get(&format!("{url}/agentPools/sys"));
     assert_eq!(sys["properties"]["currentOrchestratorVersion"], "1.33.2");
-    assert_eq!(sys["properties"]["nodeImageVersion"], "AKSUbuntu-2204gen2containerd-202509.11.0");
+    assert_eq!(sys["properties"]["nodeImageVersion"], "AKSUbuntu-2204gen2containerd-202510.03.0");
+    assert_eq!(sys["properties"]["creationData"]["sourceResourceId"], first.as_str(), "bound to it");
     assert_eq!(sys["properties"]["vmSize"], "Standard_D2s_v3", "chosen once, kept");
     assert_eq!(sys["properties"]["mode"], "System");
     let log = bench.log();
-    assert_eq!((&log[2]["step"], &log[2]["target"]), (&json!("AgentPool:sys"), &json!("1.33.2")));
-    assert_eq!(log[2]["nodeImage"], "AKSUbuntu-2204gen2containerd-202509.11.0");
+    let moved = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["nodeImage"].is_string() && entry["applied"] == true)
+        .unwrap();
+    assert_eq!((&moved["step"], &moved["target"]), (&json!("AgentPool:sys"), &json!("1.33.2")));
+    assert_eq!(moved["nodeImage"], "AKSUbuntu-2204gen2containerd-202510.03.0");
+
+    // An image alone, by a header of upgradeNodeImageVersion, as Azure's CLI sends it.
+    let win_image =
+        |bench: &mut Bench| bench.get(&format!("{url}/agentPools/win"))["properties"]["nodeImageVersion"].clone();
+    assert_eq!(win_image(&mut bench), "AKSWindows-2022-containerd-20348.4405.251112");
+    let key = url.to_lowercase();
+    bench.world.clusters.get_mut(&key).unwrap().pools[0].image =
+        crate::catalogue::oldest_image(crate::catalogue::UBUNTU);
+    let mut call = Bench::call(Method::POST, &format!("{url}/agentPools/sys/upgradeNodeImageVersion"), None);
+    call.snapshot_id = Some(first.clone());
+    assert_eq!(bench.run(&call).status, 202);
+    bench.at(60.0);
+    let sys = bench.get(&format!("{url}/agentPools/sys"));
+    assert_eq!(sys["properties"]["nodeImageVersion"], "AKSUbuntu-2204gen2containerd-202510.03.0");
+    assert_eq!(bench.send(Method::DELETE, &first, None).status, 200);
+    assert_eq!(bench.send(Method::DELETE, &first, None).status, 204);
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn rules_hold_after_every_step_of_a_random_walk() {
     let mut statuses = std::collections::BTreeMap::<u16, usize>::new();
     for seed in 0..40 {
         let mut rng = StdRng::seed_from_u64(seed);
-        let mut bench = Bench::new(Config { seed, accept_any_published_image: seed % 2 == 0, ..Config::default() });
+        let mut bench = Bench::new(Config { seed, ..Config::default() });
         let mut at = 0.0;
         for _ in 0..120 {
             at += rng.random_range(0.0..4.0);

@@ -5,7 +5,10 @@
 use utoipa::ToSchema;
 
 use super::resources::{ProvisioningState, Resource};
-use crate::model::auto_upgrade_profile::{AutoUpgradeNodeImageSelection, AutoUpgradeProfileStatus, Reconcile};
+use crate::model::{
+    auto_upgrade_profile::{AutoUpgradeNodeImageSelection, AutoUpgradeProfileStatus, Reconcile},
+    update_run::WhenImageUnavailable,
+};
 
 /// An auto-upgrade profile.
 #[derive(ToSchema)]
@@ -35,6 +38,9 @@ struct AutoUpgradeProfileProperties {
     long_term_support: Option<bool>,
     /// When runs are made; not part of the official API. Absent: OnNewVersion.
     reconcile: Option<Reconcile>,
+    /// What the runs do with an agent pool for which AKS no longer sets the chosen image when its turn comes; not part of the
+    /// official API. Absent: Fail.
+    when_image_unavailable: Option<WhenImageUnavailable>,
 }
 
 /// Which releases a profile follows.

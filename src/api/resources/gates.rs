@@ -119,6 +119,8 @@ pub(super) async fn complete(
     let gate = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     request.precondition.check(Some(gate.etag))?;
     let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
+    let targets = [seen.name.clone()];
+    runs::record_action(&mut tx, run, request.author(), "CompleteGate", &targets, request.now).await?;
     let driven = engine::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
     driven.ok_or_else(missing)?;
     let gate = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;

@@ -42,6 +42,11 @@ pub(super) async fn get<T: ResourceType>(State(app): State<App>, at: At<Read<T>>
     let _slot = read_slot::<T>().await;
     let mut conn = app.pool.acquire().await?;
     let row = resources::get(&mut conn, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
+    if at.parameter("explain") == Some("true") {
+        let mut extras = T::extras(&mut conn, std::slice::from_ref(&row)).await?;
+        T::explain(&mut conn, &row, &mut extras).await?;
+        return Ok(Json(show_with::<T>(&at, &row, &mut extras)?).into_response());
+    }
     // Written out while the slot is held: the tree of a body is several times as large as its text.
     Ok(Json(show::<T>(&mut conn, &at, &row).await?).into_response())
 }

@@ -161,6 +161,15 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
         async { Ok(Self::Extras::default()) }
     }
 
+    /// Adds explanations for people to what is shown: an extension, for a GET with `explain=true`.
+    fn explain(
+        _conn: &mut Connection,
+        _row: &Resource,
+        _extras: &mut Self::Extras,
+    ) -> impl Future<Output = ApiResult<()>> + Send {
+        async { Ok(()) }
+    }
+
     /// The `properties` that an answer shows, without the provisioning state.
     fn show(row: &Resource, _extras: &mut Self::Extras) -> ApiResult<Value> {
         Ok(row.properties.clone())

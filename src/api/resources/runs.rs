@@ -185,6 +185,14 @@ impl ResourceType for UpdateRun {
         Ok(runs::statuses(conn, &ids, &fleet).await?)
     }
 
+    async fn explain(conn: &mut Connection, row: &Resource, statuses: &mut Self::Extras) -> ApiResult<()> {
+        if let Some(status) = statuses.get_mut(&row.id) {
+            rollout::explain(status);
+            status.actions = runs::actions(conn, row.id).await?;
+        }
+        Ok(())
+    }
+
     fn show(row: &Resource, statuses: &mut Self::Extras) -> ApiResult<Value> {
         let mut properties = row.properties.clone();
         if let (Value::Object(properties), Some(status)) = (&mut properties, statuses.remove(&row.id)) {
@@ -216,6 +224,7 @@ impl ResourceAction for Start {
             return drive(tx, request, &run, Event::Start).await;
         }
         let trace = Some(request.correlation());
+        record(&mut tx, request, &run, &Event::Start).await?;
         engine::drive(&mut tx, run.id, Event::Start, request.now, trace)
             .await?
             .ok_or_else(|| not_found(&request.id))?;
@@ -313,8 +322,29 @@ impl From<Target> for SkipTarget {
 /// Applies an event to a run, commits, and answers with the run.
 async fn drive(mut tx: Transaction, request: &ArmRequest, run: &Resource, event: Event) -> ApiResult<Response> {
     let trace = Some(request.correlation());
+    record(&mut tx, request, run, &event).await?;
     engine::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
     answer(tx, request, run).await
+}
+
+/// Records who does what to the run, for people.
+async fn record(tx: &mut Connection, request: &ArmRequest, run: &Resource, event: &Event) -> ApiResult<()> {
+    let (action, targets) = match event {
+        Event::Start => ("Start", Vec::new()),
+        Event::Stop => ("Stop", Vec::new()),
+        Event::Skip { targets, .. } => {
+            let name = |target: &SkipTarget| match target {
+                SkipTarget::Member(name)
+                | SkipTarget::RunningMember(name)
+                | SkipTarget::Group(name)
+                | SkipTarget::Stage(name)
+                | SkipTarget::AfterStageWait(name) => name.clone(),
+            };
+            ("Skip", targets.iter().map(name).collect())
+        }
+        _ => return Ok(()),
+    };
+    Ok(runs::record_action(tx, run.id, request.author(), action, &targets, request.now).await?)
 }
 
 async fn answer(mut tx: Transaction, request: &ArmRequest, run: &Resource) -> ApiResult<Response> {
@@ -357,6 +387,7 @@ async fn with_strategy(
         given.managed_cluster_update.node_image_selection =
             stored.and_then(|stored| stored.managed_cluster_update.node_image_selection.clone());
     }
+    given.managed_cluster_update.keep_extensions(stored.map(|stored| &stored.managed_cluster_update));
     let Some(id) = &given.update_strategy_id else { return Ok(given) };
     let kept =
         stored.filter(|stored| stored.update_strategy_id.as_ref().is_some_and(|old| old.eq_ignore_ascii_case(id)));

@@ -145,6 +145,7 @@ impl Task {
             }
         };
         auto_upgrade::record_run(tx, profile.id, &name, run.id, target, self.now).await?;
+        runs::record_action(tx, run.id, AUTHOR, "Start", &[], self.now).await?;
         drive(tx, run.id, Event::Start, self.now, None).await?;
         self.succeeded(tx, target, &message).await
     }

@@ -30,6 +30,9 @@ pub enum UpgradeAction {
         kubernetes_version: String,
         /// The target image, if it is not the newest.
         image: Option<NodeImage>,
+        /// Resource ID of the node pool snapshot that brings the image; absent: the pool ran it lately.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<String>,
     },
     /// Move a pool to the newest image of its region: POST `upgradeNodeImageVersion`.
     NewestImage {
@@ -38,12 +41,16 @@ pub enum UpgradeAction {
         /// The newest image known at the time of the decision.
         image: NodeImage,
     },
-    /// Move a pool to this image, which is not the newest: PUT of the pool as read, with `nodeImageVersion`.
+    /// Move a pool to this image, which is not the newest: PUT of the pool as read, with `nodeImageVersion`, or POST
+    /// `upgradeNodeImageVersion` with a snapshot.
     ChosenImage {
         /// The pool.
         pool: String,
         /// The image.
         image: NodeImage,
+        /// Resource ID of the node pool snapshot that brings the image; absent: the pool ran it lately.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snapshot: Option<String>,
     },
 }
 
@@ -88,13 +95,13 @@ impl fmt::Display for UpgradeAction {
             Self::Cluster { kubernetes_version, pools } => {
                 write!(f, "control plane and agent pools {} to Kubernetes {kubernetes_version}", pools.join(", "))
             }
-            Self::PoolVersion { pool, kubernetes_version, image: None } => {
+            Self::PoolVersion { pool, kubernetes_version, image: None, .. } => {
                 write!(f, "agent pool '{pool}' to Kubernetes {kubernetes_version}")
             }
-            Self::PoolVersion { pool, kubernetes_version, image: Some(image) } => {
+            Self::PoolVersion { pool, kubernetes_version, image: Some(image), .. } => {
                 write!(f, "agent pool '{pool}' to Kubernetes {kubernetes_version} with node image {image}")
             }
-            Self::NewestImage { pool, image } | Self::ChosenImage { pool, image } => {
+            Self::NewestImage { pool, image } | Self::ChosenImage { pool, image, .. } => {
                 write!(f, "agent pool '{pool}' to node image {image}")
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{super::version::KubernetesVersion, NodeImage};
+use super::{super::version::KubernetesVersion, NodeImage, NodePoolSnapshot};
 
 /// A Kubernetes version that a region offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub struct OfferedVersion {
     pub upgrades: Vec<KubernetesVersion>,
 }
 
+/// An image that a pool ran lately, and the Kubernetes version that it ran with: AKS goes back to the pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentlyUsed {
+    /// The version; `None` where AKS does not say.
+    pub kubernetes_version: Option<KubernetesVersion>,
+    /// The image.
+    pub image: NodeImage,
+}
+
 /// What a region offers to one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Catalogue {
@@ -26,10 +35,10 @@ pub struct Catalogue {
     pub versions: Vec<OfferedVersion>,
     /// Newest image by family. Families without an image from AKS are missing.
     pub latest: BTreeMap<String, NodeImage>,
-    /// Images that each pool ran before, by the pool's name. AKS accepts these in `nodeImageVersion`.
-    pub recently_used: BTreeMap<String, Vec<NodeImage>>,
-    /// Whether the upstream accepts any published image in `nodeImageVersion`. AKS does not; the emulator can.
-    pub accepts_any_image: bool,
+    /// What each pool ran before, by the pool's name: what AKS takes in `nodeImageVersion`.
+    pub recently_used: BTreeMap<String, Vec<RecentlyUsed>>,
+    /// Snapshots of this service's in the cluster's subscription.
+    pub snapshots: Vec<NodePoolSnapshot>,
 }
 
 impl Catalogue {

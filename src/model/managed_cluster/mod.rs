@@ -6,13 +6,15 @@
 mod action;
 mod catalogue;
 mod node_image;
+mod snapshot;
 mod wire;
 
 use serde::Deserialize;
 
 pub use action::{Subject, UpgradeAction};
-pub use catalogue::{Catalogue, OfferedVersion};
+pub use catalogue::{Catalogue, OfferedVersion, RecentlyUsed};
 pub use node_image::{ImageVersion, NodeImage};
+pub use snapshot::{NodePoolSnapshot, SNAPSHOT_PREFIX};
 pub(crate) use wire::LenientError;
 
 use super::version::{KubernetesVersion, VersionWish};
@@ -137,8 +139,13 @@ pub struct AgentPool {
     pub provisioning_error: Option<ErrorDetail>,
     /// `powerState.code` is `Stopped`.
     pub stopped: bool,
-    /// Whether the pool was created from a node pool snapshot (`creationData`) and is still bound to it.
+    /// Bound to a node pool snapshot of somebody else's (`creationData`). A pool that this service has moved by a snapshot of its
+    /// own is free.
     pub from_snapshot: bool,
+    /// Size of its virtual machines, such as `Standard_D4s_v5`.
+    pub vm_size: String,
+    /// Number of its nodes; 0 where AKS does not say.
+    pub count: u32,
 }
 
 impl AgentPool {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{AgentPool, ManagedCluster, NodeImage};
+use super::{AgentPool, ManagedCluster, NodeImage, snapshot::is_own};
 use crate::arm::ErrorDetail;
 
 #[derive(Deserialize)]
@@ -45,6 +45,8 @@ pub(super) struct Pool {
     #[serde(alias = "etag")]
     e_tag: Option<String>,
     os_type: Option<String>,
+    vm_size: Option<String>,
+    count: Option<u32>,
     node_image_version: Option<String>,
     orchestrator_version: Option<String>,
     current_orchestrator_version: Option<String>,
@@ -147,7 +149,9 @@ impl From<Pool> for AgentPool {
             provisioning_state: wire.provisioning_state.unwrap_or_default().into(),
             provisioning_error: cause(wire.status),
             stopped: stopped(wire.power_state),
-            from_snapshot: wire.creation_data.and_then(|data| data.source_resource_id).is_some(),
+            from_snapshot: wire.creation_data.and_then(|data| data.source_resource_id).is_some_and(|id| !is_own(&id)),
+            vm_size: wire.vm_size.unwrap_or_default(),
+            count: wire.count.unwrap_or_default(),
         }
     }
 }

@@ -370,3 +370,20 @@ fn a_closed_window_holds_no_slot_and_its_member_comes_back_when_it_opens() {
     sim.complete("a03");
     assert_eq!(sim.run.status.state, Completed);
 }
+
+#[test]
+fn a_start_that_fails_touches_nothing_and_can_be_repeated() {
+    let error = error();
+    let failed = Event::StartFailed { error: error.clone() };
+    let mut sim = sim(vec![stage("s", "2", vec![group("a", "2")])], &[("a", 2)]);
+    sim.raise(failed.clone()).unwrap();
+    assert_eq!((sim.run.status.state, &sim.run.status.error), (Failed, &Some(error)));
+    assert!(!sim.run.has_begun());
+    assert!(sim.rows.iter().all(|row| row.status.state == NotStarted));
+    sim.raise(Event::Start).unwrap();
+    assert_eq!((sim.run.status.state, &sim.run.status.error), (Running, &None));
+    // What has begun goes on, whatever a late report says.
+    let before = sim.run.clone();
+    sim.raise(failed).unwrap();
+    assert_eq!(sim.run, before);
+}

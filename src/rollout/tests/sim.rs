@@ -239,7 +239,7 @@ impl Sim {
             | Event::MemberUnblocked { member, .. }
             | Event::MemberLeft { member } => *member = self.member(member.index),
             Event::Skip { members, .. } => members.iter_mut().for_each(|m| *m = self.member(m.index)),
-            Event::Start | Event::Planned | Event::PlanningBlocked { .. } => {}
+            Event::Start | Event::Planned | Event::PlanningBlocked { .. } | Event::StartFailed { .. } => {}
             Event::Stop | Event::WaitElapsed { .. } => {}
             Event::GateCompleted { .. } | Event::GateDue { .. } | Event::Continue => {}
         }

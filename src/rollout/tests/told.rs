@@ -87,6 +87,7 @@ fn members_end_before_others_take_their_slots() {
             cluster_resource_id: format!("/c/{name}"),
             operation_id: None,
             message: None,
+            explanation: None,
         },
     };
     let told = changes(&run, &run, vec![changed("a", UpdateState::Running), changed("b", UpdateState::Completed)]);

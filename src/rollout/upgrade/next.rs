@@ -12,7 +12,7 @@ use super::{
 use crate::{
     arm::ErrorDetail,
     model::{
-        managed_cluster::{Catalogue, ManagedCluster, Subject},
+        managed_cluster::{Catalogue, ManagedCluster, Subject, UpgradeAction},
         update_run::ManagedClusterUpgradeType,
     },
 };
@@ -87,12 +87,14 @@ fn act(
     catalogue: &Catalogue,
     now: Timestamp,
 ) -> Next {
-    let mut actions = Vec::new();
+    let (mut actions, mut later) = (Vec::new(), 0);
     let mut in_the_way = None;
     if let Some(control_plane) = plan.control_plane {
         // A cluster-level operation overlaps no operation of a pool.
         in_the_way = cluster.pools.iter().find(|pool| pool.provisioning_state.is_busy());
         if in_the_way.is_none() {
+            let alone = !matches!(control_plane, UpgradeAction::Cluster { .. });
+            later = if alone { u32::try_from(plan.pools.len()).unwrap_or(u32::MAX) } else { 0 };
             actions.push(control_plane);
         }
     } else {
@@ -113,7 +115,7 @@ fn act(
     if !actions.is_empty() && !cluster.stopped {
         let version = target(upgrade, cluster, goal, catalogue).ok().flatten();
         let kubernetes_version = version.map(|version| version.to_string());
-        return Next::Begin(Begin { kubernetes_version, actions, first: !begun });
+        return Next::Begin(Begin { kubernetes_version, actions, later, first: !begun });
     }
     if !running.is_empty() {
         return Next::Follow(running);

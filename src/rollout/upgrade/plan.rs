@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     Goal, StepState, Upgrade,
-    images::{Wanted, wanted},
+    images::{PoolAt, Wanted, wanted},
 };
 use crate::{
     arm::ErrorDetail,
@@ -228,32 +228,27 @@ fn pool_actions(
     if pool.stopped {
         return Ok(Part::Leave(unchanged("is stopped", target, pool)));
     }
-    let wanted = match wanted(&goal.images, pool, catalogue, now)? {
-        Wanted::Leave(why) => return Ok(Part::Leave(unchanged(why, target, pool))),
+    let name = pool.name.clone();
+    let begun = |subject| done.contains(&subject);
+    let moves_to = target.filter(|target| lags(pool, *target, begun(Subject::PoolVersion(&pool.name))));
+    let at = PoolAt { pool, version: moves_to.or_else(|| pool.version()), moves: moves_to.is_some() };
+    let wanted = match wanted(goal, at, catalogue, now)? {
+        Wanted::Leave(why) => return Ok(Part::Leave(why.to_owned())),
         Wanted::NoneForFamily(family) => return Ok(Part::NoneForFamily(family)),
         other => other,
     };
-    let name = pool.name.clone();
-    let begun = |subject| done.contains(&subject);
-    let lags = |target: KubernetesVersion| {
-        pool.version().is_some_and(|version| {
-            let redo = version == target && ended_badly(&pool.provisioning_state);
-            version < target || (redo && !begun(Subject::PoolVersion(&pool.name)))
-        })
-    };
-    if let Some(target) = target.filter(|target| lags(*target)) {
-        let image = match wanted {
-            Wanted::Stay { pin } => pin,
-            Wanted::Chosen(image) => Some(image),
-            _ => None,
+    if let Some(target) = moves_to {
+        let (image, snapshot) = match wanted {
+            Wanted::Chosen(image, snapshot) => (Some(image), snapshot),
+            _ => (None, None),
         };
-        let action = UpgradeAction::PoolVersion { pool: name, kubernetes_version: target.to_string(), image };
+        let action = UpgradeAction::PoolVersion { pool: name, kubernetes_version: target.to_string(), image, snapshot };
         if begun(action.subject()) {
             return Err(without_effect(&action, shown(pool.version())));
         }
         return Ok(Part::Act(action));
     }
-    let at = || {
+    let at_target = || {
         let image = shown(pool.image.as_ref());
         match target {
             Some(_) => {
@@ -263,11 +258,19 @@ fn pool_actions(
         }
     };
     Ok(match wanted {
-        _ if begun(Subject::PoolImage(&pool.name)) => Part::Leave(at()),
+        _ if begun(Subject::PoolImage(&pool.name)) => Part::Leave(at_target()),
         Wanted::Newest(image) => Part::Act(UpgradeAction::NewestImage { pool: name, image }),
-        Wanted::Chosen(image) => Part::Act(UpgradeAction::ChosenImage { pool: name, image }),
+        Wanted::Chosen(image, snapshot) => Part::Act(UpgradeAction::ChosenImage { pool: name, image, snapshot }),
         Wanted::Unknown if target.is_none() => Part::Leave("has no newest node image that AKS names".to_owned()),
-        _ => Part::Leave(at()),
+        _ => Part::Leave(at_target()),
+    })
+}
+
+/// Whether a pool is moved to a version: it is behind, or reads as if it were there after an operation that failed and that was
+/// not `redone` in this attempt.
+pub(super) fn lags(pool: &AgentPool, target: KubernetesVersion, redone: bool) -> bool {
+    pool.version().is_some_and(|version| {
+        version < target || (version == target && ended_badly(&pool.provisioning_state) && !redone)
     })
 }
 

@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::model::{
-    managed_cluster::ProvisioningState,
+    managed_cluster::{NodePoolSnapshot, ProvisioningState, RecentlyUsed},
     update_run::ManagedClusterUpgradeType::{self, ControlPlaneOnly, Full, NodeImageOnly},
 };
 
@@ -13,7 +13,9 @@ const NEW: &str = "U-202510.29.0";
 const OLD: &str = "U-202508.20.1";
 
 fn goal(upgrade_type: ManagedClusterUpgradeType, version: Option<&str>, images: ImageGoal) -> Goal {
-    Goal { upgrade_type, version: version.map(|text| text.parse().unwrap()), images, skips_far_clusters: false }
+    let version = version.map(|text| text.parse().unwrap());
+    let when_image_unavailable = WhenImageUnavailable::Fail;
+    Goal { upgrade_type, version, images, when_image_unavailable, skips_far_clusters: false }
 }
 
 fn full(version: &str) -> Goal {
@@ -22,6 +24,15 @@ fn full(version: &str) -> Goal {
 
 fn first(cluster: &ManagedCluster, goal: &Goal) -> Next {
     next(&Upgrade::default(), cluster, goal, &catalogue(), at())
+}
+
+fn snapshot(version: &str, image: &str, vm_size: &str) -> NodePoolSnapshot {
+    NodePoolSnapshot {
+        id: format!("/subscriptions/s/snapshots/fleet-manager-{version}-{vm_size}"),
+        kubernetes_version: version.parse().unwrap(),
+        image: NodeImage::new(image),
+        vm_size: vm_size.to_owned(),
+    }
 }
 
 fn busy(state: &str) -> ProvisioningState {
@@ -167,15 +178,30 @@ fn chosen_images() {
     says(first(&seen, &consistent("X-202510.29.0")), &["Skipped", "family U", "'a'"]);
     says(first(&seen, &custom("U-202507.01.0")), &["Skipped", "at or ahead"]);
     let chosen = NodeImage::new("U-202509.11.0");
-    let Next::Begin(begin) = first(&seen, &consistent(chosen.as_str())) else { panic!() };
-    assert_eq!(begin.actions, [UpgradeAction::ChosenImage { pool: "a".to_owned(), image: chosen.clone() }]);
+    let goal = consistent(chosen.as_str());
+    let begun = |catalogue: &_| next(&Upgrade::default(), &seen, &goal, catalogue, at());
+    says(begun(&catalogue()), &["Failed NodeImageVersionUnavailable", "newest image is U-202510.29.0"]);
+    let newest = Goal { when_image_unavailable: WhenImageUnavailable::Newest, ..goal.clone() };
+    says(first(&seen, &newest), &["Begin agent pool 'a' to node image U-202510.29.0"]);
 
-    let mut strict = catalogue();
-    strict.accepts_any_image = false;
-    let strictly = |catalogue: &_| next(&Upgrade::default(), &seen, &consistent(chosen.as_str()), catalogue, at());
-    says(strictly(&strict), &["Failed NodeImageVersionNotAvailable", "newest image only"]);
-    strict.recently_used.insert("a".to_owned(), vec![chosen.clone()]);
-    says(strictly(&strict), &["Begin agent pool 'a' to node image U-202509.11.0"]);
+    let used = |version: &str| RecentlyUsed { kubernetes_version: version.parse().ok(), image: chosen.clone() };
+    let mut ran = catalogue();
+    ran.recently_used.insert("a".to_owned(), vec![used("1.32.5")]);
+    says(begun(&ran), &["Failed NodeImageVersionUnavailable"]);
+    ran.recently_used.insert("a".to_owned(), vec![used("1.32.5"), used("1.32.7")]);
+    let Next::Begin(begin) = begun(&ran) else { panic!() };
+    let image = chosen.clone();
+    assert_eq!(begin.actions, [UpgradeAction::ChosenImage { pool: "a".to_owned(), image, snapshot: None }]);
+
+    let mut kept = catalogue();
+    for (version, vm_size) in [("1.32.5", "Standard_D8s_v5"), ("1.32.7", "Standard_NC6s_v3")] {
+        kept.snapshots.push(snapshot(version, chosen.as_str(), vm_size));
+        says(begun(&kept), &["Failed NodeImageVersionUnavailable"]);
+    }
+    kept.snapshots.push(snapshot("1.32.7", chosen.as_str(), "Standard_D8s_v5"));
+    let Next::Begin(begin) = begun(&kept) else { panic!() };
+    let (image, snapshot) = (chosen.clone(), Some(kept.snapshots[2].id.clone()));
+    assert_eq!(begin.actions, [UpgradeAction::ChosenImage { pool: "a".to_owned(), image, snapshot }]);
 
     let ancient = cluster("1.32.7", vec![pool("a", "1.32.7", "U-2022.10.24")]);
     says(first(&ancient, &custom("U-202505.01.0")), &["Failed NodeImageVersionExpired", "U-202505.01.0"]);
@@ -190,19 +216,18 @@ fn images_of_auto_upgrade_are_the_least_that_is_wanted() {
     let seen = cluster("1.32.7", vec![pool("a", "1.32.7", OLD)]);
     let custom = |image: &str| goal(NodeImageOnly, None, ImageGoal::Custom(vec![NodeImage::new(image)]));
     let mut strict = catalogue();
-    strict.accepts_any_image = false;
     let passed_over = custom("U-202509.11.0");
-    says(next(&Upgrade::default(), &seen, &passed_over, &strict, at()), &["Failed NodeImageVersionNotAvailable"]);
+    says(next(&Upgrade::default(), &seen, &passed_over, &strict, at()), &["Failed NodeImageVersionUnavailable"]);
     let Next::Begin(begin) = next(&Upgrade::default(), &seen, &passed_over.clone().of_auto_upgrade(), &strict, at())
     else {
         panic!("the newest takes the place of what AKS does not set any more")
     };
     assert_eq!(begin.actions, [UpgradeAction::NewestImage { pool: "a".to_owned(), image: NodeImage::new(NEW) }]);
-    strict.recently_used.insert("a".to_owned(), vec![NodeImage::new("U-202509.11.0")]);
-    for settable in [strict, catalogue()] {
-        let begun = next(&Upgrade::default(), &seen, &passed_over.clone().of_auto_upgrade(), &settable, at());
-        says(begun, &["Begin agent pool 'a' to node image U-202509.11.0"]);
-    }
+    let version = "1.32.7".parse().ok();
+    let used = RecentlyUsed { kubernetes_version: version, image: NodeImage::new("U-202509.11.0") };
+    strict.recently_used.insert("a".to_owned(), vec![used]);
+    let begun = next(&Upgrade::default(), &seen, &passed_over.clone().of_auto_upgrade(), &strict, at());
+    says(begun, &["Begin agent pool 'a' to node image U-202509.11.0"]);
 
     let ancient = cluster("1.32.7", vec![pool("a", "1.32.7", "U-2022.10.24")]);
     says(first(&ancient, &custom("U-202505.01.0").of_auto_upgrade()), &["Begin agent pool 'a'", NEW]);
@@ -218,6 +243,14 @@ fn images_of_auto_upgrade_are_the_least_that_is_wanted() {
 fn chosen_images_go_along_with_a_version() {
     let mut seen = cluster("1.33.2", vec![pool("a", "1.32.7", OLD), pool("b", "1.32.7", "U-202509.11.0")]);
     let chosen = || ImageGoal::Consistent(vec![NodeImage::new("U-202509.11.0")]);
+    says(first(&seen, &goal(Full, Some("1.33.2"), chosen())), &["Failed NodeImageVersionUnavailable"]);
+    let mut catalogue = catalogue();
+    let kept = snapshot("1.33.2", "U-202509.11.0", "Standard_D2s_v5");
+    catalogue.snapshots = vec![snapshot("1.32.7", "U-202509.11.0", "Standard_D2s_v5"), kept.clone()];
+    let first = |seen: &_, goal: &_| next(&Upgrade::default(), seen, goal, &catalogue, at());
+    let Next::Begin(begin) = first(&seen, &goal(Full, Some("1.33.2"), chosen())) else { panic!() };
+    let by_snapshot = |action: &UpgradeAction| matches!(action, UpgradeAction::PoolVersion { snapshot: Some(id), .. } if *id == kept.id);
+    assert!(begin.actions.iter().all(by_snapshot), "{begin:?}");
     let said = said(first(&seen, &goal(Full, Some("1.33.2"), chosen())));
     assert_eq!(said.matches("to Kubernetes 1.33.2 with node image U-202509.11.0").count(), 2, "{said}");
     // Latest leaves a pool that is bound to a snapshot alone; the other choices release it.

@@ -29,6 +29,8 @@ pub(super) fn pool(name: &str, version: &str, image: &str) -> AgentPool {
         provisioning_error: None,
         stopped: false,
         from_snapshot: false,
+        vm_size: "Standard_D4s_v5".to_owned(),
+        count: 3,
     }
 }
 
@@ -63,7 +65,7 @@ pub(super) fn catalogue() -> Catalogue {
         versions: versions.map(offer).to_vec(),
         latest: ["U", "W"].map(|family| (family.to_owned(), NodeImage::new(format!("{family}-{}", IMAGES[3])))).into(),
         recently_used: BTreeMap::new(),
-        accepts_any_image: true,
+        snapshots: Vec::new(),
     }
 }
 
@@ -161,7 +163,8 @@ impl Aks {
                     pool.image = self.catalogue.latest.get(pool.image.as_ref().unwrap().family()).cloned();
                 }
             }
-            UpgradeAction::PoolVersion { kubernetes_version, image: chosen, .. } => {
+            UpgradeAction::PoolVersion { kubernetes_version, image: chosen, snapshot, .. } => {
+                assert_eq!(chosen.is_some(), snapshot.is_some(), "no pool ran anything before");
                 let (to, pool) = (version(kubernetes_version), own.unwrap());
                 assert!(to >= pool.version().unwrap() && to <= control_plane);
                 image = chosen.clone().or_else(|| newest(pool));
@@ -325,6 +328,7 @@ fn any_goal() -> impl Strategy<Value = Goal> {
             upgrade_type,
             version: (upgrade_type != NodeImageOnly).then(|| wish.parse().unwrap()),
             images,
+            when_image_unavailable: WhenImageUnavailable::Newest,
             skips_far_clusters: false,
         },
     )

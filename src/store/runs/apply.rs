@@ -175,6 +175,7 @@ fn member_of(event: &mut Event) -> Option<&mut Member> {
         | Event::MemberUnblocked { member, .. }
         | Event::MemberLeft { member } => Some(member),
         Event::Start
+        | Event::StartFailed { .. }
         | Event::Planned
         | Event::PlanningBlocked { .. }
         | Event::Stop

@@ -1,5 +1,7 @@
 //! Single members of runs.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 use sqlx::{FromRow, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
@@ -30,12 +32,15 @@ const BY_INDEX: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_i
 
 const NAMED: &str = "SELECT * FROM run_members WHERE run_id = $1 AND name = ANY($2) ORDER BY member_index";
 
-const SAVE: &str = "UPDATE run_members SET upgrade = $4, operation_id = coalesce($5, operation_id)
+const SAVE: &str = "UPDATE run_members SET upgrade = $4, operation_id = coalesce($5, operation_id), message = $6
      WHERE run_id = $1 AND member_index = $2 AND attempt = $3 AND state = 'Running'";
 
 const SAVE_ALL: &str = "UPDATE run_members m SET upgrade = u.upgrade, operation_id = coalesce(u.operation_id, m.operation_id)
      FROM unnest($2::integer[], $3::integer[], $4::jsonb[], $5::text[]) AS u (member_index, attempt, upgrade, operation_id)
      WHERE m.run_id = $1 AND m.member_index = u.member_index AND m.attempt = u.attempt AND m.state = 'Running'";
+
+/// Of a name that stands in several groups the first row counts.
+const SKIPPED: &str = "SELECT name FROM run_members WHERE run_id = $1 GROUP BY name HAVING bool_and(state = 'Skipped')";
 
 const RUNNING: &str = "SELECT coalesce(sum(running), 0) FROM run_groups WHERE run_id = $1";
 
@@ -45,6 +50,19 @@ const FLEET_RUNNING: &str = "SELECT EXISTS (SELECT FROM update_runs r
 
 const RUNS_OF_MEMBER: &str = "SELECT m.* FROM run_members m JOIN update_runs r USING (run_id)
      WHERE m.name = $2 AND r.fleet_id = $1 AND m.state IN ('NotStarted', 'Running', 'Pending', 'Stopped') ORDER BY run_id";
+
+/// Names of the members that a run leaves out.
+///
+/// # Errors
+/// When the database fails.
+pub async fn skipped_members(conn: &mut Connection, run_id: Uuid) -> Result<HashSet<String>, StoreError> {
+    let names: Vec<String> = sqlx::query_scalar(SKIPPED)
+        .bind(run_id)
+        .fetch_all(conn)
+        .await
+        .map_err(StoreError::while_("reading the skipped members of an update run"))?;
+    Ok(names.into_iter().collect())
+}
 
 /// Reads a member by its index.
 ///
@@ -92,6 +110,7 @@ pub async fn save_upgrade(
     member: &Member,
     upgrade: &Value,
     operation_id: Option<&str>,
+    message: Option<&str>,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query(SAVE)
         .bind(run_id)
@@ -99,6 +118,7 @@ pub async fn save_upgrade(
         .bind(index(member.attempt))
         .bind(upgrade)
         .bind(operation_id)
+        .bind(message)
         .execute(conn)
         .await
         .map_err(StoreError::while_("keeping the progress of a member's upgrade"))?;

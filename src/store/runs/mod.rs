@@ -3,6 +3,7 @@
 //! Whoever changes a run holds the lock of its `update_runs` row, so steps of one run follow one another. Rows travel as
 //! JSON both ways: a run of any shape is read in one statement, and a step is written in at most one a table.
 
+mod actions;
 mod apply;
 mod create;
 mod load;
@@ -13,12 +14,14 @@ mod rows;
 mod status;
 mod task;
 
+pub use actions::{actions, record_action};
 pub use apply::{Advanced, advance, advance_all};
 pub use create::{create, limit_to, replace_plan};
 pub use load::{Audience, Listener, hold, is_starting, load_for_update, lock};
 pub use locks::{Holder, try_lock_cluster, unlock_cluster, unlock_clusters};
 pub use members::{
     RunMember, fleet_has_running_member, member, running_count, runs_of_member, save_upgrade, save_upgrades,
+    skipped_members,
 };
 pub use ranks::{QueuedMember, RankedMember, members_to_rank, rank_members};
 pub use status::{explain_wait, member_counts, select_images, selected_images, status, statuses};

@@ -18,7 +18,7 @@ use crate::{
         MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
         UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
     },
-    rollout::is_finished,
+    rollout::{Gate, Waits, is_finished},
     store::StoreError,
 };
 
@@ -154,30 +154,39 @@ impl Document {
             take_gates(&mut gates, stage, group, timing).into_iter().map(|gate| gate_status(gate, fleet)).collect()
         };
         let mut by_stage: HashMap<u32, (u32, Vec<UpdateGroupStatus>)> = HashMap::new();
+        let mut waits_of: HashMap<u32, Waits> = HashMap::new();
         for group in groups {
             let index = Some(group.group_index);
             let failed = group.tally().failed;
             let (failures, of_stage) = by_stage.entry(group.stage_index).or_default();
             *failures += failed;
             let before_gates = gates_at(group.stage_index, index, Timing::Before);
+            let members = by_group.remove(&group.group_index).unwrap_or_default();
+            let mut waits = Waits::default();
+            members.iter().for_each(|member| waits.add(member.status.state, member.status.error.as_ref()));
+            waits_of.entry(group.stage_index).or_default().merge(&waits);
             of_stage.push(UpdateGroupStatus {
-                status: begun_behind(&before_gates, group.node.into()),
-                members: by_group.remove(&group.group_index).unwrap_or_default(),
+                status: waiting(begun_behind(&before_gates, group.node.into()), &waits),
+                members,
                 before_gates,
                 after_gates: gates_at(group.stage_index, index, Timing::After),
                 max_concurrency: Some(group.max_concurrency),
                 max_allowed_failures: Some(group.max_allowed_failures),
                 failure_count: Some(failed),
                 name: group.name,
+                explanation: None,
             });
         }
         let failures = by_stage.values().map(|(failed, _)| failed).sum();
+        let mut all_waits = Waits::default();
+        waits_of.values().for_each(|waits| all_waits.merge(waits));
         let stages = stages.into_iter().map(|stage| {
+            let waits = waits_of.remove(&stage.stage_index).unwrap_or_default();
             let (failed, groups) = by_stage.remove(&stage.stage_index).unwrap_or_default();
             let before_gates = gates_at(stage.stage_index, None, Timing::Before);
             let wait = stage.wait();
             UpdateStageStatus {
-                status: begun_behind(&before_gates, stage.node.into()),
+                status: waiting(begun_behind(&before_gates, stage.node.into()), &waits),
                 groups,
                 before_gates,
                 after_gates: gates_at(stage.stage_index, None, Timing::After),
@@ -189,15 +198,26 @@ impl Document {
                 max_allowed_failures: Some(stage.max_allowed_failures),
                 failure_count: Some(failed),
                 name: stage.name,
+                explanation: None,
             }
         });
         UpdateRunStatus {
             stages: stages.collect(),
-            status: run.node.into(),
+            status: waiting(run.node.into(), &all_waits),
             node_image_selection: NodeImageSelectionStatus { selected_node_image_versions: run.selected_images },
             failure_count: Some(failures),
+            explanation: None,
+            actions: Vec::new(),
         }
     }
+}
+
+/// Says of what is Pending for its members what they wait for.
+fn waiting(mut status: UpdateStatus, waits: &Waits) -> UpdateStatus {
+    if status.state == UpdateState::Pending && status.error.is_none() {
+        status.error = waits.error();
+    }
+    status
 }
 
 /// A stage or group is reached when its gates are, and has begun when the last of them was passed: as Azure shows it.
@@ -210,12 +230,13 @@ fn begun_behind(gates: &[UpdateRunGateStatus], mut status: UpdateStatus) -> Upda
 
 /// A gate has an ID from the moment the run reaches it.
 fn gate_status(gate: GateRow, fleet: Option<&ResourceId>) -> UpdateRunGateStatus {
-    let status = UpdateStatus::from(gate.node);
-    let reached = fleet.filter(|_| status.start_time.is_some());
+    let gate = Gate::from(gate);
+    let reached = fleet.filter(|_| gate.status.start_time.is_some());
     UpdateRunGateStatus {
+        opens_at: gate.due(),
+        gate_id: reached.map(|fleet| fleet.child("gates", &gate.id.to_string())),
         display_name: gate.display_name,
-        gate_id: reached.map(|fleet| fleet.child("gates", &gate.gate_id.to_string())),
-        status,
+        status: gate.status,
     }
 }
 
@@ -232,6 +253,7 @@ impl From<StatusRow> for MemberUpdateStatus {
             cluster_resource_id: row.cluster_resource_id,
             operation_id: row.operation_id,
             message: row.message,
+            explanation: None,
         }
     }
 }

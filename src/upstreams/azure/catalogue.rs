@@ -12,7 +12,9 @@ use futures_util::future::join_all;
 use super::{ManagedClusters, PoolUpgradeProfile, UpstreamError, budget::Class, single_flight::SingleFlightCache};
 use crate::{
     arm::ResourceId,
-    model::managed_cluster::{AgentPool, Catalogue, ManagedCluster, NodeImage, OfferedVersion},
+    model::managed_cluster::{
+        AgentPool, Catalogue, ManagedCluster, NodeImage, NodePoolSnapshot, OfferedVersion, RecentlyUsed,
+    },
 };
 
 /// Oldest answer about a region that serves when AKS cannot be called: AKS publishes versions and images weekly.
@@ -28,7 +30,7 @@ pub struct CatalogueNeeds<'a> {
     /// The newest node image of each family among the cluster's pools.
     pub images: bool,
     /// The node images that pools are to have. Where AKS has to set one that is not the newest, the images that the pool
-    /// can be set back to are read, one call a pool.
+    /// can be set back to are read, one call a pool, and the snapshots of the subscription.
     pub chosen_images: &'a [NodeImage],
 }
 
@@ -36,25 +38,25 @@ pub struct CatalogueNeeds<'a> {
 pub struct CatalogueCache {
     client: Arc<dyn ManagedClusters>,
     max_age: Duration,
-    accepts_any_image: bool,
     versions: SingleFlightCache<(String, String), Arc<Vec<OfferedVersion>>>,
     latest: SingleFlightCache<(String, String), Option<NodeImage>>,
     /// By lower-cased ID of the pool.
-    history: SingleFlightCache<String, Vec<NodeImage>>,
+    history: SingleFlightCache<String, Vec<RecentlyUsed>>,
+    /// By subscription.
+    snapshots: SingleFlightCache<String, Arc<Vec<NodePoolSnapshot>>>,
 }
 
 impl CatalogueCache {
     /// A cache whose answers are at most `max_age` old (a few minutes: AKS publishes images weekly).
-    /// `accepts_any_image`: the upstream takes any published image in `nodeImageVersion`, as the emulator can.
     #[must_use]
-    pub fn new(client: Arc<dyn ManagedClusters>, max_age: Duration, accepts_any_image: bool) -> Self {
+    pub fn new(client: Arc<dyn ManagedClusters>, max_age: Duration) -> Self {
         Self {
             client,
             max_age,
-            accepts_any_image,
             versions: SingleFlightCache::default(),
             latest: SingleFlightCache::default(),
             history: SingleFlightCache::default(),
+            snapshots: SingleFlightCache::default(),
         }
     }
 
@@ -75,12 +77,39 @@ impl CatalogueCache {
         let latest = async { if needs.images { self.latest_images(id, cluster).await } else { Ok(BTreeMap::new()) } };
         let (versions, latest) = futures_util::join!(versions, latest);
         let (versions, latest) = both(versions, latest)?;
-        let recently_used = if self.accepts_any_image {
-            BTreeMap::new()
-        } else {
-            self.histories(id, cluster, needs.chosen_images, &latest).await?
+        let recently_used = self.histories(id, cluster, needs.chosen_images, &latest).await?;
+        // A pool that has the image keeps it through a change of its Kubernetes version by a snapshot only.
+        let needs_snapshots = cluster.pools.iter().filter_map(|pool| pool.image.as_ref()).any(|current| {
+            let newest = latest.get(current.family());
+            needs.chosen_images.iter().any(|image| image.is_at_least(current) && Some(image) != newest)
+        });
+        let snapshots = if needs_snapshots { self.snapshots(id.subscription()).await?.to_vec() } else { Vec::new() };
+        Ok(Catalogue { versions: versions.to_vec(), latest, recently_used, snapshots })
+    }
+
+    /// What a pool ran lately.
+    pub async fn recently_used(&self, id: &ResourceId, pool: &str) -> Result<Vec<RecentlyUsed>, UpstreamError> {
+        let key = id.child("agentPools", pool).key().to_owned();
+        let ask = || async { Ok(self.profile(id, pool).await?.recently_used) };
+        self.history.get(key, self.max_age, ask).await
+    }
+
+    /// This service's snapshots in a subscription; none where it may not read them.
+    pub async fn snapshots(&self, subscription: &str) -> Result<Arc<Vec<NodePoolSnapshot>>, UpstreamError> {
+        let ask = || async {
+            match self.client.snapshots(subscription).await {
+                Ok(mut all) => {
+                    all.retain(NodePoolSnapshot::is_own);
+                    Ok(Arc::new(all))
+                }
+                Err(UpstreamError::Forbidden(detail) | UpstreamError::NotFound(detail)) => {
+                    tracing::debug!(subscription, "node pool snapshots cannot be read: {}", detail.message);
+                    Ok(Arc::default())
+                }
+                Err(error) => Err(error),
+            }
         };
-        Ok(Catalogue { versions: versions.to_vec(), latest, recently_used, accepts_any_image: self.accepts_any_image })
+        self.snapshots.get(subscription.to_lowercase(), self.max_age, ask).await
     }
 
     /// The newest image in the cluster's region of each family among its pools, by family.
@@ -119,7 +148,7 @@ impl CatalogueCache {
         cluster: &ManagedCluster,
         chosen: &[NodeImage],
         latest: &BTreeMap<String, NodeImage>,
-    ) -> Result<BTreeMap<String, Vec<NodeImage>>, UpstreamError> {
+    ) -> Result<BTreeMap<String, Vec<RecentlyUsed>>, UpstreamError> {
         let pools = cluster.pools.iter().filter(|pool| needs_history(pool, chosen, latest));
         let answers = join_all(pools.map(|pool| async {
             let key = id.child("agentPools", &pool.name).key().to_owned();

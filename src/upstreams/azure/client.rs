@@ -24,13 +24,16 @@ use crate::{
     arm::{ErrorDetail, ResourceId},
     model::{
         maintenance::MaintenanceConfiguration,
-        managed_cluster::{ManagedCluster, OfferedVersion, UpgradeAction},
+        managed_cluster::{ManagedCluster, NodePoolSnapshot, OfferedVersion, UpgradeAction},
     },
     transport,
 };
 
 /// API version of `Microsoft.ContainerService/managedClusters` that is spoken.
 pub const API_VERSION: &str = "2026-08-01";
+
+/// Names the snapshot whose image `upgradeNodeImageVersion` brings (Azure CLI, `az aks nodepool upgrade --node-image-only --snapshot-id`).
+const SNAPSHOT_HEADER: &str = "AKSSnapshotId";
 
 const CONTENT_LIMIT: usize = 4 << 20;
 const LIST_LIMIT: usize = 64 << 20;
@@ -227,11 +230,11 @@ impl ArmClient {
             UpgradeAction::ControlPlane { .. } | UpgradeAction::Cluster { .. } => {
                 (Class::PutCluster, Cow::Borrowed(cluster.key()), Method::PUT, self.url(cluster, &[]))
             }
-            UpgradeAction::PoolVersion { pool, .. } | UpgradeAction::ChosenImage { pool, .. } => {
+            UpgradeAction::PoolVersion { pool, .. } | UpgradeAction::ChosenImage { pool, snapshot: None, .. } => {
                 let id = cluster.child("agentPools", pool);
                 (Class::PutPool, Cow::Owned(id.key().to_owned()), Method::PUT, self.url(&id, &[]))
             }
-            UpgradeAction::NewestImage { pool, .. } => {
+            UpgradeAction::NewestImage { pool, .. } | UpgradeAction::ChosenImage { pool, snapshot: Some(_), .. } => {
                 let url = self.url(&cluster.child("agentPools", pool), &["upgradeNodeImageVersion"]);
                 (Class::Other, Cow::Borrowed(cluster.subscription()), Method::POST, url)
             }
@@ -381,21 +384,32 @@ impl ManagedClusters for ArmClient {
                         profile.get("name").and_then(Value::as_str).is_some_and(|name| pools.iter().any(|p| p == name));
                     if moves {
                         profile.remove("nodeImageVersion");
+                        profile.remove("creationData");
                         profile.insert("orchestratorVersion".to_owned(), json!(kubernetes_version));
                     }
                 }
                 self.put(cluster, Class::PutCluster, seen.cluster.etag.as_deref(), &body, time_left).await
             }
-            UpgradeAction::PoolVersion { pool, kubernetes_version, image } => {
+            UpgradeAction::PoolVersion { pool, kubernetes_version, image, snapshot } => {
                 let mut body = pool_body(seen, pool)?;
                 set(&mut body, "/properties", "orchestratorVersion", json!(kubernetes_version));
-                if let Some(image) = image {
-                    set(&mut body, "/properties", "nodeImageVersion", json!(image));
+                match (image, snapshot) {
+                    (_, Some(id)) => set(&mut body, "/properties", "creationData", json!({"sourceResourceId": id})),
+                    (Some(image), None) => set(&mut body, "/properties", "nodeImageVersion", json!(image)),
+                    (None, None) => {}
                 }
                 let id = cluster.child("agentPools", pool);
                 self.put(&id, Class::PutPool, etag(pool), &body, time_left).await
             }
-            UpgradeAction::ChosenImage { pool, image } => {
+            // A PUT moves a pool to a snapshot only along with its Kubernetes version; for the image alone, Azure's CLI sends this.
+            UpgradeAction::ChosenImage { pool, snapshot: Some(id), .. } => {
+                let url = self.url(&cluster.child("agentPools", pool), &["upgradeNodeImageVersion"]);
+                let budget = Budget::queued(Class::Other, cluster.subscription());
+                let with_snapshot =
+                    |request: RequestBuilder| request.header(header::CONTENT_LENGTH, 0).header(SNAPSHOT_HEADER, id);
+                self.accepted(self.send(Method::POST, url, budget, with_snapshot, time_left).await?).await
+            }
+            UpgradeAction::ChosenImage { pool, image, snapshot: None } => {
                 let mut body = pool_body(seen, pool)?;
                 set(&mut body, "/properties", "nodeImageVersion", json!(image));
                 let id = cluster.child("agentPools", pool);
@@ -437,6 +451,37 @@ impl ManagedClusters for ArmClient {
         let profile: wire::UpgradeProfile =
             self.get_json(url, Budget::queued(Class::Other, cluster.subscription()), CONTENT_LIMIT).await?;
         Ok(profile.into())
+    }
+
+    async fn snapshots(&self, subscription: &str) -> Result<Vec<NodePoolSnapshot>, UpstreamError> {
+        let scope = ResourceId::subscription_scope(subscription);
+        let url = self.url(&scope, &["providers", "Microsoft.ContainerService", "snapshots"]);
+        let all: Vec<wire::Snapshot> = self.pages(url, Budget::queued(Class::Other, subscription), LIST_LIMIT).await?;
+        Ok(all.into_iter().filter_map(wire::Snapshot::read).collect())
+    }
+
+    async fn take_snapshot(
+        &self,
+        snapshot: &ResourceId,
+        location: &str,
+        pool: &ResourceId,
+    ) -> Result<(), UpstreamError> {
+        let body = json!({
+            "location": location, "tags": {"created-by": "fleet-manager"},
+            "properties": {"snapshotType": "NodePool", "creationData": {"sourceResourceId": pool.to_string()}},
+        });
+        let budget = Budget::queued(Class::Other, snapshot.subscription());
+        self.send(Method::PUT, self.url(snapshot, &[]), budget, |request| request.json(&body), &unlimited)
+            .await
+            .map(drop)
+    }
+
+    async fn delete_snapshot(&self, snapshot: &ResourceId) -> Result<(), UpstreamError> {
+        let budget = Budget::queued(Class::Other, snapshot.subscription());
+        match self.send(Method::DELETE, self.url(snapshot, &[]), budget, |request| request, &unlimited).await {
+            Ok(_) | Err(UpstreamError::NotFound(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     async fn kubernetes_versions(

@@ -36,7 +36,7 @@ use crate::{
     arm::{ErrorDetail, ResourceId},
     model::{
         maintenance::MaintenanceConfiguration,
-        managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
+        managed_cluster::{ManagedCluster, NodeImage, NodePoolSnapshot, OfferedVersion, RecentlyUsed, UpgradeAction},
     },
 };
 
@@ -84,8 +84,8 @@ pub enum Progress {
 pub struct PoolUpgradeProfile {
     /// Newest image of the pool's family in its region.
     pub latest_node_image: Option<NodeImage>,
-    /// Images it ran before and can be set back to.
-    pub recently_used: Vec<NodeImage>,
+    /// What it ran before and can be set back to.
+    pub recently_used: Vec<RecentlyUsed>,
 }
 
 /// How long the caller may go on, as it knows at the moment. [`Duration::ZERO`]: it may not call AKS any more.
@@ -125,6 +125,20 @@ pub trait ManagedClusters: Send + Sync + 'static {
     async fn pool_upgrade_profile(&self, cluster: &ResourceId, pool: &str)
     -> Result<PoolUpgradeProfile, UpstreamError>;
 
+    /// All node pool snapshots of a subscription.
+    async fn snapshots(&self, subscription: &str) -> Result<Vec<NodePoolSnapshot>, UpstreamError>;
+
+    /// Takes a snapshot of an agent pool in its region. One of that name is replaced.
+    async fn take_snapshot(
+        &self,
+        snapshot: &ResourceId,
+        location: &str,
+        pool: &ResourceId,
+    ) -> Result<(), UpstreamError>;
+
+    /// Deletes a snapshot, if it is there.
+    async fn delete_snapshot(&self, snapshot: &ResourceId) -> Result<(), UpstreamError>;
+
     /// Kubernetes versions that a region offers.
     async fn kubernetes_versions(
         &self,
@@ -156,25 +170,23 @@ pub struct Azure {
     pub maintenance: MaintenanceCache,
 }
 
-/// How old answers of AKS may be, and what it accepts beyond its API.
+/// How old answers of AKS may be.
 #[derive(Debug, Clone, Copy)]
 pub struct AzureOptions {
     /// Oldest answer about what a region offers.
     pub catalogue_age: Duration,
     /// Oldest answer about a maintenance window that lets an upgrade begin.
     pub maintenance_age: Duration,
-    /// The upstream accepts any published image in `nodeImageVersion`, as the emulator can.
-    pub accepts_any_image: bool,
 }
 
 impl Azure {
     /// AKS through this client.
     #[must_use]
     pub fn new(clusters: Arc<dyn ManagedClusters>, options: AzureOptions) -> Self {
-        let AzureOptions { catalogue_age, maintenance_age, accepts_any_image } = options;
+        let AzureOptions { catalogue_age, maintenance_age } = options;
         Self {
             observer: Observer::new(Arc::clone(&clusters)),
-            catalogue: CatalogueCache::new(Arc::clone(&clusters), catalogue_age, accepts_any_image),
+            catalogue: CatalogueCache::new(Arc::clone(&clusters), catalogue_age),
             maintenance: MaintenanceCache::new(Arc::clone(&clusters), maintenance_age),
             clusters,
         }

@@ -262,7 +262,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{maintenance::MaintenanceConfiguration, managed_cluster::OfferedVersion},
+        model::{
+            maintenance::MaintenanceConfiguration,
+            managed_cluster::{NodePoolSnapshot, OfferedVersion},
+        },
         upstreams::azure::{Accepted, Freshness, PoolUpgradeProfile, Seen, TimeLeft},
     };
 
@@ -316,6 +319,15 @@ mod tests {
             Ok(vec![serde_json::from_value(cluster).unwrap()])
         }
         async fn pool_upgrade_profile(&self, _: &ResourceId, _: &str) -> Result<PoolUpgradeProfile, UpstreamError> {
+            unasked()
+        }
+        async fn snapshots(&self, _: &str) -> Result<Vec<NodePoolSnapshot>, UpstreamError> {
+            unasked()
+        }
+        async fn take_snapshot(&self, _: &ResourceId, _: &str, _: &ResourceId) -> Result<(), UpstreamError> {
+            unasked()
+        }
+        async fn delete_snapshot(&self, _: &ResourceId) -> Result<(), UpstreamError> {
             unasked()
         }
         async fn kubernetes_versions(&self, _: &str, _: &str) -> Result<Vec<OfferedVersion>, UpstreamError> {

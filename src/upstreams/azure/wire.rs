@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::{PoolUpgradeProfile, Progress};
 use crate::{
     arm::ErrorDetail,
-    model::managed_cluster::{LenientError, NodeImage, OfferedVersion},
+    model::managed_cluster::{LenientError, NodeImage, NodePoolSnapshot, OfferedVersion, RecentlyUsed},
 };
 
 #[derive(Deserialize)]
@@ -62,12 +62,13 @@ pub(super) struct UpgradeProfile {
 #[serde(rename_all = "camelCase", default)]
 struct UpgradeProfileProperties {
     latest_node_image_version: Option<String>,
-    recently_used_versions: Option<Vec<RecentlyUsed>>,
+    recently_used_versions: Option<Vec<UsedVersion>>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct RecentlyUsed {
+struct UsedVersion {
+    orchestrator_version: Option<String>,
     node_image_version: Option<String>,
 }
 
@@ -80,9 +81,41 @@ impl From<UpgradeProfile> for PoolUpgradeProfile {
                 .recently_used_versions
                 .unwrap_or_default()
                 .into_iter()
-                .filter_map(|used| used.node_image_version.map(NodeImage::new))
+                .filter_map(|used| {
+                    Some(RecentlyUsed {
+                        kubernetes_version: used.orchestrator_version.and_then(|text| text.parse().ok()),
+                        image: used.node_image_version.map(NodeImage::new)?,
+                    })
+                })
                 .collect(),
         }
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Snapshot {
+    id: Option<String>,
+    properties: Option<SnapshotProperties>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SnapshotProperties {
+    kubernetes_version: Option<String>,
+    node_image_version: Option<String>,
+    vm_size: Option<String>,
+}
+
+impl Snapshot {
+    /// `None` for one that does not say what it holds.
+    pub(super) fn read(self) -> Option<NodePoolSnapshot> {
+        let properties = self.properties?;
+        Some(NodePoolSnapshot {
+            id: self.id?,
+            kubernetes_version: properties.kubernetes_version?.parse().ok()?,
+            image: NodeImage::new(properties.node_image_version?),
+            vm_size: properties.vm_size?,
+        })
     }
 }
 

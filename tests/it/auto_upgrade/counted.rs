@@ -12,7 +12,7 @@ use fleet_manager::{
     engine,
     jobs::{self, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
-    model::managed_cluster::{ManagedCluster, NodeImage, OfferedVersion, UpgradeAction},
+    model::managed_cluster::{ManagedCluster, NodeImage, NodePoolSnapshot, OfferedVersion, UpgradeAction},
     store::{
         auto_upgrade,
         resources::{self, Author, ByService, Draft},
@@ -96,6 +96,15 @@ impl ManagedClusters for Counting {
         Ok(PoolUpgradeProfile { latest_node_image: Some(newest), recently_used: Vec::new() })
     }
 
+    async fn snapshots(&self, _: &str) -> Result<Vec<NodePoolSnapshot>, UpstreamError> {
+        self.unexpected()
+    }
+    async fn take_snapshot(&self, _: &ResourceId, _: &str, _: &ResourceId) -> Result<(), UpstreamError> {
+        self.unexpected()
+    }
+    async fn delete_snapshot(&self, _: &ResourceId) -> Result<(), UpstreamError> {
+        self.unexpected()
+    }
     async fn kubernetes_versions(&self, _: &str, _: &str) -> Result<Vec<OfferedVersion>, UpstreamError> {
         self.versions.fetch_add(1, Ordering::SeqCst);
         let offer = |text: &str| OfferedVersion {
@@ -175,11 +184,7 @@ async fn calls(profiles: usize, looks: usize) -> (usize, usize) {
         engine::auto_upgrade::watch(&mut db.pool.acquire().await.unwrap(), fleet).await.unwrap();
     }
     let clusters = Arc::new(Counting::default());
-    let options = AzureOptions {
-        catalogue_age: Duration::from_secs(1),
-        maintenance_age: Duration::from_secs(60),
-        accepts_any_image: false,
-    };
+    let options = AzureOptions { catalogue_age: Duration::from_secs(1), maintenance_age: Duration::from_secs(60) };
     let upstreams = Upstreams::new(Azure::new(clusters.clone(), options));
     let minute = Duration::from_secs(60);
     let policy = Policy { stopped: StoppedClusters::Fail, offer_recheck: minute, window_recheck: minute };

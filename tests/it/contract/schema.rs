@@ -127,6 +127,17 @@ async fn every_answer_fits_its_schema() {
 }
 
 async fn live(c: &Checked<'_>) {
+    // All regions offer the same: only then is there something to choose.
+    for (family, version) in [
+        ("AKSUbuntu-2204gen2containerd", "202602.01.0"),
+        ("AKSAzureLinux-V3gen2", "202602.01.0"),
+        ("AKSWindows-2022-containerd", "20348.9999.260201"),
+    ] {
+        for region in ["eastus", "westeurope", "swedencentral"] {
+            let body = json!({"region": region, "family": family, "version": version});
+            c.world.emulator("POST", "/emulator/images", Some(body)).await;
+        }
+    }
     let fleet = c.world.fleet("f");
     let provider = "/providers/Microsoft.ContainerService";
     c.ok("GET", &format!("{provider}/operations"), None, 200).await;

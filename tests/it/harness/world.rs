@@ -91,7 +91,6 @@ impl World {
         let config = Config {
             clusters: options.clusters,
             upgrade_seconds: options.upgrade_seconds,
-            accept_any_published_image: true,
             require_issued_tokens: options.issued_tokens.is_some(),
             token_seconds: options.issued_tokens.unwrap_or(3600),
             ..Config::default()

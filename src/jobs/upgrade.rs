@@ -301,7 +301,9 @@ impl UpgradeMember {
         }
         match next {
             // Other operations may have ended too. Read the cluster once all of them were polled.
-            Some(delay) if !must_read && !any_ended && !std::mem::take(&mut task.tells_outage) => Ok(Continuation::Wait(delay)),
+            Some(delay) if !must_read && !any_ended && !std::mem::take(&mut task.tells_outage) => {
+                Ok(Continuation::Wait(delay))
+            }
             Some(delay) if !must_read => self.record_and_wait(task, delay).await,
             _ => Ok(Continuation::ReadCluster),
         }

@@ -116,14 +116,6 @@ impl IdentityBody {
     }
 }
 
-impl ManagedServiceIdentity {
-    /// Whether the resource has no identity.
-    #[must_use]
-    pub fn is_none(&self) -> bool {
-        self.identity_type == IdentityType::None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

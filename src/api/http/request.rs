@@ -370,8 +370,8 @@ mod tests {
         }
         assert!(target(&SCOPE.replace("0000-000000000001", "x")).is_err());
         assert!(target(&SCOPE.replace("rg1", "rg.")).is_err());
-        let again = "/subscriptions/00000000-0000-0000-0000-000000000002";
-        for more in ["/resourceGroups/rg2", again, "/f/resourceGroups/rg2", "/f/subscriptions/x/resourceGroups/rg2"] {
+        let again = "/f/subscriptions/00000000-0000-0000-0000-000000000002";
+        for more in [again, "/f/resourceGroups/rg2", "/f/subscriptions/x/resourceGroups/rg2"] {
             assert!(target(&format!("{SCOPE}{more}")).is_err(), "{more}");
         }
         assert!(target(&SCOPE.replace("/rg1", "/rg1/resourceGroups/rg2")).is_err());

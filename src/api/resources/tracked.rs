@@ -1,6 +1,6 @@
 //! Location, tags and identity: what resources in a resource group have besides their properties.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::resource_type::Change;
@@ -46,10 +46,10 @@ pub(super) fn patched_draft(change: &Change<'_>, row: &Resource, problems: &mut 
         let mut identity = row.identity.clone().unwrap_or_else(|| json!({}));
         patch::merge(&mut identity, given.clone());
         let given: IdentityBody = body::part(&json!({"identity": identity}), "identity")?;
-        let new = applied(given, change, Some(row), problems);
-        // As Azure does: the type None is kept as it was sent by a PUT, and is gone after a PATCH.
-        draft.identity = Some(new).filter(|identity| !identity.is_none()).map(serde_json::to_value).transpose()?;
+        draft.identity = Some(serde_json::to_value(applied(given, change, Some(row), problems))?);
     }
+    // As Azure does: the type None is kept as it was sent by a PUT, and is gone after a PATCH.
+    draft.identity = draft.identity.filter(|identity| identity.get("type").and_then(Value::as_str) != Some("None"));
     Ok(draft)
 }
 

@@ -20,6 +20,7 @@ mod dependencies;
 mod explained;
 mod faults;
 mod faults_database;
+mod faults_frozen;
 mod faults_members;
 mod faults_overlap;
 mod faults_refused;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-/// Whoever comes when told must not be refused because sums of fractions fall short of a whole.
+/// A caller that returns at the time it was given must not be refused because sums of fractions fall short of a whole.
 const ROUNDING: f64 = 1e-6;
 
-/// Allows a burst, then a steady rate. Whoever is refused is told a time of their own, one refill apart from the next
+/// Allows a burst, then a steady rate. Each refused caller is given its own time to return, one refill apart from the next
 /// one's, so that a crowd that is refused together does not come back together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TokenBucket {

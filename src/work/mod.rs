@@ -75,6 +75,7 @@ mod worker;
 
 pub use attempt::{Attempt, FenceError};
 pub use backoff::Backoff;
+pub(crate) use bucket::TokenBucket;
 pub use claim::CLAIM;
 pub use limits::{LimitSettings, Limits, Permit, RetryAfter};
 pub use listen::{Heard, listen};

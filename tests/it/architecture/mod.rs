@@ -17,10 +17,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("autoupgrade", &["model", "arm"]),
     // State, and the world outside.
     ("database", &[]),
+    ("transport", &[]),
     ("work", &["database"]),
-    ("identity", &["arm"]),
-    ("upstreams", &["model", "arm"]),
-    ("webhooks", &["rollout", "model", "arm"]),
+    ("identity", &["transport", "arm"]),
+    ("upstreams", &["transport", "model", "arm"]),
+    ("webhooks", &["transport", "rollout", "model", "arm"]),
     ("store", &["database", "identity", "rollout", "autoupgrade", "model", "arm", "work", "webhooks"]),
     // Settings; no behaviour.
     ("config", &["identity", "model", "arm", "webhooks"]),
@@ -44,7 +45,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     // Edges.
-    ("api", &["database", "engine", "store", "work", "rollout", "autoupgrade", "identity", "model", "arm"]),
+    (
+        "api",
+        &["database", "engine", "store", "work", "rollout", "autoupgrade", "identity", "transport", "model", "arm"],
+    ),
     ("local", &["identity", "model", "arm", "config"]),
     (
         "app",
@@ -58,6 +62,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "upstreams",
             "webhooks",
             "identity",
+            "transport",
             "config",
             "local",
             "arm",
@@ -217,6 +222,17 @@ fn each_migration_has_a_number_of_its_own() {
         if name.ends_with(".sql") {
             let number = name.split('_').next().unwrap().to_owned();
             assert!(numbers.insert(number), "{name} has the number of another migration: take the next free one");
+        }
+    }
+}
+
+/// The sample fleet is a client of a local service only, and trusts nothing but the authority of that service.
+#[test]
+fn http_clients_are_set_up_in_one_place() {
+    let source = source();
+    for (path, module) in source.modules().filter(|(path, _)| !["transport", "local::sample"].contains(path)) {
+        for word in ["Client::builder", "Client::new", "ClientBuilder"] {
+            assert!(!module.names(word), "{path} has `{word}`: use `transport::client`");
         }
     }
 }

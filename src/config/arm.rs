@@ -72,7 +72,7 @@ pub enum ArmCredential {
     Emulator,
     /// The token in FLEET_ARM_TOKEN, for as long as it is valid
     Static,
-    /// Whoever is logged in to the Azure CLI ('az login')
+    /// The identity that is logged in to the Azure CLI ('az login')
     AzureCli,
     /// The managed identity of the machine; AZURE_CLIENT_ID names a user-assigned one
     ManagedIdentity,

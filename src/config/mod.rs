@@ -111,7 +111,7 @@ pub struct Settings {
     pub tenant_id: Uuid,
 
     /// Object IDs of principals (people, applications or groups) that own everything from the start, separated by commas; they
-    /// give roles to others. Absent: with FLEET_AUTH=local its own user and service principal, else nobody
+    /// give roles to others. Absent: with FLEET_AUTH=local its own user and service principal, else no one
     #[arg(long, env = "FLEET_OWNERS", value_delimiter = ',', value_name = "GUID")]
     pub owners: Vec<Uuid>,
 
@@ -149,16 +149,16 @@ pub struct Settings {
     #[arg(long, env = "FLEET_CATALOGUE_WATCH_SECONDS", default_value_t = 600, value_parser = between(1, 86_400))]
     pub catalogue_watch_seconds: u32,
 
-    /// Seconds that requests and jobs in progress have to end when the process is told to
+    /// Seconds that requests and jobs in progress have to end when the process is stopped
     #[arg(long, env = "FLEET_SHUTDOWN_SECONDS", default_value_t = 20, value_parser = between(0, 3600))]
     pub shutdown_seconds: u32,
 
-    /// Seconds between being told to stop and refusing new connections, in which `/readyz` answers 503: time for a load balancer
+    /// Seconds between the signal to stop and refusing new connections, in which `/readyz` answers 503: time for a load balancer
     /// to look elsewhere
     #[arg(long, env = "FLEET_SHUTDOWN_DELAY_SECONDS", default_value_t = 0, value_parser = between(0, 3600))]
     pub shutdown_delay_seconds: u32,
 
-    /// Who is told of changes, and how.
+    /// The receivers of events, and how events are delivered to them.
     #[command(flatten)]
     pub webhooks: WebhookSettings,
 

@@ -11,9 +11,9 @@ use crate::webhooks::{WebhookError, Webhooks};
 /// Webhooks, and how events are delivered to them.
 #[derive(Debug, Clone, Args)]
 pub struct WebhookSettings {
-    /// Who is told of gates and of the progress of update runs: a JSON list of webhooks, such as
+    /// Receivers of events about gates and the progress of update runs: a JSON list of webhooks, such as
     /// [{"name": "ops", "url": "https://...", "secretEnv": "OPS_SECRET"}]; docs/events.md has the rest. All processes must be
-    /// given the same. Absent: nobody, and no events are recorded
+    /// given the same. Absent: none, and no events are recorded
     #[arg(long, env = "FLEET_WEBHOOKS", hide_env_values = true, value_parser = secret, value_name = "JSON")]
     webhooks: Option<SecretString>,
 
@@ -35,7 +35,7 @@ pub struct WebhookSettings {
 }
 
 impl WebhookSettings {
-    /// Who is told.
+    /// The receivers of events.
     ///
     /// # Errors
     /// What is wrong with the setting, without what may be secret in it.

@@ -69,7 +69,7 @@ pub enum RunCreation {
 }
 
 /// Makes the run of a profile for a target, if there is none yet, and does not start it. Its name is that of
-/// [`autoupgrade::run_name`], so that whoever comes second finds it.
+/// [`autoupgrade::run_name`], so that the second of two transactions finds it.
 pub async fn make_run(
     tx: &mut Connection,
     wanted: RunWanted<'_>,

@@ -1,4 +1,4 @@
-//! Decides what a caller may do, and proves it to whoever loads or changes a resource.
+//! Decides what a caller may do. The store demands the proof of it.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -16,8 +16,8 @@ pub trait Action: Send + Sync + 'static {
 /// An action that changes resources.
 pub trait ChangeAction: Action {}
 
-/// Proof that a caller may perform the action `A` on a resource. Only [`authorize`] and [`authorize_any`] make one, and the
-/// store demands one of whoever loads or changes a resource for a request.
+/// Proof that a caller may perform the action `A` on a resource. Only [`authorize`] and [`authorize_any`] make one. To load or
+/// change a resource for a request, the store demands one.
 pub struct Authorized<A> {
     id: ResourceId,
     action: PhantomData<fn() -> A>,

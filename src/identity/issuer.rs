@@ -216,7 +216,7 @@ fn names(url: &str) -> Vec<String> {
     names
 }
 
-/// Whether keys may be read from there: nobody can put others in their place on the way.
+/// Whether keys may be read from this URL: over https, or from this machine, so that they cannot be replaced on the way.
 #[must_use]
 pub fn is_safe(url: &str) -> bool {
     let Ok(url) = url.parse::<http::Uri>() else { return false };

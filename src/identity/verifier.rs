@@ -60,12 +60,12 @@ struct Verified {
     claims: HashMap<[u8; 32], Arc<Claims>>,
 }
 
-/// Most tokens that are remembered; then all are forgotten.
+/// Most verified tokens in the cache. When there are more, the cache is emptied.
 const MOST_VERIFIED: usize = 10_000;
 
 /// Why a token is not taken.
 enum Refusal {
-    /// It may be signed with a key that the issuer has not told of yet.
+    /// The key of its signature is not among those that were read from the issuer. It may be new.
     UnknownKey(ArmError),
     Final(ArmError),
 }

@@ -55,14 +55,14 @@ pub(super) fn subject(attempt: &Attempt) -> Result<Uuid, JobError> {
     attempt.subject.parse().map_err(|_| JobError::Unexpected(format!("'{}' is no row", attempt.subject)))
 }
 
-/// The time for a timer that has gone off: that of the database, where its clock is ahead of this process's. Otherwise the
-/// timer would seem early and be set again, and again, until this clock has caught up.
+/// The time for a timer that is due: now, or the time when the job was due where the database's clock is ahead of this
+/// process's. Otherwise the timer would seem early, and be set again until this process's clock has caught up.
 pub(super) fn timer_now(attempt: &Attempt) -> Timestamp {
     Timestamp::now().max(attempt.due_at)
 }
 
-/// Begins a transaction under an attempt's lease that changes a run: the run is locked first, as whoever cancels its jobs
-/// locks it before them.
+/// Begins a transaction under an attempt's lease that changes a run. It locks the run before the job, in the same order as a
+/// transaction that cancels the run's jobs.
 pub(super) async fn begin(attempt: &Attempt, pool: &Pool, run_id: Uuid) -> Result<Transaction, JobError> {
     let mut tx = pool.begin_locking(run_id).await?;
     runs::lock(&mut tx, run_id).await?;

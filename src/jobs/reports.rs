@@ -1,8 +1,7 @@
 //! Reports of members that have ended, many in one transaction.
 //!
-//! Steps of a run follow one another, as whoever takes one holds the run's lock. Where many members end at the same time,
-//! each transaction of its own would wait for all before it; so those that arrive while one is under way go together in the
-//! next.
+//! Each step of a run holds the run's lock, so that steps follow one another. When many members end at the same time, one
+//! transaction for each would wait for all before it. Reports that arrive during a transaction go together in the next one.
 
 use std::{
     collections::HashMap,
@@ -96,7 +95,7 @@ impl Reports {
                 vec![Reported::Alone; reports.len()]
             });
             for (sender, reported) in senders.into_iter().zip(stored) {
-                // Whoever no longer listens has lost its job's lease, or will find the job gone.
+                // A receiver that was dropped belongs to a job that lost its lease, or that finds its row gone.
                 let _ = sender.send(reported);
             }
         }

@@ -1,7 +1,7 @@
 //! A small token service for development, in the shapes that MSAL and Azure's identity libraries expect of Microsoft Entra
 //! and of AD FS (an authority that ends in `/adfs` is one that no client looks up in public).
 //!
-//! It is part of the service only with `FLEET_AUTH=local`: whoever reaches it gets a token for a password that everybody
+//! It is part of the service only with `FLEET_AUTH=local`: every client that reaches it gets a token for a password that everybody
 //! knows. The start checks that only this machine reaches it (`config/exposure.rs`), and each request is checked for its host
 //! (`arm/origin.rs`), so that no page of the web gets a token by DNS rebinding.
 

@@ -64,8 +64,8 @@ impl Attempt {
         Ok(tx)
     }
 
-    /// [`Attempt::begin`] for a transaction that must lock something else before the job: whoever cancels the job holds that
-    /// lock, too, and both would wait for each other.
+    /// [`Attempt::begin`] for a transaction that must lock something else before the job: a transaction that cancels the job
+    /// takes that lock first, and in another order both would wait for each other.
     ///
     /// # Errors
     /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.

@@ -27,7 +27,7 @@ pub enum Heard {
 
 /// Listens to a channel on a connection of its own, for ever.
 ///
-/// Logs quietly when the database is away: whoever works with it says so.
+/// Logs at a low level when the database is away: its other users log the failure.
 pub async fn listen(pool: &Pool, channel: &str, mut heard: impl FnMut(Heard)) {
     loop {
         if let Err(error) = listen_once(pool, channel, &mut heard).await {

@@ -72,7 +72,7 @@ pub async fn enqueue_all(conn: &mut Connection, jobs: &[NewJob]) -> Result<(), s
     let payloads: Vec<&serde_json::Value> = jobs.iter().map(|job| &job.payload).collect();
     let traces: Vec<Option<&str>> = jobs.iter().map(|job| job.trace.as_deref()).collect();
     // Rows are locked in order of their names, so that two callers with overlapping jobs do not deadlock. A row under lease
-    // needs no waking: whoever settles it sees the new time.
+    // needs no waking: the transaction that settles it sees the new time.
     sqlx::query(
         "WITH stored AS (
              INSERT INTO jobs (kind, subject, run_at, payload, trace)

@@ -118,7 +118,7 @@ async fn reschedule(
     }
 }
 
-/// Terminal, unless somebody has enqueued the job again during the attempt: that is a new wish, with a fresh count.
+/// Terminal, unless somebody has enqueued the job again during the attempt: that is a new request, and its failures are counted from zero.
 async fn give_up(
     conn: &mut Connection,
     attempt: &Attempt,

@@ -1,4 +1,4 @@
-//! Asynchronous operations: the status monitor and the result. An operation is for whoever began it, or may read its
+//! Asynchronous operations: the status monitor and the result. An operation is shown to the caller who began it, or who may read its
 //! resource.
 
 use axum::{

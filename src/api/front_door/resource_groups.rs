@@ -130,7 +130,7 @@ pub(crate) async fn patch(
 pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
     let allowed = request.authorize::<GroupsDelete>(&app).await?;
     let mut tx = app.pool.begin().await?;
-    // Nothing can be created in the group from here on: whoever does so shares the lock of its row.
+    // Nothing can be created in the group from here on: a creation locks the group's row, too.
     let group = resources::get_for_update(&mut tx, &allowed).await?.ok_or_else(|| not_found(&request.id))?;
     if group.provisioning_state == ProvisioningState::Deleting
         && let Some(operation) = group.last_operation_id

@@ -24,7 +24,7 @@ use crate::{
 
 /// Lists the tracked resources of a subscription or of a resource group.
 pub(crate) async fn list(State(app): State<App>, request: ArmRequest) -> ApiResult<Response> {
-    // Whoever may read the resources of a type sees them here, too.
+    // A caller who may read the resources of a type sees them here, too.
     let (listed, fleets) = (ResourcesRead::name(), format!("{}/read", types::FLEETS));
     let reach = request.principal.reach_any(&app, &[&listed, &fleets], &request.id).await?;
     let mut wanted = Wanted { group: request.id.resource_group().map(str::to_owned), ..Wanted::default() };

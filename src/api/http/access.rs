@@ -64,9 +64,6 @@ impl AccessCache {
     }
 
     /// What a caller is granted: to it, and to its groups. At most one query, on an index.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub async fn of(&self, caller: &Caller, pool: &Pool) -> Result<Access, StoreError> {
         let mut grants = Vec::with_capacity(1);
         let principals = || std::iter::once(caller.object_id).chain(caller.groups.iter().copied());

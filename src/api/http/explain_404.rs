@@ -23,7 +23,7 @@ pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next
     let uri = request.uri().clone();
     let response = next.run(request).await;
     let path = uri.path();
-    // Of others' types, whoever answered knows better.
+    // Types of other providers: the answer of the upstream says more.
     let ours = path.contains("/resourceGroups/") && path.contains(types::FLEETS);
     if response.status() != StatusCode::NOT_FOUND || !ours {
         return response;

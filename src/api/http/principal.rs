@@ -104,9 +104,6 @@ impl Principal {
     }
 
     /// Writes a decision to the audit trail.
-    ///
-    /// # Errors
-    /// When the database fails.
     pub(crate) async fn record(&self, app: &App, action: &str, scope: &str, allowed: bool) -> ApiResult<()> {
         Ok(self.trail.record(app, &self.caller, action, scope, allowed, &self.ids.correlation).await?)
     }

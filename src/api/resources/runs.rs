@@ -409,10 +409,15 @@ async fn with_strategy(
     Ok(given)
 }
 
-async fn plan(tx: &mut Connection, fleet: Uuid, run: Uuid, wish: &UpdateRunProperties) -> ApiResult<rollout::Plan> {
+async fn plan(
+    tx: &mut Connection,
+    fleet: Uuid,
+    run: Uuid,
+    properties: &UpdateRunProperties,
+) -> ApiResult<rollout::Plan> {
     let members = memberships::members_of_run(tx, fleet, run).await?;
     // Selectors are checked before: those of a strategy that is copied, when it was written.
-    rollout::plan(wish.strategy.as_ref(), &members).map_err(|error| {
+    rollout::plan(properties.strategy.as_ref(), &members).map_err(|error| {
         ArmError::bad_request("InvalidParameter", format!("The strategy cannot be used: {error}."))
             .at("properties.strategy")
             .into()

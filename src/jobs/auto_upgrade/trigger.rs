@@ -1,4 +1,4 @@
-//! A profile that is told of something: one transaction that decides once more, makes and starts the run, and keeps the
+//! Triggers a profile for which there is something to do: one transaction that decides once more, makes and starts the run, and keeps the
 //! trigger. Being killed before its end leaves nothing behind, and the job goes again.
 
 use std::collections::BTreeSet;
@@ -158,7 +158,7 @@ impl Task {
         Ok(auto_upgrade::triggered(tx, self.profile.id, &kept, self.now).await?)
     }
 
-    /// The same failure is told once. A profile that picks up what was left behind tries it again at each look.
+    /// Records a failure, unless the same one is recorded already. A `Continuous` profile tries again at each look.
     async fn failed(&self, tx: &mut Connection, target: Option<&Target>, error: &ErrorDetail) -> Result<(), JobError> {
         let settled = !self.candidate.properties.is_continuous();
         if self.candidate.error.as_ref() == Some(error) && (target.is_none() || !settled) {

@@ -88,7 +88,7 @@ impl Watch {
             catalogues::watched(&mut conn, subscription).await?
         };
         if watched.clusters.is_empty() {
-            // The job stays: whoever needs it next must not have to know that it has just ended.
+            // The job stays: a profile that is created at this moment finds it, and does not have to enqueue it again.
             let mut tx = attempt.begin(&self.pool).await?;
             catalogues::forget(&mut tx, subscription).await?;
             attempt.settle(&mut tx, Outcome::AgainAfter { delay: self.interval }).await?;
@@ -106,8 +106,8 @@ impl Watch {
         let error = seen.error.as_ref().map(reason);
         let failing_since = catalogues::keep_outcome(&mut tx, subscription, error.as_ref(), watched.now).await?;
         tell(subscription, error.as_ref(), failing_since);
-        let told = profiles_to_tell(&mut tx, subscription).await?;
-        let jobs: Vec<NewJob> = told.into_iter().map(queue::trigger).collect();
+        let profiles = profiles_to_trigger(&mut tx, subscription).await?;
+        let jobs: Vec<NewJob> = profiles.into_iter().map(queue::trigger).collect();
         work::enqueue_all(&mut tx, &jobs).await?;
         attempt.settle(&mut tx, self.next(seen.error.as_ref())).await?;
         tx.commit().await?;
@@ -240,8 +240,8 @@ async fn keep(tx: &mut Connection, subscription: &str, seen: &Seen, now: Timesta
     Ok(catalogues::keep(tx, subscription, &findings, now).await?)
 }
 
-/// Profiles for which there is something to do.
-async fn profiles_to_tell(tx: &mut Connection, subscription: &str) -> Result<Vec<Uuid>, JobError> {
+/// Returns the profiles for which there is something to do.
+async fn profiles_to_trigger(tx: &mut Connection, subscription: &str) -> Result<Vec<Uuid>, JobError> {
     let candidates = auto_upgrade::candidates(tx, subscription).await?;
     let fleets: HashSet<Uuid> = candidates.iter().map(|candidate| candidate.fleet).collect();
     let offers = catalogues::of_fleets(tx, &fleets.into_iter().collect::<Vec<_>>()).await?;

@@ -183,7 +183,7 @@ async fn initialise(
     let fresh = home.make_fresh_dir(user)?;
     let mut initdb = user.command(&binaries.program("initdb"));
     initdb.arg("-D").arg(&fresh).args(["-U", "postgres", "-E", "UTF8", "--locale=C"]);
-    // Whoever can reach the socket is its owner: its directory is closed to everybody else.
+    // Only the owner of the directory can reach the socket.
     initdb.args(["--auth-local=trust", "--auth-host=reject"]);
     if !settings.durable {
         initdb.arg("--no-sync");

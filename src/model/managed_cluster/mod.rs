@@ -162,15 +162,15 @@ impl AgentPool {
     }
 }
 
-fn resolved(current: &Option<String>, wish: &Option<String>) -> Option<KubernetesVersion> {
+fn resolved(current: &Option<String>, requested: &Option<String>) -> Option<KubernetesVersion> {
     let exact = |text: &Option<String>| text.as_deref()?.parse().ok();
-    exact(current).or_else(|| exact(wish))
+    exact(current).or_else(|| exact(requested))
 }
 
 /// Whether a text such as `1.33` or `1.33.2` names this version.
 #[must_use]
-pub fn asks_for(wish: &str, version: KubernetesVersion) -> bool {
-    match wish.parse() {
+pub fn asks_for(requested: &str, version: KubernetesVersion) -> bool {
+    match requested.parse() {
         Ok(RequestedVersion::Exact(exact)) => exact == version,
         Ok(RequestedVersion::NewestPatch { major, minor }) => (major, minor) == (version.major, version.minor),
         Err(_) => false,

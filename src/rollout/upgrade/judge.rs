@@ -39,7 +39,7 @@ pub(super) fn pool_moves_towards(pool: &AgentPool, action: &UpgradeAction) -> bo
         UpgradeAction::ControlPlane { .. } | UpgradeAction::Cluster { .. } => false,
         UpgradeAction::PoolVersion { kubernetes_version, .. } => {
             matches!(state.as_str(), "Upgrading" | "Updating")
-                && wishes(pool.orchestrator_version.as_deref(), kubernetes_version)
+                && requests(pool.orchestrator_version.as_deref(), kubernetes_version)
         }
         // AKS does not say to which image: the newest, unless somebody rolls back at this very moment.
         UpgradeAction::NewestImage { .. } => state == "UpgradingNodeImageVersion",
@@ -52,11 +52,11 @@ pub(super) fn pool_moves_towards(pool: &AgentPool, action: &UpgradeAction) -> bo
 /// Whether the cluster shows a cluster-level operation that brings this version.
 pub(super) fn cluster_moves_towards(cluster: &ManagedCluster, version: &str) -> bool {
     let ProvisioningState::Busy(state) = &cluster.provisioning_state else { return false };
-    matches!(state.as_str(), "Upgrading" | "Updating") && wishes(cluster.kubernetes_version.as_deref(), version)
+    matches!(state.as_str(), "Upgrading" | "Updating") && requests(cluster.kubernetes_version.as_deref(), version)
 }
 
-fn wishes(wish: Option<&str>, version: &str) -> bool {
-    version.parse().is_ok_and(|version| wish.is_some_and(|wish| asks_for(wish, version)))
+fn requests(requested: Option<&str>, version: &str) -> bool {
+    version.parse().is_ok_and(|version| requested.is_some_and(|requested| asks_for(requested, version)))
 }
 
 fn running(index: usize, step: &Step, operation_url: Option<String>, since: Timestamp) -> Judgement {

@@ -472,7 +472,7 @@ async fn denied_reads_are_counted_by_the_hour() {
     .fetch_all(world.pool())
     .await
     .unwrap();
-    let [delete, read, members] = rows.as_slice() else { panic!("{rows:?}") };
+    let [delete, members, read] = rows.as_slice() else { panic!("{rows:?}") };
     assert!(delete.0.ends_with("/fleets/delete") && (delete.1, delete.3) == (2, 2), "{rows:?}");
     assert!(read.0.ends_with("/fleets/read") && read.1 == read.2 && read.3 == 20, "{rows:?}");
     assert!(members.0.ends_with("/members/read") && (members.1, members.3) == (1, 1), "{rows:?}");

@@ -49,7 +49,7 @@ async fn a_quarantined_job_fails_its_resource_and_the_same_request_tries_again()
     // An upgrade.
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
     let run = world.start_run(&fleet, "r", json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")})).await;
-    world.until(&run, LATE, "begun", |status| member(status)["operationId"].is_string()).await;
+    world.until(&run, LATE, "begun", |status| members(status)[0]["operationId"].is_string()).await;
     end_for_the_tenth_time(&mut world, "member.upgrade").await;
     let status = world.reaches(&run, "Failed", LATE).await;
     let error = member(&status)["error"].clone();

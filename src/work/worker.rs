@@ -1,9 +1,10 @@
 //! The pool of workers: claims jobs, executes them, renews their leases, and drains at a stop.
 
 use super::claim::{self, ClaimedAttempt};
+use super::outcome::{Outcome, Settlement, Ticket};
 use super::quarantine::{self, Verdict};
 use super::settings::{Settings, SettingsError};
-use super::settle::{self, Outcome, Settlement, Ticket};
+use super::settle;
 use super::{
     Attempt, CHANNEL,
     attempt::{Lease, Pauses},

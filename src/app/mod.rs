@@ -116,7 +116,7 @@ async fn serve_on(
         }),
     };
     let working = match options.worker {
-        true => Some(tokio::spawn(watched(Working::new(pool, settings).await?, stop.clone()))),
+        true => Some(tokio::spawn(watched(Working::new(pool, settings).await?.run(stop.clone()), stop.clone()))),
         false => None,
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
@@ -147,12 +147,12 @@ async fn serve_on(
 
 /// Works until told to stop. Workers that end by themselves stop the process, so that whoever supervises it starts it again: an
 /// API that accepts what nobody carries out is worse than none.
-async fn watched(working: Working, stop: CancellationToken) -> anyhow::Result<()> {
-    let ended = tokio::spawn(working.run(stop.clone())).await;
-    let told = stop.is_cancelled();
+async fn watched(working: impl Future<Output = ()> + Send + 'static, stop: CancellationToken) -> anyhow::Result<()> {
+    let ended = tokio::spawn(working).await;
+    let was_stopping = stop.is_cancelled();
     stop.cancel();
     ended.context("the workers ended abnormally")?;
-    anyhow::ensure!(told, "the workers ended by themselves");
+    anyhow::ensure!(was_stopping, "the workers ended by themselves");
     Ok(())
 }
 
@@ -257,5 +257,27 @@ impl Database {
             private.stop().await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `/readyz` answers 503 as soon as `stop` is cancelled.
+    #[tokio::test]
+    async fn workers_that_end_by_themselves_stop_the_process_with_an_error() {
+        let stop = CancellationToken::new();
+        let error = watched(async { panic!("a bug") }, stop.clone()).await.unwrap_err();
+        assert!(stop.is_cancelled() && error.to_string().contains("abnormally"), "{error}");
+
+        let stop = CancellationToken::new();
+        let error = watched(async {}, stop.clone()).await.unwrap_err();
+        assert!(stop.is_cancelled() && error.to_string().contains("by themselves"), "{error}");
+
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        stop.cancel();
+        watched(async move { stopped.cancelled().await }, stop).await.unwrap();
     }
 }

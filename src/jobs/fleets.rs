@@ -6,7 +6,10 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::outcome::{JobError, outcome, subject};
+use super::{
+    outcome::{JobError, outcome, subject},
+    quarantine,
+};
 use crate::{
     arm::ErrorDetail,
     database::Pool,
@@ -34,6 +37,10 @@ impl Handler for Provision {
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        quarantine::fail_operation(&self.pool, attempt, reason)
     }
 }
 
@@ -76,6 +83,10 @@ impl Handler for Delete {
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        quarantine::fail_operation(&self.pool, attempt, reason)
     }
 }
 

@@ -7,7 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::outcome::{JobError, outcome, subject};
+use super::{
+    outcome::{JobError, outcome, subject},
+    quarantine,
+};
 use crate::{
     arm::ErrorDetail,
     database::Pool,
@@ -49,6 +52,10 @@ impl Handler for Join {
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        quarantine::fail_operation(&self.pool, attempt, reason)
     }
 }
 
@@ -148,6 +155,10 @@ impl Handler for Leave {
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        quarantine::fail_operation(&self.pool, attempt, reason)
     }
 }
 

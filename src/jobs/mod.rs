@@ -11,6 +11,7 @@ pub mod housekeeping;
 mod images;
 pub mod members;
 pub mod outcome;
+mod quarantine;
 mod reports;
 pub mod resource_groups;
 pub mod runs;

@@ -3,8 +3,11 @@
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 
-use super::fleets;
-use super::outcome::{JobError, outcome, subject};
+use super::{
+    fleets,
+    outcome::{JobError, outcome, subject},
+    quarantine,
+};
 use crate::{
     database::Pool,
     engine::queue::{self, OperationJob},
@@ -27,6 +30,10 @@ impl Handler for Delete {
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        quarantine::fail_operation(&self.pool, attempt, reason)
     }
 }
 

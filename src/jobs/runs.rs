@@ -49,6 +49,10 @@ impl Handler for PlanRun {
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
     }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(start_given_up(attempt, &self.pool, reason).await) })
+    }
 }
 
 impl PlanRun {
@@ -103,6 +107,10 @@ impl Handler for Start {
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
     }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(start_given_up(attempt, &self.pool, reason).await) })
+    }
 }
 
 impl Start {
@@ -139,6 +147,10 @@ impl Handler for Images {
 
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
+    }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(start_given_up(attempt, &self.pool, reason).await) })
     }
 }
 
@@ -194,6 +206,26 @@ impl WaitElapsed {
         tx.commit().await?;
         Ok(Outcome::Settled)
     }
+}
+
+/// Says on the run that its start, or the choice of its node images, was given up.
+async fn start_given_up(attempt: &Attempt, pool: &Pool, reason: String) -> Result<Outcome, JobError> {
+    let id = subject(attempt)?;
+    let error = ErrorDetail::new(
+        "StartAbandoned",
+        format!(
+            "{reason} The start of the update run was given up, and no cluster was changed by it. Ask an operator to find the cause in the log of the workers, then start the update run again."
+        ),
+    );
+    let mut tx = begin(attempt, pool, id).await?;
+    if runs::is_starting(&mut tx, id).await? {
+        drive(&mut tx, id, Event::StartFailed { error }, Timestamp::now(), attempt.trace.as_deref()).await?;
+    } else {
+        runs::explain_wait(&mut tx, id, &error).await?;
+    }
+    attempt.settle(&mut tx, Outcome::Fail { error: reason }).await?;
+    tx.commit().await?;
+    Ok(Outcome::Settled)
 }
 
 async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {

@@ -90,6 +90,10 @@ impl Handler for UpgradeMember {
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move { outcome(self.run(attempt).await) })
     }
+
+    fn quarantine<'a>(&'a self, attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { outcome(self.given_up(attempt, reason).await) })
+    }
 }
 
 /// One member in one attempt of the job.
@@ -183,6 +187,36 @@ impl UpgradeMember {
             // The member was skipped or stopped, left the fleet, or ended.
             _ => Ok(Outcome::Done),
         }
+    }
+
+    /// Fails a member whose job is quarantined. A member that is Pending cannot fail, and stays so with the reason.
+    async fn given_up(&self, attempt: &Attempt, reason: String) -> Result<Outcome, JobError> {
+        let fail = Outcome::Fail { error: reason.clone() };
+        let Some(task) = self.load(attempt).await? else { return Ok(fail) };
+        let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
+        let under_way = match task.upgrade.operation_id() {
+            Some(operation) => format!("The AKS operation {operation} may still be under way on the cluster."),
+            None if task.has_begun_nothing() => "Nothing was begun on the cluster.".to_owned(),
+            None => "An AKS operation may still be under way on the cluster.".to_owned(),
+        };
+        let what = format!("{reason} The upgrade of this member was given up. {under_way}");
+        let ask = "Ask an operator to find the cause in the log of the workers";
+        let abandoned = |way_out: &str| ErrorDetail::new("UpgradeAbandoned", format!("{what} {ask}, then {way_out}."));
+        let event = match member.state {
+            UpdateState::Running => {
+                let error = abandoned("start the update run again to upgrade the member");
+                let outcome = rollout::Outcome::Failed { error, message: None };
+                Event::MemberEnded { member, attempt, outcome }
+            }
+            UpdateState::Pending => {
+                let error = abandoned("stop the update run and start it again, or skip the member");
+                let message = Some(error.message.clone());
+                Event::MemberBlocked { member, attempt, error, message }
+            }
+            // Skipped, stopped, left or ended meanwhile.
+            _ => return Ok(fail),
+        };
+        self.report(&task, event, fail).await
     }
 
     async fn load<'a>(&self, attempt: &'a Attempt) -> Result<Option<Task<'a>>, JobError> {

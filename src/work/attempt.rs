@@ -1,7 +1,7 @@
 //! One execution of a job, as its handler sees it.
 
-use super::Settings;
 use super::outcome::{Settlement, Ticket};
+use super::{Settings, quarantine};
 use crate::database::{Connection, Pool, Transaction};
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,6 +29,8 @@ pub struct Attempt {
     pub(crate) claim: Arc<str>,
     /// Consecutive failures before this attempt.
     pub failures: u32,
+    /// Attempts in a row before this one that vanished with their process.
+    pub vanished: u32,
     /// When the job was first enqueued (or revived).
     pub enqueued_at: Timestamp,
     /// Since when this attempt was due.
@@ -109,7 +111,9 @@ impl Attempt {
 
     /// Whether [`Attempt::pause`] would wait, as things are now.
     pub fn may_pause(&self, delay: Duration) -> bool {
-        delay <= self.settings.longest_pause
+        // A suspect answers as soon as it can: no other suspect is executed before.
+        quarantine::verdict(self.vanished) == quarantine::Verdict::Trusted
+            && delay <= self.settings.longest_pause
             && self.pauses.slots.available_permits() > 0
             && !self.pauses.ended.is_cancelled()
     }

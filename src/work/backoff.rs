@@ -1,4 +1,4 @@
-//! How long to wait after a failure (pure).
+//! The wait after a failure (pure).
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// The wait after the `failures`-th consecutive failure (from 1). `jitter` in `0.0..=1.0` picks a point between half the
-    /// nominal wait and the whole of it, so that what failed together does not come back together.
+    /// Returns the wait after the `failures`-th consecutive failure (from 1). `jitter` in `0.0..=1.0` picks a point between half the
+    /// nominal wait and the whole of it, so that jobs that failed together do not all run again together.
     pub fn wait(&self, failures: u32, jitter: f64) -> Duration {
         let doublings = failures.saturating_sub(1).min(31);
         let nominal = self.base.saturating_mul(1 << doublings).min(self.max.max(self.base));

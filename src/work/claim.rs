@@ -1,8 +1,9 @@
-//! Leases: taking them, keeping them, giving them back. One statement each, by the database's clock.
+//! Claims, renews and gives back leases. One statement each, by the database's clock.
 
 use super::Settings;
 use super::attempt::{Attempt, Lease, Pauses};
 use super::outcome::Ticket;
+use super::quarantine::{self, SUSPECT_AFTER, Verdict};
 use super::settle::seconds_from_now;
 use crate::database::Pool;
 use jiff_sqlx::Timestamp;
@@ -14,29 +15,39 @@ use std::sync::{
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a look at the queue brought.
+/// The answer to one claim.
 pub(crate) struct Claimed {
     pub(crate) attempts: Vec<ClaimedAttempt>,
-    /// When the queue was looked at.
+    /// When the statement was sent.
     pub(crate) sent: Instant,
-    /// How long after `sent` the next job is due that was not claimed; zero if it is due but somebody holds its row.
+    /// How long after `sent` the next job is due that was not claimed. Zero if it is due, but another transaction holds its row or
+    /// it may not be executed together with what was claimed.
     pub(crate) next_in: Option<Duration>,
 }
 
 pub(crate) struct ClaimedAttempt {
     pub(crate) attempt: Attempt,
-    /// The job was cancelled while a worker that has vanished executed it: nothing is left to do but remove it.
+    /// The job was cancelled while a worker that has vanished executed it. It is removed, not executed.
     pub(crate) cancelled: bool,
 }
 
-/// Counts the claims of this process. With the owner, a number names a claim for good: two never have the same name, even if
-/// the database forgets one of them when it fails over to a replica that was behind.
+impl Claimed {
+    /// Whether the claimed job is a suspect. Then it was claimed alone.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.attempts.iter().any(|claimed| quarantine::verdict(claimed.attempt.vanished) != Verdict::Trusted)
+    }
+}
+
+/// Counts the claims of this process. The owner and this number name a claim. No two claims ever have the same name, even if the
+/// database forgets one of them because it fails over to a replica that was behind.
 static CLAIMS: AtomicU64 = AtomicU64::new(0);
 
-/// Claims up to `slots` jobs of these kinds that are due, oldest first, and tells when the next one is.
+/// Claims up to `slots` jobs of these kinds that are due, oldest first, and returns when the next one is due.
 ///
-/// A lease that has ended is claimed like any job; that its holder vanished counts as a failure. A time that was asked for
-/// during the vanished attempt and is yet to come is kept.
+/// A job whose lease has ended is claimed like any other. Its last attempt vanished, which counts as a failure and in
+/// `vanished`. A `run_at` that was asked for during that attempt and is still to come is kept.
+///
+/// A suspect ([`quarantine`]) is claimed alone, and only if `suspects` is true.
 pub(crate) async fn claim(
     pool: &Pool,
     settings: &Arc<Settings>,
@@ -44,6 +55,7 @@ pub(crate) async fn claim(
     owner: &str,
     kinds: &[&'static str],
     slots: usize,
+    suspects: bool,
 ) -> Result<Claimed, sqlx::Error> {
     let sent = Instant::now();
     let claim = format!("{owner}/{}", CLAIMS.fetch_add(1, Ordering::Relaxed));
@@ -53,6 +65,8 @@ pub(crate) async fn claim(
         .bind(i64::try_from(slots).unwrap_or(i64::MAX))
         .bind(&*claim)
         .bind(settings.lease.as_secs_f64())
+        .bind(SUSPECT_AFTER.cast_signed())
+        .bind(suspects)
         .fetch_all(pool)
         .await?;
     let mut claimed = Claimed { attempts: Vec::with_capacity(rows.len()), sent, next_in: None };
@@ -65,27 +79,36 @@ pub(crate) async fn claim(
     Ok(claimed)
 }
 
-/// The statement that claims, public so that its plan can be checked.
+/// The statement that claims. Public, so that a test can check its plan. Parameters: kinds, slots, name of the claim, seconds of
+/// the lease, count from which a job is a suspect, whether a suspect may be claimed.
 ///
-/// Rows are locked and picked first, then updated by key: the plan does not depend on statistics of a table that is empty
-/// one moment and full the next.
+/// Rows are locked and picked first, then updated by key. So the plan does not depend on the statistics of a table that is
+/// empty one moment and full the next.
 pub const CLAIM: &str = "
-    WITH due AS MATERIALIZED (
-        SELECT id, due_at FROM jobs
+    WITH locked AS MATERIALIZED (
+        SELECT id, due_at, vanished + (lease_until IS NOT NULL)::int >= $5 AS suspect FROM jobs
          WHERE failed_at IS NULL AND due_at <= now() AND kind = ANY ($1)
+           AND ($6 OR vanished + (lease_until IS NOT NULL)::int < $5)
          ORDER BY due_at, id LIMIT $2 FOR UPDATE SKIP LOCKED),
+    oldest AS MATERIALIZED (SELECT id, suspect FROM locked ORDER BY due_at, id LIMIT 1),
+    due AS MATERIALIZED (
+        SELECT locked.id, locked.due_at FROM locked CROSS JOIN oldest
+         WHERE CASE WHEN oldest.suspect THEN locked.id = oldest.id ELSE NOT locked.suspect END),
     claimed AS (
         UPDATE jobs
            SET lease_owner = $3, lease_until = now() + make_interval(secs => $4), attempt = attempt + 1,
                run_at = CASE WHEN run_at > now() THEN run_at END,
                cancelled = cancelled AND run_at IS NULL,
-               failures = CASE WHEN lease_until IS NULL THEN failures ELSE failures + 1 END,
+               failures = failures + (lease_until IS NOT NULL)::int,
+               vanished = vanished + (lease_until IS NOT NULL)::int,
                last_error = CASE WHEN lease_until IS NULL THEN last_error ELSE lease_owner || ' lost its lease' END
          WHERE id = ANY (ARRAY(SELECT id FROM due))
-        RETURNING id, kind, subject, payload, trace, attempt, failures, cancelled, enqueued_at),
+        RETURNING id, kind, subject, payload, trace, attempt, failures, vanished, cancelled,
+                  enqueued_at),
     next AS (
         SELECT due_at FROM jobs
          WHERE failed_at IS NULL AND kind = ANY ($1) AND id <> ALL (ARRAY(SELECT id FROM due))
+           AND ($6 OR vanished + (lease_until IS NOT NULL)::int < $5)
          ORDER BY due_at, id LIMIT 1)
     SELECT (SELECT extract(epoch FROM due_at - now())::float8 FROM next) AS next_in,
            claimed.*, due.due_at
@@ -103,6 +126,7 @@ fn attempt(
     let kind: &str = row.try_get("kind")?;
     let kind = kinds.iter().copied().find(|known| *known == kind).ok_or(sqlx::Error::RowNotFound)?;
     let failures: i32 = row.try_get("failures")?;
+    let vanished: i32 = row.try_get("vanished")?;
     Ok(ClaimedAttempt {
         cancelled: row.try_get("cancelled")?,
         attempt: Attempt {
@@ -114,6 +138,7 @@ fn attempt(
             attempt: row.try_get("attempt")?,
             claim: Arc::clone(claim),
             failures: failures.unsigned_abs(),
+            vanished: vanished.unsigned_abs(),
             enqueued_at: row.try_get::<Timestamp, _>("enqueued_at")?.to_jiff(),
             due_at: row.try_get::<Timestamp, _>("due_at")?.to_jiff(),
             settings: Arc::clone(settings),
@@ -130,8 +155,8 @@ pub(crate) struct Renewed {
     pub(crate) cancelled: bool,
 }
 
-/// Renews these leases. A row that is being settled or cancelled right now is passed over rather than waited for: one slow
-/// transaction must not cost the others their leases.
+/// Renews these leases, and returns those that were renewed. A row that another transaction is settling or cancelling is skipped,
+/// so that one slow transaction does not end the leases of other jobs.
 pub(crate) async fn renew(pool: &Pool, lease: Duration, held: &[Ticket]) -> Result<Vec<Renewed>, sqlx::Error> {
     let rows = sqlx::query(
         "WITH mine AS MATERIALIZED (
@@ -156,8 +181,8 @@ pub(crate) async fn renew(pool: &Pool, lease: Duration, held: &[Ticket]) -> Resu
         .collect()
 }
 
-/// Gives back every lease this owner still holds: the jobs are due at once, and nobody has failed. Cancelled ones are
-/// removed unless enqueued again since. Tells the other workers. Returns how many there were.
+/// Gives back every lease that this owner still holds, and returns how many. The jobs are due at once, and no failure is counted.
+/// A cancelled job is removed, unless it was enqueued again since. Other workers are notified.
 pub(crate) async fn give_back(pool: &Pool, owner: &str) -> Result<u64, sqlx::Error> {
     let given_back = sqlx::query(
         "WITH mine AS MATERIALIZED (

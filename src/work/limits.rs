@@ -1,22 +1,22 @@
-//! Limits per upstream, in this process: how many calls at once, how many per second, and a pause after a refusal.
+//! Limits of this process on calls to each upstream: calls at once, calls per second, and a pause after a refusal.
 
 use super::bucket::TokenBucket;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Idle keys are forgotten when there are more than this.
+/// Most keys that are kept. When there are more, idle keys are removed.
 const REMEMBERED: usize = 1_024;
 
-/// The least to wait when all calls at once are taken: nobody knows when one ends.
+/// Shortest wait when no further call at once is allowed. When one of those in progress ends is not known.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
-/// What one upstream is spared.
+/// The limits on calls to one upstream.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitSettings {
     /// Calls at once; at least 1.
     pub concurrency: usize,
-    /// Calls that may come together after a quiet time; at least 1.
+    /// Calls that may follow one another at once after a time without calls; at least 1.
     pub burst: u32,
     /// Calls per second, sustained; above 0.
     pub per_second: f64,
@@ -24,7 +24,7 @@ pub struct LimitSettings {
 
 /// Limits keyed by upstream, for example by subscription. Cloning shares them.
 ///
-/// Nobody waits here: a refusal says when to come back, and a handler answers it with
+/// A refusal does not wait. It says after how long to try again, and the handler returns that as
 /// [`Outcome::AgainAfter`](super::Outcome::AgainAfter).
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -39,7 +39,7 @@ struct Upstream {
     closed_until: Option<Instant>,
 }
 
-/// One call may be made while this lives.
+/// Permission for one call. Dropping it ends the call.
 #[derive(Debug)]
 #[must_use = "the call is over when the permit is dropped"]
 pub struct Permit {
@@ -47,26 +47,26 @@ pub struct Permit {
     limits: Limits,
 }
 
-/// Not now. Come back after this long.
+/// The call is not allowed now. Try again after this time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("come back in {0:?}")]
+#[error("the limit on calls is reached; try again in {0:?}")]
 pub struct RetryAfter(pub Duration);
 
 impl Limits {
-    /// The same limits for every key.
+    /// Returns limits that are the same for every key.
     pub fn new(settings: LimitSettings) -> Self {
         Self { settings, upstreams: Arc::default() }
     }
 
-    /// May one call to this upstream be made now?
+    /// Returns a permit for one call to this upstream.
     ///
     /// # Errors
-    /// [`RetryAfter`] if not; callers refused together are told different times.
+    /// [`RetryAfter`] when a limit is reached. Callers that are refused together get different times.
     pub fn try_acquire(&self, key: &str) -> Result<Permit, RetryAfter> {
         self.try_acquire_at(key, Instant::now())
     }
 
-    /// The upstream has asked for quiet (429, 503): nobody calls it for this long. A longer pause stands.
+    /// Refuses all calls to this upstream for this time, because it answered 429 or 503. A longer pause that began before is kept.
     pub fn penalise(&self, key: &str, pause: Duration) {
         self.penalise_at(key, pause, Instant::now());
     }

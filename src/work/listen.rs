@@ -1,33 +1,33 @@
-//! Being told by `NOTIFY`.
+//! Receives PostgreSQL notifications (`LISTEN`).
 
 use crate::database::Pool;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::time::Duration;
 
-/// Between attempts to connect again.
+/// Pause between attempts to connect.
 const RECONNECT: Duration = Duration::from_millis(500);
 
-/// How long one attempt to connect may take.
+/// Longest time for one attempt to connect.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 
-/// How long nothing is said before it is asked whether the connection is still there: one that a firewall has forgotten is
-/// silent, too, and never ends by itself.
+/// Probe the LISTEN connection after this time without notifications, since firewalls drop idle connections without a word to
+/// either side.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// What a listener learns.
+/// An event of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// It listens from now on; what was sent before is lost.
+    /// The listener is connected. Notifications that were sent before are lost.
     Connected,
-    /// Somebody said this.
+    /// A notification with this payload arrived.
     Said(String),
-    /// It hears nothing any more, until it is connected again.
+    /// The connection is lost. No notification arrives until the next [`Heard::Connected`].
     Lost,
 }
 
-/// Listens to a channel on a connection of its own, for ever.
+/// Calls `heard` with each event of a channel. Uses a connection of its own, connects again when that is lost, and never returns.
 ///
-/// Logs at a low level when the database is away: its other users log the failure.
+/// A lost connection is logged at debug level only, since the workers log outages of the database.
 pub async fn listen(pool: &Pool, channel: &str, mut heard: impl FnMut(Heard)) {
     loop {
         if let Err(error) = listen_once(pool, channel, &mut heard).await {

@@ -20,8 +20,9 @@
 //! [`FenceError::LeaseLost`]. The fence protects this database only. Before an effect elsewhere: look first, and commit the
 //! intent.
 //!
-//! An attempt that vanishes (crash, `kill -9`) is delivered again when its lease ends, and counts as a failure, so that a
-//! job that kills its worker does not do so for ever. Delivery is thus at least once; [`Attempt::settle`] inside the
+//! An attempt that vanishes (crash, `kill -9`) is delivered again when its lease ends, and counts as a failure. A job that ends its
+//! process again and again is quarantined (`quarantine.rs`): it is not claimed any more, its row and [`Handler::quarantine`] say
+//! so, and enqueuing it again ends the quarantine. Delivery is thus at least once; [`Attempt::settle`] inside the
 //! handler's own transaction makes the effects on this database exactly once.
 //!
 //! # Who may not wait
@@ -68,6 +69,7 @@ mod claim;
 mod limits;
 mod listen;
 mod outcome;
+mod quarantine;
 mod queue;
 mod settings;
 mod settle;

@@ -1,13 +1,13 @@
-//! Putting jobs in and taking them out, in the caller's transaction.
+//! Enqueues and cancels jobs, in the caller's transaction. All functions return the errors of the database as they are.
 
 use crate::database::Connection;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 
-/// The `NOTIFY` channel that wakes workers. Its messages are empty: they say "look", not what for.
+/// The `NOTIFY` channel that wakes workers. Its messages are empty: workers then look at the queue.
 pub const CHANNEL: &str = "jobs";
 
-/// A job to be enqueued: what kind, about what, and from when on.
+/// A job to be enqueued: its kind, its subject and the time from which it is due.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewJob {
     kind: &'static str,
@@ -18,27 +18,27 @@ pub struct NewJob {
 }
 
 impl NewJob {
-    /// A job that is due at once. `kind` selects the handler, `subject` says what about; neither may be empty, and the two
-    /// together are its name.
+    /// Returns a job that is due at once. `kind` selects the handler, `subject` says what the job is about. Neither may be empty.
+    /// Both together name the job.
     pub fn new(kind: &'static str, subject: impl Into<String>) -> Self {
         Self { kind, subject: subject.into(), run_at: None, payload: serde_json::Value::Null, trace: None }
     }
 
-    /// Not before `at`, by the database's clock.
+    /// Makes the job due at `at`, by the database's clock.
     #[must_use]
     pub fn run_at(mut self, at: Timestamp) -> Self {
         self.run_at = Some(at);
         self
     }
 
-    /// What the handler cannot find out from the subject. Keep it small; of two enqueues the later one's payload counts.
+    /// Adds data that the handler cannot find by the subject. Keep it small. When a job is enqueued twice, the later payload counts.
     #[must_use]
     pub fn payload(mut self, payload: serde_json::Value) -> Self {
         self.payload = payload;
         self
     }
 
-    /// Correlates the job with what caused it; part of every log line of its attempts.
+    /// Adds a correlation ID, which is part of every log line of the job's attempts.
     #[must_use]
     pub fn trace(mut self, trace: impl Into<String>) -> Self {
         self.trace = Some(trace.into());
@@ -47,21 +47,16 @@ impl NewJob {
 }
 
 /// Enqueues one job in the caller's transaction. See [`enqueue_all`].
-///
-/// # Errors
-/// As the database reports them: an empty name violates a constraint.
 pub async fn enqueue(conn: &mut Connection, job: NewJob) -> Result<(), sqlx::Error> {
     enqueue_all(conn, std::slice::from_ref(&job)).await
 }
 
 /// Enqueues many jobs in one statement of the caller's transaction.
 ///
-/// A job that exists already goes at the earlier of both times; while it is being executed, it goes once more afterwards;
-/// if it had failed for good, it starts afresh. Workers are notified (on commit) if something is due within a minute;
-/// what is due later they find by themselves.
-///
-/// # Errors
-/// As the database reports them: an empty name violates a constraint.
+/// A job that exists already is due at the earlier of both times. While it is being executed, it is executed once more
+/// afterwards. If it had failed for good or was quarantined, its counts are reset and it is executed again. Workers are notified on
+/// commit when a job is due within a minute. They find later jobs without a notification. An empty name violates a
+/// constraint.
 pub async fn enqueue_all(conn: &mut Connection, jobs: &[NewJob]) -> Result<(), sqlx::Error> {
     if jobs.is_empty() {
         return Ok(());
@@ -71,8 +66,8 @@ pub async fn enqueue_all(conn: &mut Connection, jobs: &[NewJob]) -> Result<(), s
     let times: Vec<Option<jiff_sqlx::Timestamp>> = jobs.iter().map(|job| job.run_at.map(|at| at.to_sqlx())).collect();
     let payloads: Vec<&serde_json::Value> = jobs.iter().map(|job| &job.payload).collect();
     let traces: Vec<Option<&str>> = jobs.iter().map(|job| job.trace.as_deref()).collect();
-    // Rows are locked in order of their names, so that two callers with overlapping jobs do not deadlock. A row under lease
-    // needs no waking: the transaction that settles it sees the new time.
+    // Rows are locked in the order of their names, so that two callers with overlapping jobs do not deadlock. No worker is notified
+    // of a row under lease: the worker that settles it sees the new time.
     sqlx::query(
         "WITH stored AS (
              INSERT INTO jobs (kind, subject, run_at, payload, trace)
@@ -86,6 +81,7 @@ pub async fn enqueue_all(conn: &mut Connection, jobs: &[NewJob]) -> Result<(), s
                     trace = coalesce(excluded.trace, jobs.trace),
                     enqueued_at = CASE WHEN jobs.failed_at IS NULL THEN jobs.enqueued_at ELSE now() END,
                     failures = CASE WHEN jobs.failed_at IS NULL THEN jobs.failures ELSE 0 END,
+                    vanished = CASE WHEN jobs.failed_at IS NULL THEN jobs.vanished ELSE 0 END,
                     failed_at = NULL
              RETURNING run_at, lease_until)
          SELECT pg_notify($6, '') FROM stored
@@ -102,10 +98,7 @@ pub async fn enqueue_all(conn: &mut Connection, jobs: &[NewJob]) -> Result<(), s
     Ok(())
 }
 
-/// Whether there is such a job that has not failed for good: it waits, or is being executed.
-///
-/// # Errors
-/// As the database reports them.
+/// Returns whether the job exists and has not failed for good: it waits, or is being executed.
 pub async fn is_queued(conn: &mut Connection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT EXISTS (SELECT FROM jobs WHERE kind = $1 AND subject = $2 AND failed_at IS NULL)")
         .bind(kind)
@@ -114,12 +107,9 @@ pub async fn is_queued(conn: &mut Connection, kind: &str, subject: &str) -> Resu
         .await
 }
 
-/// Takes the job back, in the caller's transaction: it is removed, or, if it is being executed, the attempt is told
-/// ([`Attempt::lost`](super::Attempt::lost), at the next heartbeat) and its result dropped. Waits for a fenced transaction
-/// of the job that is open right now; after the commit no other one succeeds. Returns whether there was such a job.
-///
-/// # Errors
-/// As the database reports them.
+/// Cancels a job in the caller's transaction, and returns whether the job existed. A job that waits is removed. Of a job that is
+/// being executed, the result is dropped, and [`Attempt::lost`](super::Attempt::lost) is cancelled at the next heartbeat. Waits for
+/// a fenced transaction of the job that is open. After the commit, no fenced transaction of that attempt succeeds.
 pub async fn cancel(conn: &mut Connection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
     let cancelled = sqlx::query(
         "WITH held AS MATERIALIZED (
@@ -138,10 +128,7 @@ pub async fn cancel(conn: &mut Connection, kind: &str, subject: &str) -> Result<
     Ok(!cancelled.is_empty())
 }
 
-/// [`cancel`] for all jobs of a kind whose subject starts with `prefix`. Returns how many there were.
-///
-/// # Errors
-/// As the database reports them.
+/// Cancels all jobs of a kind whose subject starts with `prefix` as [`cancel`] does, and returns how many there were.
 pub async fn cancel_prefix(conn: &mut Connection, kind: &str, prefix: &str) -> Result<usize, sqlx::Error> {
     let cancelled = sqlx::query(
         "WITH held AS MATERIALIZED (

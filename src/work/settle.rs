@@ -2,6 +2,7 @@
 
 use super::attempt::{Attempt, FenceError};
 use super::outcome::{Outcome, Settlement, Ticket};
+use super::quarantine::{self, Verdict};
 use crate::database::Connection;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
@@ -97,9 +98,14 @@ async fn reschedule(
         When::At(at) => (Some(at.to_sqlx()), None),
         When::After(delay) => (None, Some(delay.min(LONGEST_DELAY).as_secs_f64())),
     };
+    // Any answer of the handler resets the count. What was answered for a job in quarantine is no answer of its handler.
+    let vanished = match quarantine::verdict(attempt.vanished) {
+        Verdict::Trusted | Verdict::Suspect => 0,
+        Verdict::Quarantine | Verdict::GiveUp => attempt.vanished,
+    };
     let due_in: Option<f64> = sqlx::query_scalar(
         "UPDATE jobs
-            SET lease_owner = NULL, lease_until = NULL, failures = $5, last_error = $6,
+            SET lease_owner = NULL, lease_until = NULL, failures = $5, last_error = $6, vanished = $7,
                 run_at = least(run_at, coalesce($3, clock_timestamp() + make_interval(secs => $4)))
           WHERE id = $1 AND lease_owner = $2 AND NOT cancelled
          RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
@@ -110,6 +116,7 @@ async fn reschedule(
     .bind(after)
     .bind(failures.cast_signed())
     .bind(error.map(storable))
+    .bind(vanished.cast_signed())
     .fetch_optional(&mut *conn)
     .await?;
     match due_in {
@@ -129,6 +136,7 @@ async fn give_up(
         "UPDATE jobs
             SET lease_owner = NULL, lease_until = NULL, last_error = $4,
                 failures = CASE WHEN run_at IS NULL THEN $3 ELSE 0 END,
+                vanished = CASE WHEN run_at IS NULL THEN vanished ELSE 0 END,
                 failed_at = CASE WHEN run_at IS NULL THEN clock_timestamp() END
           WHERE id = $1 AND lease_owner = $2 AND NOT cancelled
          RETURNING extract(epoch FROM run_at - clock_timestamp())::float8",
@@ -155,7 +163,7 @@ async fn drop_result(conn: &mut Connection, attempt: &Attempt) -> Result<Settlem
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE run_at IS NULL))),
          returned AS (
              UPDATE jobs
-                SET lease_owner = NULL, lease_until = NULL, cancelled = false, failures = 0, last_error = NULL
+                SET lease_owner = NULL, lease_until = NULL, cancelled = false, failures = 0, vanished = 0, last_error = NULL
               WHERE id = ANY (ARRAY(SELECT id FROM held WHERE run_at IS NOT NULL)))
          SELECT extract(epoch FROM run_at - clock_timestamp())::float8 FROM held",
     )

@@ -1,7 +1,8 @@
-//! The pool of workers: looks, executes, renews, drains.
+//! The pool of workers: claims jobs, executes them, renews their leases, and drains at a stop.
 
 use super::claim::{self, ClaimedAttempt};
 use super::outcome::{Outcome, Settlement, Ticket};
+use super::quarantine::{self, Verdict};
 use super::settings::{Settings, SettingsError};
 use super::settle;
 use super::{
@@ -17,19 +18,19 @@ use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-/// Between attempts while the database is away.
+/// Pause between attempts while the database does not answer.
 const OUTAGE_PAUSE: Duration = Duration::from_millis(500);
 
-/// Before looking again at a job that is due but whose row somebody holds.
+/// Pause before the next claim when a job is due but its row is locked.
 const HELD_PAUSE: Duration = Duration::from_millis(200);
 
-/// Between sending a look and the database reading its clock, at least.
+/// Shortest time between sending a claim and the database reading its clock.
 const TICK: Duration = Duration::from_millis(1);
 
 /// Connections for claims and heartbeats. Each has one statement at a time, and none of these waits for a lock.
@@ -37,38 +38,47 @@ const LEASE_CONNECTIONS: u32 = 2;
 
 /// Executes the jobs of one kind.
 pub trait Handler: Send + Sync + 'static {
-    /// The kind of jobs it wants.
+    /// Returns the kind of its jobs.
     fn kind(&self) -> &'static str;
 
-    /// Executes one attempt. Delivery is at least once, so it looks before it acts. It is dropped at any await point when
-    /// its lease is lost; a panic is a failed attempt.
+    /// Executes one attempt. Delivery is at least once: read the state before changing anything. The future is dropped at any await
+    /// point when the lease is lost. A panic is a failed attempt.
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome>;
+
+    /// Reports, where people look, that the job is quarantined: its process ended in each of its last attempts. `reason` says so.
+    /// Must end the job with [`Outcome::Fail`], which keeps its row; enqueuing the job again ends the quarantine. By default
+    /// only the row and the log say it.
+    fn quarantine<'a>(&'a self, _attempt: &'a Attempt, reason: String) -> BoxFuture<'a, Outcome> {
+        Box::pin(async move { Outcome::Fail { error: reason } })
+    }
 }
 
-/// A pool of workers in this process. Any number of them, in any number of processes, share one queue.
+/// A pool of workers in this process. Any number of pools, in any number of processes, share one queue.
 pub struct Workers {
     shared: Arc<Shared>,
     kinds: Vec<&'static str>,
 }
 
 struct Shared {
-    /// For handlers' answers, which may wait for locks.
+    /// For settling attempts, which may wait for locks.
     pool: Pool,
-    /// For claims and heartbeats alone: whatever uses up the other pool, no lease ends because of it.
+    /// For claims and heartbeats only, so that no lease ends because the other pool is used up.
     leases: Pool,
     settings: Arc<Settings>,
     pauses: Arc<Pauses>,
     owner: String,
     handlers: HashMap<&'static str, Arc<dyn Handler>>,
     in_flight: Mutex<HashMap<Ticket, Arc<Lease>>>,
+    /// The place of the one suspect that may be executed at a time.
+    suspect: Arc<Semaphore>,
     outage: Mutex<Option<Instant>>,
 }
 
 impl Workers {
-    /// A pool that executes the jobs these handlers want, and leaves others alone.
+    /// Returns a pool that executes the jobs of these handlers' kinds only.
     ///
     /// # Errors
-    /// If the settings make no sense, or two handlers want the same kind.
+    /// When a setting is out of its range, or two handlers have the same kind.
     pub fn new(pool: Pool, settings: Settings, handlers: Vec<Arc<dyn Handler>>) -> Result<Self, SettingsError> {
         settings.check()?;
         let mut by_kind = HashMap::new();
@@ -85,14 +95,15 @@ impl Workers {
             pauses: Arc::new(Pauses::new(settings.concurrency)),
             settings: Arc::new(settings),
             in_flight: Mutex::default(),
+            suspect: Arc::new(Semaphore::new(1)),
             outage: Mutex::default(),
             handlers: by_kind,
         };
         Ok(Self { kinds: shared.handlers.keys().copied().collect(), shared: Arc::new(shared) })
     }
 
-    /// Works until `stop` is cancelled; then claims no more, waits for attempts under way (at most [`Settings::drain`]) and
-    /// gives the leases of the rest back. Survives any outage of the database.
+    /// Executes jobs until `stop` is cancelled. Then it claims no more, waits for attempts in progress (at most
+    /// [`Settings::drain`]), and gives back the leases of the rest. It continues after any outage of the database.
     ///
     /// Dropping this future is like a crash: its attempts are delivered again when their leases end.
     pub async fn run(self, stop: CancellationToken) {
@@ -101,15 +112,15 @@ impl Workers {
         tokio::select! {
             () = self.shared.heartbeat() => {}
             () = async {
-                // Only looking needs to be woken: the listener ends with it, the heartbeat goes on during the drain.
-                let told = |heard| {
-                    // After a (re)connect, too, since what was sent in between is lost.
+                // Only claims need notifications. So the listener ends with them, and the heartbeat continues during the drain.
+                let heard = |heard| {
+                    // Wake after each connect as well: notifications that were sent before it are lost.
                     if heard != Heard::Lost {
                         wake.notify_one();
                     }
                 };
                 tokio::select! {
-                    () = listen(&self.shared.pool, CHANNEL, told) => {}
+                    () = listen(&self.shared.pool, CHANNEL, heard) => {}
                     () = self.look_and_execute(&wake, &stop, &mut attempts) => {}
                 }
                 self.drain(&mut attempts).await;
@@ -123,13 +134,13 @@ impl Workers {
         while !stop.is_cancelled() {
             let free = concurrency.saturating_sub(attempts.len());
             if free > 0 && next_look <= Instant::now() {
-                // Not in the select below: a claim that is under way is never dropped, it may have taken leases.
+                // Not in the select below: a claim in progress must not be dropped, since it may have taken leases.
                 next_look = self.look(free, stop, attempts).await;
                 continue;
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                // A notification that arrives during a look is kept, so none falls between looking and waiting.
+                // `Notify` keeps a notification that arrives during a claim.
                 () = wake.notified() => next_look = Instant::now(),
                 () = sleep_until(next_look), if free > 0 => {}
                 Some(ended) = attempts.join_next(), if !attempts.is_empty() => {
@@ -142,10 +153,11 @@ impl Workers {
         }
     }
 
-    /// Claims and starts what is due, and returns when to look next.
+    /// Claims jobs that are due, starts them, and returns when to claim next.
     async fn look(&self, free: usize, stop: &CancellationToken, attempts: &mut JoinSet<Option<Instant>>) -> Instant {
         let Shared { leases, settings, pauses, owner, .. } = &*self.shared;
-        let claiming = claim::claim(leases, settings, pauses, owner, &self.kinds, free);
+        let place = Arc::clone(&self.shared.suspect).try_acquire_owned().ok();
+        let claiming = claim::claim(leases, settings, pauses, owner, &self.kinds, free, place.is_some());
         let Ok(claimed) = timeout(settings.lease / 2, claiming)
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
@@ -156,14 +168,16 @@ impl Workers {
         };
         self.shared.reachable();
         let now = Instant::now();
-        let full = claimed.attempts.len() >= free;
+        let mut place = place.filter(|_| claimed.is_suspect());
+        // A suspect is claimed alone, whatever else is due.
+        let full = claimed.attempts.len() >= free || place.is_some();
         for claimed in claimed.attempts {
-            attempts.spawn(Arc::clone(&self.shared).execute(claimed));
+            attempts.spawn(Arc::clone(&self.shared).execute(claimed, place.take()));
         }
         match claimed.next_in {
             Some(next) if next.is_zero() && full => now,
             Some(next) if next.is_zero() => now + HELD_PAUSE,
-            // By the time of the look, not of its answer: what has become due between is not held by anybody.
+            // Counted from the time of the claim, not of its answer: a job that became due in between is not claimed yet.
             Some(next) => claimed.sent + next.min(settings.poll) + TICK,
             None => now + settings.poll,
         }
@@ -179,7 +193,7 @@ impl Workers {
                 lease.lost.cancel();
             }
         }
-        // Leases whose claim was never answered are given back as well.
+        // This includes leases of a claim whose answer was lost.
         let giving_back = async {
             while attempts.join_next().await.is_some() {}
             claim::give_back(leases, owner).await
@@ -194,7 +208,7 @@ impl Workers {
 }
 
 impl Shared {
-    /// Renews all leases at a third of their length. What is not renewed ends by its own deadline.
+    /// Renews all leases at a third of their length. A lease that is not renewed ends at its own deadline.
     async fn heartbeat(&self) {
         let interval = self.settings.lease / 3;
         let mut next = Instant::now() + interval;
@@ -227,8 +241,13 @@ impl Shared {
         }
     }
 
-    /// Executes one attempt and settles it. Returns when its job goes again, if it does.
-    async fn execute(self: Arc<Self>, ClaimedAttempt { attempt, cancelled }: ClaimedAttempt) -> Option<Instant> {
+    /// Executes one attempt and settles it. Returns when to look at the queue, if that depends on the attempt. `place`: held by a
+    /// suspect for as long as it is executed.
+    async fn execute(
+        self: Arc<Self>,
+        ClaimedAttempt { attempt, cancelled }: ClaimedAttempt,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Option<Instant> {
         let span = tracing::info_span!(
             "attempt",
             job = attempt.id,
@@ -244,27 +263,36 @@ impl Shared {
                 Some(outcome) => self.settle(&attempt, outcome).await,
                 None => self.settle_lost(&attempt).await,
             };
-            match settlement {
+            let next = match settlement {
                 Settlement::Goes(after) => Instant::now().checked_add(after),
                 Settlement::Ended => None,
                 Settlement::Lost => {
                     tracing::info!("lease lost; result dropped");
                     None
                 }
-            }
+            };
+            // After a suspect, the next suspect may be due.
+            if place.is_some() { Some(Instant::now()) } else { next }
         }
         .instrument(span)
         .await
     }
 
-    /// The handler's answer; `None` if the lease ended first.
+    /// Returns the handler's outcome, or `None` when the lease ended first.
     async fn handle(&self, attempt: &Attempt) -> Option<Outcome> {
-        let given_up = self.settings.max_failures;
-        if attempt.failures >= given_up {
-            return Some(Outcome::Fail { error: format!("{} workers in a row vanished with it", attempt.failures) });
-        }
         let handler = self.handlers.get(attempt.kind)?;
-        let handling = AssertUnwindSafe(async { handler.handle(attempt).await }).catch_unwind();
+        let handling = async {
+            match quarantine::verdict(attempt.vanished) {
+                Verdict::Trusted | Verdict::Suspect => handler.handle(attempt).await,
+                Verdict::Quarantine => {
+                    let error = quarantine_reason(attempt);
+                    tracing::error!(error, "job quarantined; enqueuing it again ends the quarantine");
+                    handler.quarantine(attempt, error).await
+                }
+                Verdict::GiveUp => Outcome::Fail { error: quarantine_reason(attempt) },
+            }
+        };
+        let handling = AssertUnwindSafe(handling).catch_unwind();
         let outcome = tokio::select! {
             biased;
             outcome = handling => outcome,
@@ -280,7 +308,7 @@ impl Shared {
         })
     }
 
-    /// Settles, through outages, as long as the lease lasts.
+    /// Settles the attempt. Tries again through outages until the lease ends.
     async fn settle(&self, attempt: &Attempt, outcome: Outcome) -> Settlement {
         match &outcome {
             Outcome::Settled => return attempt.settlement().unwrap_or(Settlement::Ended),
@@ -305,7 +333,7 @@ impl Shared {
         }
     }
 
-    /// A job that was cancelled during the attempt is cleaned up now rather than when the lease ends.
+    /// Removes a job that was cancelled during the attempt now, not only when the lease ends.
     async fn settle_lost(&self, attempt: &Attempt) -> Settlement {
         let cleaning = async { settle::drop_cancelled(&mut self.pool.acquire().await?, attempt).await };
         timeout(self.settings.lease, cleaning).await.unwrap_or(Ok(Settlement::Lost)).unwrap_or(Settlement::Lost)
@@ -319,7 +347,7 @@ impl Shared {
         let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         if outage.is_none() {
             *outage = Some(Instant::now());
-            tracing::warn!(%error, "the database does not answer; going on as soon as it does");
+            tracing::warn!(%error, "the database does not answer; work continues when it does");
         }
     }
 
@@ -330,7 +358,7 @@ impl Shared {
     }
 }
 
-/// An attempt is known to the heartbeat exactly as long as this lives, panics and aborts included.
+/// Has the heartbeat renew an attempt's lease until this is dropped, which a panic or abort does, too.
 struct InFlight<'a> {
     shared: &'a Shared,
     ticket: Ticket,
@@ -350,16 +378,23 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// The earlier of the next look and when a job that has just been settled goes again.
+/// Returns the earlier of `next_look` and the time at which the ended attempt asks for a claim.
 fn sooner(next_look: Instant, ended: Result<Option<Instant>, tokio::task::JoinError>) -> Instant {
     match ended {
         Ok(Some(due)) => next_look.min(due),
         Ok(None) => next_look,
         Err(error) => {
-            tracing::error!(%error, "an attempt ended in an unforeseen way; its job goes again when the lease ends");
+            tracing::error!(%error, "an attempt was aborted; its job is executed again when the lease ends");
             next_look
         }
     }
+}
+
+fn quarantine_reason(attempt: &Attempt) -> String {
+    format!(
+        "The process that executed the job ended without an answer {} times in a row, with job '{}' of '{}'.",
+        attempt.vanished, attempt.kind, attempt.subject
+    )
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -39,6 +39,7 @@ mod oidc;
 mod origins;
 mod pass_through;
 mod pass_through_astray;
+mod quarantine;
 mod rbac;
 mod resource_types;
 mod run_membership;

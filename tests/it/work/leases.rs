@@ -105,19 +105,19 @@ async fn a_job_is_executed_again_when_the_lease_of_a_crashed_worker_ends() {
 }
 
 #[tokio::test]
-async fn a_job_that_kills_its_workers_fails() {
+async fn a_job_that_ended_its_process_ten_times_is_not_executed_again() {
     let db = database().await;
     put(&db.pool, "a").await;
     db.pool
         .execute(
             "UPDATE jobs SET attempt = 9, lease_owner = 'gone', lease_until = now(), run_at = NULL,
-                             failures = 2, last_error = 'x'",
+                             vanished = 9",
         )
         .await
         .unwrap();
     let workers = run(&db.pool, settings(), on(|_| panic!("must not be tried again")));
     eventually("given up", async || row(&db.pool).await.failed).await;
-    assert!(row(&db.pool).await.last_error.unwrap().contains("vanished"));
+    assert!(row(&db.pool).await.last_error.unwrap().contains("10 times in a row"));
     workers.stop().await;
 }
 

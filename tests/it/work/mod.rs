@@ -2,6 +2,7 @@
 
 mod leases;
 mod outcomes;
+mod quarantine;
 mod queue;
 mod scheduling;
 mod support;

@@ -80,9 +80,13 @@ async fn the_claim_uses_the_index() {
     let db = database().await;
     let mut conn = db.pool.acquire().await.unwrap();
     conn.execute("SET enable_seqscan = off").await.unwrap();
-    conn.execute(AssertSqlSafe(format!("PREPARE claim (text[], bigint, text, float8) AS {CLAIM}"))).await.unwrap();
-    let plan: Vec<String> =
-        sqlx::query_scalar("EXPLAIN EXECUTE claim ('{test}', 8, 'me', 30)").fetch_all(&mut conn).await.unwrap();
+    conn.execute(AssertSqlSafe(format!("PREPARE claim (text[], bigint, text, float8, int, bool) AS {CLAIM}")))
+        .await
+        .unwrap();
+    let plan: Vec<String> = sqlx::query_scalar("EXPLAIN EXECUTE claim ('{test}', 8, 'me', 30, 2, true)")
+        .fetch_all(&mut conn)
+        .await
+        .unwrap();
     let plan = plan.join("\n");
     assert_eq!(plan.matches("Index Scan using jobs_due").count(), 2, "due and next:\n{plan}");
     assert!(plan.contains("Index Cond: (due_at <= now())"), "{plan}");

@@ -115,7 +115,13 @@ async fn a_job_that_becomes_due_during_a_claim_is_not_taken_for_leased() {
         .await
         .unwrap();
     tx.execute("SELECT pg_sleep(0.05)").await.unwrap();
-    let row = sqlx::query(AssertSqlSafe(CLAIM)).bind([KIND].as_slice()).bind(8_i64).bind("me").bind(30.0);
+    let row = sqlx::query(AssertSqlSafe(CLAIM))
+        .bind([KIND].as_slice())
+        .bind(8_i64)
+        .bind("me")
+        .bind(30.0)
+        .bind(2_i32)
+        .bind(true);
     let row = row.fetch_one(&mut *tx).await.unwrap();
     assert_eq!(row.get::<Option<i64>, _>("id"), None);
     let next_in: f64 = row.get("next_in");

@@ -70,14 +70,28 @@ impl Drop for Connection {
         let Some(mut pooled) = self.pooled.take() else { return };
         if self.unanswered {
             pooled.close_on_drop();
-        } else if self.deadline.is_some() {
-            let limit = self.limits.test();
-            tokio::spawn(async move {
-                if !matches!(timeout(limit, pooled.execute("ROLLBACK")).await, Ok(Ok(_))) {
-                    pooled.close_on_drop();
-                }
-            });
+            return;
         }
+        let limit = self.limits.test();
+        if self.deadline.is_none() {
+            tokio::spawn(answered_within(limit, pooled.return_to_pool()));
+            return;
+        }
+        tokio::spawn(async move {
+            if matches!(timeout(limit, pooled.execute("ROLLBACK")).await, Ok(Ok(_))) {
+                answered_within(limit, pooled.return_to_pool()).await;
+            } else {
+                pooled.close_on_drop();
+            }
+        });
+    }
+}
+
+/// Returns a connection to the pool, which tests it without a deadline of its own. A connection that does not answer in time is
+/// closed with the future that is dropped, and its place in the pool is free.
+async fn answered_within(limit: Duration, returned: impl Future<Output = ()> + Send) {
+    if timeout(limit, returned).await.is_err() {
+        tracing::warn!("a connection did not answer when it was returned to the pool, and was closed");
     }
 }
 

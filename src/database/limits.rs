@@ -33,6 +33,11 @@ impl Limits {
         self.answer / 5
     }
 
+    /// How long a connection may lie in the pool and be used again without a test.
+    pub(super) fn trusted(self) -> Duration {
+        self.answer / 10
+    }
+
     /// What the server is told at the beginning of each session.
     pub(super) fn session(self) -> [(&'static str, u128); 8] {
         let answer = self.answer.as_millis().max(1);

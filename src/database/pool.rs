@@ -28,14 +28,15 @@ impl Pool {
     /// A pool that connects when it is first used.
     #[must_use]
     pub fn new(options: PgConnectOptions, connections: u32, limits: Limits) -> Self {
-        let test = limits.test();
+        let (test, trusted) = (limits.test(), limits.trusted());
         let inner = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(limits.answer)
-            // The pool's own tests have no deadline.
+            // The pool's own test has no deadline.
             .test_before_acquire(false)
-            .before_acquire(move |conn, _| Box::pin(is_alive(conn, test)))
-            .after_release(move |conn, _| Box::pin(is_alive(conn, test)))
+            .before_acquire(move |conn, meta| {
+                Box::pin(async move { if meta.idle_for < trusted { Ok(true) } else { is_alive(conn, test).await } })
+            })
             .connect_lazy_with(
                 options.clone().options(limits.session()).log_slow_statements(log::LevelFilter::Warn, SLOW),
             );

@@ -99,9 +99,11 @@ async fn an_idle_connection_that_went_silent_is_replaced() {
     let proxy = Proxy::start(&db.options).await;
     let pool = Pool::new(proxy.options(), 3, LIMITS);
     drop(tokio::join!(pool.acquire(), pool.acquire(), pool.acquire()));
-    eventually("all are back", async || {
+    // For longer than a connection is used again without a test.
+    eventually("all are idle for a second", async || {
         let all: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'",
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
+                 AND state_change < clock_timestamp() - interval '1 s'",
         )
         .fetch_one(&db.pool)
         .await

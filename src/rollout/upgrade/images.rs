@@ -97,7 +97,11 @@ pub(super) fn wanted(goal: &Goal, at: PoolAt<'_>, catalogue: &Catalogue, now: Ti
         current.is_at_least(target) && !(current == target && ended_badly(&pool.provisioning_state))
     };
     let target = match &goal.images {
-        ImageGoal::Latest if pool.from_snapshot => return Ok(Wanted::Leave("is bound to a node pool snapshot")),
+        ImageGoal::Latest if pool.from_snapshot => {
+            return Ok(Wanted::Leave(
+                "is bound to a node pool snapshot (node image selection Latest does not upgrade it)",
+            ));
+        }
         ImageGoal::Latest => {
             return Ok(match latest {
                 None => Wanted::Unknown,

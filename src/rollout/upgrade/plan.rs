@@ -233,7 +233,7 @@ fn pool_actions(
     let moves_to = target.filter(|target| lags(pool, *target, begun(Subject::PoolVersion(&pool.name))));
     let at = PoolAt { pool, version: moves_to.or_else(|| pool.version()), moves: moves_to.is_some() };
     let wanted = match wanted(goal, at, catalogue, now)? {
-        Wanted::Leave(why) => return Ok(Part::Leave(why.to_owned())),
+        Wanted::Leave(why) => return Ok(Part::Leave(unchanged(why, target, pool))),
         Wanted::NoneForFamily(family) => return Ok(Part::NoneForFamily(family)),
         other => other,
     };

@@ -81,6 +81,13 @@ async fn run() -> anyhow::Result<ExitCode> {
         subscriptions: settings.subscriptions.clone().into(),
         upstream_decides: false,
         max_body_bytes: 1 << 20,
+        body_deadline: std::time::Duration::from_secs(60),
+        // More than the bench can send.
+        budgets: api::RequestBudgets::new(api::RequestRates {
+            reads: 1_000_000,
+            writes: 1_000_000,
+            deletes: 1_000_000,
+        }),
     };
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let service = listener.local_addr()?;

@@ -14,6 +14,7 @@
 //! - [`upstreams`]: the services that are called: ARM and AKS.
 //! - [`webhooks`]: what changed, as CloudEvents, and how they are sent to receivers.
 //! - [`work`]: the job engine: queue, leases, worker pool; knows nothing of fleets.
+//! - [`transport`]: the set-up that all HTTP clients share.
 //! - [`database`]: connections to PostgreSQL whose statements all end within a deadline.
 //! - [`rollout`]: update runs: plan, advance, derive (pure).
 //! - [`autoupgrade`]: auto-upgrade profiles: what releases lead to which runs (pure).
@@ -38,6 +39,7 @@ pub mod model;
 pub mod rollout;
 pub mod store;
 pub mod telemetry;
+pub mod transport;
 pub mod upstreams;
 pub mod webhooks;
 pub mod work;

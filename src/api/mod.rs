@@ -10,6 +10,7 @@ mod state;
 pub use self::http::{
     access::AccessCache,
     body::RawBody,
+    budgets::{RequestBudgets, RequestRates},
     error::{ApiError, ApiResult},
     request::ArmRequest,
 };

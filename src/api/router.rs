@@ -8,8 +8,9 @@ use axum::{
     response::Response,
     routing::{get, post},
 };
+use http::StatusCode;
 use tower::ServiceBuilder;
-use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::{catch_panic::CatchPanicLayer, timeout::TimeoutLayer};
 
 use super::App;
 use super::{
@@ -18,7 +19,7 @@ use super::{
         provider::{self, Types},
         resource_groups, resource_list, subscriptions,
     },
-    http::{audit, context, error, explain_404, host, normalize_path::NormalizePath},
+    http::{audit, budgets, context, error, explain_404, host, normalize_path::NormalizePath},
     openapi,
     resources::registry::{REGISTERED, Registration},
 };
@@ -81,7 +82,9 @@ pub fn router_of(app: App, beside: Router, types: Types) -> Service {
         .with_state(app.clone());
     let routes = routes
         .layer(middleware::from_fn_with_state(app.clone(), explain_404::explain))
-        .layer(middleware::from_fn_with_state(app.clone(), audit::conclude));
+        .layer(middleware::from_fn_with_state(app.clone(), audit::conclude))
+        .layer(middleware::from_fn(budgets::tell_left));
+    let beside = beside.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, app.body_deadline));
     let routes = routes.merge(beside).layer(
         ServiceBuilder::new()
             .layer(middleware::from_fn(context::identify))

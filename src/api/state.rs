@@ -1,12 +1,12 @@
 //! What every request handler shares.
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    api::{AccessCache, PassThrough},
+    api::{AccessCache, PassThrough, RequestBudgets},
     arm::{Origins, page::TokenSealer},
     database::Pool,
     identity::Verifier,
@@ -58,6 +58,10 @@ pub struct AppState {
     pub upstream_decides: bool,
     /// Largest request body, in bytes.
     pub max_body_bytes: usize,
+    /// Time within which the body of a request must arrive.
+    pub body_deadline: Duration,
+    /// How many requests principals may send.
+    pub budgets: RequestBudgets,
 }
 
 impl AppState {

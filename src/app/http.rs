@@ -7,12 +7,15 @@ use std::{
 
 use anyhow::Context;
 use axum::{ServiceExt, body::Body, extract::Request};
-use axum_server::{Handle, tls_rustls::RustlsConfig};
-use tokio::net::TcpListener;
+use axum_server::{
+    Handle, Server,
+    tls_rustls::{RustlsAcceptor, RustlsConfig},
+};
 use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
+use super::connections::{CountRequests, Endpoint, Listener};
 use crate::api;
 
 /// How often the files of a certificate are looked at.
@@ -27,13 +30,13 @@ pub(super) struct Tls {
 
 /// Serves until told to stop; then requests in progress have the grace period to end.
 pub(super) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     service: api::Service,
     tls: Option<Tls>,
     grace: Duration,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let handle = Handle::new();
+    let handle: Handle<Endpoint> = Handle::new();
     let ending = {
         let (handle, stop) = (handle.clone(), stop.clone());
         async move {
@@ -42,16 +45,16 @@ pub(super) async fn serve(
             std::future::pending::<()>().await
         }
     };
-    let listener = listener.into_std().context("the listener")?;
+    let server = Server::from_listener(listener).handle(handle);
     let service = ServiceExt::<Request<hyper::body::Incoming>>::into_make_service(
         MapRequestLayer::new(|request: Request<hyper::body::Incoming>| request.map(Body::new)).layer(service),
     );
     let serving = async {
         match tls {
-            None => axum_server::from_tcp(listener)?.handle(handle).serve(service).await.context("serving HTTP"),
+            None => server.acceptor(CountRequests).serve(service).await.context("serving HTTP"),
             Some(tls) => {
                 let config = load(&tls).await?;
-                let server = axum_server::from_tcp_rustls(listener, config.clone())?.handle(handle);
+                let server = server.acceptor(RustlsAcceptor::new(config.clone()).acceptor(CountRequests));
                 tokio::select! {
                     served = server.serve(service) => served.context("serving HTTPS"),
                     () = reload(&tls, &config) => Ok(()),

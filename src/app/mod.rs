@@ -14,12 +14,13 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+mod connections;
 pub mod dead_letters;
 mod http;
 mod upstream;
 mod working;
 
-use self::{http::Tls, working::Working};
+use self::{connections::Listener, http::Tls, working::Working};
 use crate::{
     api,
     arm::{Origins, origin::OtherHosts, page::TokenSealer},
@@ -106,7 +107,13 @@ async fn serve_on(
         tenant: settings.tenant_id,
         subscriptions: settings.subscriptions.clone().into(),
         upstream_decides: settings.auth != Auth::Local,
-        max_body_bytes: usize::try_from(settings.max_body_bytes)?,
+        max_body_bytes: usize::try_from(settings.clients.max_body_bytes)?,
+        body_deadline: settings.clients.body_deadline(),
+        budgets: api::RequestBudgets::new(api::RequestRates {
+            reads: settings.clients.reads_per_second,
+            writes: settings.clients.writes_per_second,
+            deletes: settings.clients.deletes_per_second,
+        }),
     };
     let working = match options.worker {
         true => Some(tokio::spawn(watched(Working::new(pool, settings).await?, stop.clone()))),
@@ -114,6 +121,7 @@ async fn serve_on(
     };
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
     let closing = CancellationToken::new();
+    let listener = Listener::new(listener, &settings.clients)?;
     let serving =
         http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), closing.clone());
     let closes = async {

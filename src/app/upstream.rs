@@ -8,6 +8,7 @@ use reqwest::Certificate;
 use crate::{
     api,
     config::{ArmCredential, ArmSettings, Settings},
+    transport,
     upstreams::azure::{self, ArmClient, CachedToken, Credential, Identity, StaticToken, TokenSource},
 };
 
@@ -38,7 +39,7 @@ pub(super) fn authorities(file: Option<&Path>, setting: &str) -> anyhow::Result<
     let found = Certificate::from_pem_bundle(&pem).with_context(unusable)?;
     anyhow::ensure!(!found.is_empty(), "{}: there is none", unusable());
     // Only a client that uses them reads them.
-    reqwest::Client::builder().tls_certs_merge(found.iter().cloned()).build().with_context(unusable)?;
+    transport::client(&found).build().with_context(unusable)?;
     Ok(found)
 }
 

@@ -84,8 +84,17 @@ pub enum ArmCredential {
 
 impl ArmCredential {
     /// As it is written.
-    fn name(self) -> String {
+    pub(super) fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
+    /// Whether it is an identity of Microsoft Entra ID. The upstream may be Azure then, whatever its address: a tunnel ends on
+    /// this machine.
+    pub(super) fn is_azure_identity(self) -> bool {
+        match self {
+            Self::Emulator | Self::Static => false,
+            Self::AzureCli | Self::ManagedIdentity | Self::WorkloadIdentity | Self::ClientSecret => true,
+        }
     }
 }
 

@@ -28,6 +28,10 @@ impl Settings {
                 if !own_upstream && !upstream.host().is_some_and(is_loopback_host) {
                     reasons.push(format!("FLEET_ARM_ENDPOINT={upstream} is not an emulator on this machine"));
                 }
+                let credential = self.arm.credential;
+                if !own_upstream && credential.is_azure_identity() {
+                    reasons.push(format!("FLEET_ARM_CREDENTIAL={} may change clusters in Azure", credential.name()));
+                }
                 if reasons.is_empty() {
                     return Ok(());
                 }
@@ -84,6 +88,7 @@ mod tests {
                     &["--arm-endpoint=http://emulator:8090"],
                     &["--arm-endpoint=http://127.0.0.1.evil.example"],
                     &azure,
+                    &["--arm-endpoint=https://127.0.0.1:8443", "--arm-credential=client-secret"],
                 ] {
                     for tls in [&[][..], &["--tls-cert=c", "--tls-key=k"]] {
                         for public in [&[][..], &["--public-url=https://f.example"], &["--public-url=http://f.example"]]

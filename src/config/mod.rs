@@ -9,10 +9,12 @@ use tracing_subscriber::EnvFilter;
 use uuid::Uuid;
 
 mod arm;
+mod clients;
 mod exposure;
 mod webhooks;
 
 pub use arm::{ArmCredential, ArmSettings};
+pub use clients::ClientLimits;
 pub use webhooks::{RetentionSettings, WebhookSettings};
 
 use crate::{
@@ -72,9 +74,9 @@ pub struct Settings {
     #[arg(long, env = "FLEET_PUBLIC_URL", value_delimiter = ',', value_name = "URL")]
     pub public_url: Vec<Origin>,
 
-    /// Largest request body, in bytes
-    #[arg(long, env = "FLEET_MAX_BODY_BYTES", default_value_t = 4 * 1024 * 1024, value_parser = between(1024, 64 * 1024 * 1024))]
-    pub max_body_bytes: u32,
+    /// What clients may demand of the service.
+    #[command(flatten)]
+    pub clients: ClientLimits,
 
     /// Azure Resource Manager, and who the service is there.
     #[command(flatten)]

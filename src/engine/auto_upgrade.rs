@@ -12,6 +12,7 @@ use crate::{
     database::Connection,
     model::{
         auto_upgrade_profile::AutoUpgradeProfileProperties,
+        provisioning_state::ProvisioningState,
         strategy::{FleetUpdateStrategyProperties, UpdateRunStrategy},
         types,
         update_run::UpdateRunProperties,
@@ -108,7 +109,7 @@ pub async fn make_run(
         tags: None,
         identity: None,
         properties: serde_json::to_value(&properties)?,
-        provisioning_state: "Succeeded",
+        provisioning_state: ProvisioningState::Succeeded,
         operation: None,
     };
     let parent = Some(wanted.fleet.id);

@@ -16,6 +16,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 
 use super::key::VerificationKey;
+use crate::transport;
 
 /// Shortest time between two questions that tokens cause.
 pub const PAUSE: Duration = Duration::from_secs(30);
@@ -82,7 +83,7 @@ impl Issuer {
     /// # Errors
     /// When there is no HTTP client to be had.
     pub fn new(url: &str) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder().timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+        let http = transport::client(&[]).timeout(TIMEOUT).build()?;
         let url = url.trim_end_matches('/').to_owned();
         Ok(Self { http, names: names(&url), url, keys: RwLock::default(), asked: Mutex::new(None) })
     }

@@ -1,8 +1,7 @@
 //! The upgrade of one member's cluster: one job a member of a run, from its slot to its end.
 //!
-//! What to do is [`rollout::upgrade::next`]'s decision; here is what happens around it: read, record the intent, call,
-//! record the answer, report to the run. An attempt that is cut off anywhere is taken up by the next one, which looks
-//! before it acts.
+//! [`rollout::upgrade::next`] decides what to do. This module does it: it reads the cluster, records the intent, calls AKS, records
+//! the answer, and reports to the run. When an attempt is cut off at any point, the next attempt reads the cluster before it acts.
 
 mod windows;
 
@@ -15,7 +14,7 @@ use futures_util::future::BoxFuture;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use windows::{May, until_next_look};
+use windows::{BeginPermission, until_next_check};
 
 use super::{
     outcome::{JobError, begin, outcome},
@@ -49,27 +48,27 @@ use crate::{
 /// Consecutive failures to reach AKS after which a member whose upgrade has not begun gives its slot back, and waits as
 /// Pending. With the engine's back-off that is some ten seconds and more.
 const PENDING_AFTER: u32 = 6;
-/// Consecutive answers that make no sense after which an operation's status is not asked for any more.
-const SENSELESS_AFTER: u32 = 3;
-/// Most calls to AKS that begin parts of one cluster's upgrade together. Further ones follow at once.
-const MOST_TOGETHER: usize = 16;
+/// Consecutive invalid answers after which an operation's status is not polled any more.
+const MOST_INVALID_ANSWERS: u32 = 3;
+/// Most calls to AKS that begin parts of one cluster's upgrade under one intent. Further calls follow at once, under the next intent.
+const MOST_CALLS_PER_INTENT: usize = 16;
 /// A wait for AKS's limit on calls that is longer than this is shown on the member.
 const SHOWN_WAIT: Duration = Duration::from_secs(60);
 /// An operation that takes longer than this is named in the member's message, with the way out.
 const LONG_OPERATION: Duration = Duration::from_secs(2 * 3600);
 /// How the message of a member begins while AKS or the service's credential is not available.
 const OUTAGE: &str = "AKS cannot be called at the moment";
-/// How often the kind may look and act in one attempt before the job makes room for others.
-const MOST_LOOKS: u32 = 8;
+/// How often one attempt may read the cluster and act before the job makes room for others.
+const MOST_READS: u32 = 8;
 
 /// What operators decide about upgrades.
 #[derive(Debug, Clone, Copy)]
 pub struct Policy {
     /// What to do with stopped clusters.
     pub stopped: StoppedClusters,
-    /// How soon to look again whether a region offers what a member waits for.
+    /// How long to wait before the service checks again whether a region offers the version that a member waits for.
     pub offer_recheck: Duration,
-    /// How soon to look again whether a closed maintenance window was changed.
+    /// How long to wait before the service checks again whether a closed maintenance window was changed.
     pub window_recheck: Duration,
 }
 
@@ -110,7 +109,7 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// Whether AKS was told nothing that it has not declined.
+    /// Whether no call may have reached AKS, except calls that AKS declined.
     fn has_begun_nothing(&self) -> bool {
         self.upgrade.steps.iter().all(|step| step.state == StepState::Withdrawn)
     }
@@ -128,18 +127,18 @@ impl Task<'_> {
     }
 }
 
-/// Where a look led.
-enum Then {
-    /// The job's attempt is over.
+/// How an attempt goes on.
+enum Continuation {
+    /// The attempt is over.
     Return(Outcome),
-    /// All is recorded. The operations that are under way are to be asked about again after this time.
+    /// Everything is recorded. Poll the operations in progress after this time.
     Wait(Duration),
-    /// Look at the cluster again at once.
-    Look,
+    /// Read the cluster at once.
+    ReadCluster,
 }
 
 impl UpgradeMember {
-    /// Upgrades them by this policy.
+    /// Returns a handler that upgrades members by this policy.
     #[must_use]
     pub fn new(pool: &Pool, upstreams: &Upstreams, policy: Policy) -> Self {
         Self {
@@ -161,27 +160,27 @@ impl UpgradeMember {
                 if let Some(outcome) = self.take_cluster(&task).await? {
                     return Ok(outcome);
                 }
-                let (mut then, mut looks) = (self.follow(&mut task).await?, 0);
+                let (mut then, mut reads) = (self.follow(&mut task).await?, 0);
                 loop {
                     then = match then {
-                        Then::Return(outcome) => return Ok(outcome),
-                        Then::Wait(delay) if attempt.pause(delay).await => self.follow(&mut task).await?,
-                        Then::Wait(delay) => {
+                        Continuation::Return(outcome) => return Ok(outcome),
+                        Continuation::Wait(delay) if attempt.pause(delay).await => self.follow(&mut task).await?,
+                        Continuation::Wait(delay) => {
                             self.explain_long_operation(&task).await?;
                             return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) });
                         }
-                        Then::Look if looks == MOST_LOOKS => {
+                        Continuation::ReadCluster if reads == MOST_READS => {
                             return self.save(&task, Outcome::AgainAfter { delay: Duration::ZERO }).await;
                         }
-                        Then::Look => {
-                            looks += 1;
-                            self.look(&mut task).await?
+                        Continuation::ReadCluster => {
+                            reads += 1;
+                            self.read_and_act(&mut task).await?
                         }
                     }
                 }
             }
-            UpdateState::Pending => self.look_from_outside(&task).await,
-            // Skipped, stopped, left or ended meanwhile.
+            UpdateState::Pending => self.check_pending(&task).await,
+            // The member was skipped or stopped, left the fleet, or ended.
             _ => Ok(Outcome::Done),
         }
     }
@@ -252,59 +251,61 @@ impl UpgradeMember {
                     "The update run stopped before the upgrade of this member began. Start the run again to upgrade the member.",
                 );
                 let message = Some(error.message.clone());
-                let again = Outcome::AgainAfter { delay: BUSY_AGAIN };
+                let again = Outcome::AgainAfter { delay: BUSY_RECHECK };
                 self.report(task, Event::MemberBlocked { member, attempt, error, message }, again).await
             }
         }
     }
 
-    /// Asks about the operations that are recorded as under way.
-    async fn follow(&self, task: &mut Task<'_>) -> Result<Then, JobError> {
+    /// Polls the operations that are recorded as in progress.
+    async fn follow(&self, task: &mut Task<'_>) -> Result<Continuation, JobError> {
         let now = Timestamp::now();
-        let (mut next, mut look, mut news) = (None::<Duration>, task.upgrade.steps.is_empty(), false);
+        let (mut next, mut must_read, mut any_ended) = (None::<Duration>, task.upgrade.steps.is_empty(), false);
         for index in 0..task.upgrade.steps.len() {
             let Some(step) = task.upgrade.steps.get(index) else { break };
             let StepState::Started { operation_url, at, .. } = &step.state else {
-                look |= matches!(step.state, StepState::Intended);
+                must_read |= matches!(step.state, StepState::Intended);
                 continue;
             };
             let followed = Followed {
                 cluster: &task.cluster,
                 action: Some(&step.action),
                 operation_url: operation_url.as_deref(),
-                elapsed: span(*at, now),
+                elapsed: time_between(*at, now),
             };
             match self.upstreams.azure.observer.observe(&followed).await {
                 Ok(Observation::Running { again_after }) => {
                     next = Some(next.map_or(again_after, |next| next.min(again_after)));
                 }
                 Ok(Observation::Succeeded) => {
-                    self.with_durations(|durations| durations.add(step, span(*at, now)));
+                    self.with_durations(|durations| durations.add(step, time_between(*at, now)));
                     task.upgrade.ended(index, Ok(()));
-                    news = true;
+                    any_ended = true;
                 }
                 Ok(Observation::Failed(error)) => {
                     task.upgrade.ended(index, Err(error));
-                    news = true;
+                    any_ended = true;
                 }
-                Ok(Observation::Look) => {
+                Ok(Observation::ReadCluster) => {
                     task.upgrade.lost(index);
-                    look = true;
+                    must_read = true;
                 }
                 Err(UpstreamError::Throttled { after, .. }) => next = Some(next.map_or(after, |next| next.min(after))),
-                Err(UpstreamError::Garbage(what)) if task.attempt.failures >= SENSELESS_AFTER => {
-                    tracing::warn!(cluster = %task.cluster, what, "the operation's status makes no sense; the cluster is read instead");
+                Err(UpstreamError::Garbage(what)) if task.attempt.failures >= MOST_INVALID_ANSWERS => {
+                    tracing::warn!(cluster = %task.cluster, what, "the operation's status is invalid; the cluster is read instead");
                     task.upgrade.lost(index);
-                    look = true;
+                    must_read = true;
                 }
-                Err(error) => return self.unreachable(task, &error).await.map(Then::Return),
+                Err(error) => return self.unreachable(task, &error).await.map(Continuation::Return),
             }
         }
         match next {
-            // Others may have ended: what follows from them waits for a look only when all that run were asked.
-            Some(delay) if !look && !news && !std::mem::take(&mut task.tells_outage) => Ok(Then::Wait(delay)),
-            Some(delay) if !look => self.wait_for(task, delay).await,
-            _ => Ok(Then::Look),
+            // Other operations may have ended too. Read the cluster once all of them were polled.
+            Some(delay) if !must_read && !any_ended && !std::mem::take(&mut task.tells_outage) => {
+                Ok(Continuation::Wait(delay))
+            }
+            Some(delay) if !must_read => self.record_and_wait(task, delay).await,
+            _ => Ok(Continuation::ReadCluster),
         }
     }
 
@@ -312,7 +313,7 @@ impl UpgradeMember {
     async fn explain_long_operation(&self, task: &Task<'_>) -> Result<(), JobError> {
         let now = Timestamp::now();
         let long = task.upgrade.steps.iter().find_map(|step| match &step.state {
-            StepState::Started { at, .. } if span(*at, now) > LONG_OPERATION => Some((step, *at)),
+            StepState::Started { at, .. } if time_between(*at, now) > LONG_OPERATION => Some((step, *at)),
             _ => None,
         });
         let Some((step, at)) = long else { return Ok(()) };
@@ -328,50 +329,50 @@ impl UpgradeMember {
         Ok(())
     }
 
-    /// Looks at the cluster, decides, and acts.
-    async fn look(&self, task: &mut Task<'_>) -> Result<Then, JobError> {
+    /// Reads the cluster, decides, and acts.
+    async fn read_and_act(&self, task: &mut Task<'_>) -> Result<Continuation, JobError> {
         let seen = match self.upstreams.azure.clusters.get(&task.cluster).await {
             Ok(seen) => seen,
-            Err(error) => return self.not_read(task, &error).await,
+            Err(error) => return self.read_failed(task, &error).await,
         };
         let offer = self.upstreams.azure.catalogue.of(&task.cluster, &seen.cluster, task.catalogue_needs()).await;
         let offer = match offer {
             Ok(offer) => offer,
-            Err(error) => return self.not_read(task, &error).await,
+            Err(error) => return self.read_failed(task, &error).await,
         };
         let now = Timestamp::now();
         match upgrade::next(&task.upgrade, &seen.cluster, &task.goal, &offer, now) {
             Next::Begin(begin) if begin.first => match self.may_begin(task, Freshness::Required).await {
-                Ok(May::Begin) => self.begin(task, &seen, &begin).await,
-                Ok(May::Not(closed)) => self.closed(task, closed).await.map(Then::Return),
-                Ok(May::AskAgain(delay)) => self.wait_for_budget(task, delay).await,
-                Err(error) => self.not_read(task, &error).await,
+                Ok(BeginPermission::Granted) => self.begin(task, &seen, &begin).await,
+                Ok(BeginPermission::WindowClosed(closed)) => self.closed(task, closed).await.map(Continuation::Return),
+                Ok(BeginPermission::AskAgain(delay)) => self.wait_for_budget(task, delay).await,
+                Err(error) => self.read_failed(task, &error).await,
             },
             Next::Begin(begin) => self.begin(task, &seen, &begin).await,
             Next::Follow(watches) => {
-                let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_AGAIN);
-                self.wait_for(task, delay).await
+                let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_RECHECK);
+                self.record_and_wait(task, delay).await
             }
-            Next::Blocked { error, waits_for } => self.blocked(task, error, waits_for).await.map(Then::Return),
-            Next::Done(ended) => self.ended(task, ended).await.map(Then::Return),
+            Next::Blocked { error, waits_for } => self.blocked(task, error, waits_for).await.map(Continuation::Return),
+            Next::Done(ended) => self.ended(task, ended).await.map(Continuation::Return),
         }
     }
 
     /// Records the intent, calls, records the answers. What can refuse a call before it is sent comes before the intent.
-    async fn begin(&self, task: &mut Task<'_>, seen: &Seen, begin: &Begin) -> Result<Then, JobError> {
-        let truncated = begin.actions.len() > MOST_TOGETHER;
+    async fn begin(&self, task: &mut Task<'_>, seen: &Seen, begin: &Begin) -> Result<Continuation, JobError> {
+        let truncated = begin.actions.len() > MOST_CALLS_PER_INTENT;
         let mut begin = begin.clone();
-        begin.actions.truncate(MOST_TOGETHER);
+        begin.actions.truncate(MOST_CALLS_PER_INTENT);
         let begin = &begin;
         if let Err(error) = self.upstreams.azure.clusters.prepare(&task.cluster, &begin.actions).await {
-            return self.not_read(task, &error).await;
+            return self.read_failed(task, &error).await;
         }
         let mut tx = self.pool.begin_locking(task.run).await?;
         if begin.first
             && let Some(refusal) = refusal(&mut tx, task).await?
         {
             tx.rollback().await?;
-            return self.refused(task, refusal).await.map(Then::Return);
+            return self.refused(task, refusal).await.map(Continuation::Return);
         }
         task.attempt.fence(&mut tx).await?;
         let steps = task.upgrade.intend(begin, &seen.cluster, Timestamp::now());
@@ -425,20 +426,22 @@ impl UpgradeMember {
             }
         }
         match (failure, delay, blocked) {
-            (Some(error), ..) => self.unreachable(task, &error).await.map(Then::Return),
-            (None, Some(_), _) if truncated => self.wait_for(task, Duration::ZERO).await.map(|_| Then::Look),
-            (None, Some(delay), _) => self.wait_for(task, delay).await,
-            (None, None, Some(reason)) if task.has_begun_nothing() => {
-                self.blocked(task, reason, WaitsFor::Cluster).await.map(Then::Return)
+            (Some(error), ..) => self.unreachable(task, &error).await.map(Continuation::Return),
+            (None, Some(_), _) if truncated => {
+                self.record_and_wait(task, Duration::ZERO).await.map(|_| Continuation::ReadCluster)
             }
-            (None, None, Some(_)) => self.wait_for(task, BUSY_AGAIN).await,
-            (None, None, None) if again => Ok(Then::Look),
-            (None, None, None) => self.wait_for(task, BUSY_AGAIN).await,
+            (None, Some(delay), _) => self.record_and_wait(task, delay).await,
+            (None, None, Some(reason)) if task.has_begun_nothing() => {
+                self.blocked(task, reason, WaitsFor::Cluster).await.map(Continuation::Return)
+            }
+            (None, None, Some(_)) => self.record_and_wait(task, BUSY_RECHECK).await,
+            (None, None, None) if again => Ok(Continuation::ReadCluster),
+            (None, None, None) => self.record_and_wait(task, BUSY_RECHECK).await,
         }
     }
 
-    /// A member that waits for something outside looks without a slot, and asks for one when it can go on.
-    async fn look_from_outside(&self, task: &Task<'_>) -> Result<Outcome, JobError> {
+    /// Checks, without a slot, whether a pending member can go on, and requests a slot when it can.
+    async fn check_pending(&self, task: &Task<'_>) -> Result<Outcome, JobError> {
         let waits_for_window = task.row.error.as_ref().is_some_and(upgrade::is_about_window);
         if waits_for_window && let Some(outcome) = self.wait_for_window(task).await? {
             return Ok(outcome);
@@ -470,45 +473,47 @@ impl UpgradeMember {
             Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => {
                 return self.unreachable(task, &error).await;
             }
-            // Whatever is to be done or told now, it is done with a slot.
+            // The member goes on with a slot, and acts or fails there.
             Ok(_) | Err(_) => {}
         }
         let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
         self.report(task, Event::MemberUnblocked { member, attempt }, Outcome::Done).await
     }
 
-    /// How a member that is Pending goes on waiting for its window; `None` when it need not.
+    /// Returns how a pending member goes on waiting for its window; `None` when the member can go on.
     async fn wait_for_window(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
         match self.may_begin(task, Freshness::Relaxed).await {
-            Ok(May::Begin) => Ok(None),
-            Ok(May::Not(closed)) => self.closed(task, closed).await.map(Some),
-            Ok(May::AskAgain(delay)) | Err(UpstreamError::Throttled { after: delay, .. }) => {
+            Ok(BeginPermission::Granted) => Ok(None),
+            Ok(BeginPermission::WindowClosed(closed)) => self.closed(task, closed).await.map(Some),
+            Ok(BeginPermission::AskAgain(delay)) | Err(UpstreamError::Throttled { after: delay, .. }) => {
                 Ok(Some(Outcome::AgainAfter { delay }))
             }
             Err(error) if matches!(error.verdict(), Verdict::Retry { .. }) => {
                 self.unreachable(task, &error).await.map(Some)
             }
-            // It is told with a slot.
+            // The member takes a slot, and fails there.
             Err(_) => Ok(None),
         }
     }
 
-    /// The cluster could not be read.
-    async fn not_read(&self, task: &mut Task<'_>, error: &UpstreamError) -> Result<Then, JobError> {
+    /// Decides how to go on after a call failed that changes nothing.
+    async fn read_failed(&self, task: &mut Task<'_>, error: &UpstreamError) -> Result<Continuation, JobError> {
         match error.verdict() {
             Verdict::WaitForBudget { after } => self.wait_for_budget(task, after).await,
-            Verdict::Retry { .. } => self.unreachable(task, error).await.map(Then::Return),
-            Verdict::LookAgain => Ok(Then::Look),
-            Verdict::Wait(reason) => self.blocked(task, reason, WaitsFor::Cluster).await.map(Then::Return),
-            Verdict::Fail(error) => self.ended(task, upgrade::Outcome::Failed { error }).await.map(Then::Return),
+            Verdict::Retry { .. } => self.unreachable(task, error).await.map(Continuation::Return),
+            Verdict::LookAgain => Ok(Continuation::ReadCluster),
+            Verdict::Wait(reason) => self.blocked(task, reason, WaitsFor::Cluster).await.map(Continuation::Return),
+            Verdict::Fail(error) => {
+                self.ended(task, upgrade::Outcome::Failed { error }).await.map(Continuation::Return)
+            }
         }
     }
 
     /// AKS's limit on calls is reached, and the call's place in the queue is kept: the member waits for it. That is no
     /// failure, and costs no statement unless something is to be recorded or the wait is long.
-    async fn wait_for_budget(&self, task: &Task<'_>, after: Duration) -> Result<Then, JobError> {
+    async fn wait_for_budget(&self, task: &Task<'_>, after: Duration) -> Result<Continuation, JobError> {
         if after <= SHOWN_WAIT && task.upgrade == task.loaded {
-            return Ok(Then::Wait(after));
+            return Ok(Continuation::Wait(after));
         }
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
@@ -519,7 +524,7 @@ impl UpgradeMember {
         }
         task.attempt.settle(&mut tx, Outcome::AgainAfter { delay: after.max(SOONEST_ROW) }).await?;
         tx.commit().await?;
-        Ok(Then::Return(Outcome::Settled))
+        Ok(Continuation::Return(Outcome::Settled))
     }
 
     /// AKS or the service's credential is not available: the job tries again until it is. A member that has begun nothing
@@ -565,21 +570,21 @@ impl UpgradeMember {
 
     async fn blocked(&self, task: &Task<'_>, error: ErrorDetail, waits_for: WaitsFor) -> Result<Outcome, JobError> {
         let delay = match waits_for {
-            WaitsFor::Cluster => BUSY_AGAIN,
+            WaitsFor::Cluster => BUSY_RECHECK,
             WaitsFor::Offer => self.policy.offer_recheck,
-            WaitsFor::Window(opens) => until_next_look(opens, self.policy.window_recheck, Timestamp::now()),
+            WaitsFor::Window(opens) => until_next_check(opens, self.policy.window_recheck, Timestamp::now()),
         };
         let again = Outcome::AgainAfter { delay };
         let error = match waits_for {
-            // Constant, so that a look that finds nothing new writes nothing.
+            // Constant, so that a check that finds nothing new writes nothing.
             WaitsFor::Offer => {
                 let checked = format!(" It is checked again every {} s.", self.policy.offer_recheck.as_secs());
                 ErrorDetail { message: error.message + &checked, ..error }
             }
             WaitsFor::Cluster | WaitsFor::Window(_) => error,
         };
-        let told = task.row.error.as_ref() == Some(&error) && task.row.message.as_ref() == Some(&error.message);
-        if task.row.member.state == UpdateState::Pending && told {
+        let is_reported = task.row.error.as_ref() == Some(&error) && task.row.message.as_ref() == Some(&error.message);
+        if task.row.member.state == UpdateState::Pending && is_reported {
             return Ok(again);
         }
         let attempt = task.row.member.attempt;
@@ -619,7 +624,7 @@ impl UpgradeMember {
         self.report(task, Event::MemberEnded { member, attempt, outcome }, Outcome::Done).await
     }
 
-    /// Tells the run, gives the cluster free, and settles the job: one transaction.
+    /// Reports the event to the run, releases the cluster's lock, and settles the job, in one transaction.
     async fn report(&self, task: &Task<'_>, event: Event, outcome: Outcome) -> Result<Outcome, JobError> {
         let mut tx = begin(task.attempt, &self.pool, task.run).await?;
         let trace = task.attempt.trace.as_deref();
@@ -632,18 +637,18 @@ impl UpgradeMember {
         Ok(Outcome::Settled)
     }
 
-    /// Stores the record. Only a wait that is too long for a pause settles the job, too.
-    async fn wait_for(&self, task: &Task<'_>, delay: Duration) -> Result<Then, JobError> {
+    /// Stores the record. A wait that is too long for a pause settles the job as well.
+    async fn record_and_wait(&self, task: &Task<'_>, delay: Duration) -> Result<Continuation, JobError> {
         if !task.attempt.may_pause(delay) {
-            return self.save(task, Outcome::AgainAfter { delay }).await.map(Then::Return);
+            return self.save(task, Outcome::AgainAfter { delay }).await.map(Continuation::Return);
         }
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
         tx.commit().await?;
-        Ok(Then::Wait(delay))
+        Ok(Continuation::Wait(delay))
     }
 
-    /// Stores the record, and settles the job: one transaction.
+    /// Stores the record and settles the job, in one transaction.
     async fn save(&self, task: &Task<'_>, outcome: Outcome) -> Result<Outcome, JobError> {
         let mut tx = task.attempt.begin(&self.pool).await?;
         record(&mut tx, task).await?;
@@ -658,22 +663,22 @@ impl UpgradeMember {
             cluster: &task.cluster,
             action: step.map(|step| &step.action),
             operation_url: watch.operation_url.as_deref(),
-            elapsed: span(watch.since, now),
+            elapsed: time_between(watch.since, now),
         };
         self.upstreams.azure.observer.wait(&followed, None)
     }
 }
 
-/// Soonest that a job which is not to pause goes again: each time costs statements.
+/// Shortest wait that is a row: each such wait costs statements.
 const SOONEST_ROW: Duration = Duration::from_millis(100);
-/// How soon a busy cluster is looked at again.
-const BUSY_AGAIN: Duration = Duration::from_secs(5);
+/// How long to wait before a busy cluster is read again.
+const BUSY_RECHECK: Duration = Duration::from_secs(5);
 
 /// Why a member may not begin.
 enum Refusal {
     /// The run was stopped, or too many members failed.
     RunStops,
-    /// The cluster is not the run's to upgrade, for this reason.
+    /// The cluster's member left the fleet or never joined it, as this message says.
     NotMember(String),
 }
 
@@ -707,7 +712,7 @@ async fn other_run(conn: &mut Connection, holder: Holder) -> Result<ErrorDetail,
     ))
 }
 
-fn span(from: Timestamp, to: Timestamp) -> Duration {
+fn time_between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 

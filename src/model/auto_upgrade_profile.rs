@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{
     types,
     update_run::{NodeImageSelectionType, WhenImageUnavailable},
-    version::{InvalidVersion, VersionWish},
+    version::{InvalidVersion, RequestedVersion},
 };
 use crate::arm::{ErrorDetail, Problems, ResourceId};
 
@@ -166,8 +166,8 @@ impl std::str::FromStr for MinorVersion {
 
     fn from_str(text: &str) -> Result<Self, InvalidVersion> {
         match text.parse()? {
-            VersionWish::NewestPatch { major, minor } => Ok(Self { major, minor }),
-            VersionWish::Exact(_) => Err(InvalidVersion(text.to_owned())),
+            RequestedVersion::NewestPatch { major, minor } => Ok(Self { major, minor }),
+            RequestedVersion::Exact(_) => Err(InvalidVersion(text.to_owned())),
         }
     }
 }

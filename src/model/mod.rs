@@ -14,6 +14,7 @@ pub mod maintenance;
 pub mod managed_cluster;
 pub mod member;
 pub mod name;
+pub mod provisioning_state;
 pub mod scheduled_start;
 pub mod selector;
 pub mod strategy;

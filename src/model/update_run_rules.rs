@@ -8,7 +8,7 @@ use super::{
         ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, UpdateRunProperties,
         WhenImageUnavailable,
     },
-    version::VersionWish,
+    version::RequestedVersion,
 };
 use crate::arm::{Problems, ResourceId};
 
@@ -56,7 +56,7 @@ impl ManagedClusterUpdate {
                 problems.add(&version_at, format!("An upgrade of the type {kind:?} needs a kubernetesVersion."));
             }
             (_, Some(text)) => {
-                if let Err(error) = text.parse::<VersionWish>() {
+                if let Err(error) = text.parse::<RequestedVersion>() {
                     problems.add(&version_at, error.to_string());
                 }
             }

@@ -18,7 +18,7 @@ pub struct KubernetesVersion {
 
 /// The version of an update run: a full version, or the newest patch of a minor version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VersionWish {
+pub enum RequestedVersion {
     /// `x.y.z`.
     Exact(KubernetesVersion),
     /// `x.y`: the newest generally available patch in the cluster's region.
@@ -35,7 +35,7 @@ pub enum VersionWish {
 #[error("'{0}' is not a Kubernetes version such as '1.33.2' or '1.33'")]
 pub struct InvalidVersion(pub String);
 
-impl FromStr for VersionWish {
+impl FromStr for RequestedVersion {
     type Err = InvalidVersion;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -62,8 +62,8 @@ impl FromStr for KubernetesVersion {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.parse()? {
-            VersionWish::Exact(version) => Ok(version),
-            VersionWish::NewestPatch { .. } => Err(InvalidVersion(text.to_owned())),
+            RequestedVersion::Exact(version) => Ok(version),
+            RequestedVersion::NewestPatch { .. } => Err(InvalidVersion(text.to_owned())),
         }
     }
 }
@@ -97,9 +97,9 @@ mod tests {
         let v = |text: &str| text.parse::<KubernetesVersion>().unwrap();
         assert!(v("1.9.10") < v("1.33.2"));
         assert!(v("1.33.9") < v("1.33.10"));
-        assert_eq!("1.33".parse(), Ok(VersionWish::NewestPatch { major: 1, minor: 33 }));
+        assert_eq!("1.33".parse(), Ok(RequestedVersion::NewestPatch { major: 1, minor: 33 }));
         for text in ["", "1", "v1.33.2", "1.33.2-rc", "1..2", "1.33.2.1", "01.3", "1.99999999999"] {
-            assert!(text.parse::<VersionWish>().is_err(), "{text}");
+            assert!(text.parse::<RequestedVersion>().is_err(), "{text}");
         }
     }
 }

@@ -19,6 +19,7 @@ mod progress;
 mod rules;
 #[cfg(test)]
 mod simulation;
+mod stop;
 mod window;
 
 use jiff::Timestamp;
@@ -40,7 +41,7 @@ use crate::{
             ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, NodeImageVersion,
             WhenImageUnavailable,
         },
-        version::{InvalidVersion, VersionWish},
+        version::{InvalidVersion, RequestedVersion},
     },
 };
 
@@ -125,7 +126,7 @@ pub struct Goal {
     /// Which parts.
     pub upgrade_type: ManagedClusterUpgradeType,
     /// To which version; `None` for `NodeImageOnly`.
-    pub version: Option<VersionWish>,
+    pub version: Option<RequestedVersion>,
     /// To which images.
     pub images: ImageGoal,
     /// Where AKS no longer sets the chosen image.

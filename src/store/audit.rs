@@ -54,6 +54,31 @@ pub async fn begin(pool: &Pool, event: &AuditEvent<'_>) -> Result<(), StoreError
     Ok(())
 }
 
+/// Counts a denied read: in the row of the same principal, action, resource and hour, or in a new one. The row keeps the time and
+/// the correlation ID of its first request. The status is known: a denied read is answered 403.
+pub async fn count_denied_read(pool: &Pool, event: &AuditEvent<'_>) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO audit_events
+             (id, at, object_id, caller, caller_type, app_id, action, resource, allowed, status, correlation_id, hour)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, 403, $9, date_trunc('hour', $2, 'UTC'))
+         ON CONFLICT (object_id, hour, action, lower(resource)) WHERE hour IS NOT NULL
+         DO UPDATE SET requests = audit_events.requests + 1, last_at = excluded.at",
+    )
+    .bind(event.id)
+    .bind(event.at.to_sqlx())
+    .bind(event.object_id)
+    .bind(event.caller)
+    .bind(event.caller_type)
+    .bind(event.app_id)
+    .bind(event.action)
+    .bind(event.resource)
+    .bind(event.correlation_id)
+    .execute(pool)
+    .await
+    .map_err(StoreError::while_("counting a denied read"))?;
+    Ok(())
+}
+
 /// Adds how the events' request was answered, as an HTTP status.
 pub async fn conclude(pool: &Pool, events: &[Uuid], status: u16) -> Result<(), StoreError> {
     sqlx::query("UPDATE audit_events SET status = $2 WHERE id = ANY($1)")

@@ -3,11 +3,11 @@
 use sqlx::{Row, types::Json};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, resources};
 use crate::{
     arm::ResourceId,
     database::Connection,
-    model::{member::MemberProperties, types},
+    model::{member::MemberProperties, provisioning_state::ProvisioningState, types},
     rollout::FleetMember,
 };
 
@@ -27,8 +27,8 @@ pub enum Membership {
     Joined,
     /// The member exists, but its cluster was never accepted, or was released when it joined again and that failed.
     NotJoined {
-        /// The member's.
-        provisioning_state: String,
+        /// The state of the member.
+        provisioning_state: ProvisioningState,
     },
     /// The member is leaving the fleet, has left it, or stands for another cluster now.
     Left,
@@ -56,10 +56,13 @@ pub async fn of_run_member(
     .fetch_optional(conn)
     .await
     .map_err(StoreError::while_("checking the membership of a run's member"))?;
-    Ok(match row {
-        Some((state, true, true)) if matches!(state.as_str(), "Succeeded" | "Updating") => Membership::Joined,
-        Some((state, _, true)) if state != "Leaving" => Membership::NotJoined { provisioning_state: state },
-        Some(_) | None => Membership::Left,
+    let Some((state, is_joined, is_same_cluster)) = row else { return Ok(Membership::Left) };
+    let state = resources::provisioning_state(&state)
+        .map_err(StoreError::while_("checking the membership of a run's member"))?;
+    Ok(match (state, is_joined, is_same_cluster) {
+        (ProvisioningState::Succeeded | ProvisioningState::Updating, true, true) => Membership::Joined,
+        (ProvisioningState::Leaving, ..) | (_, _, false) => Membership::Left,
+        (provisioning_state, _, true) => Membership::NotJoined { provisioning_state },
     })
 }
 
@@ -102,9 +105,6 @@ pub async fn take(
 }
 
 /// Gives a member's cluster free, for a join that failed.
-///
-/// # Errors
-/// When the database fails.
 pub async fn release(conn: &mut Connection, member: Uuid) -> Result<(), StoreError> {
     sqlx::query("DELETE FROM memberships WHERE member_id = $1")
         .bind(member)
@@ -115,9 +115,6 @@ pub async fn release(conn: &mut Connection, member: Uuid) -> Result<(), StoreErr
 }
 
 /// Keys of all clusters that are members of some fleet.
-///
-/// # Errors
-/// When the database fails.
 pub async fn clusters(conn: &mut Connection) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("SELECT cluster_key FROM memberships ORDER BY cluster_key")
         .fetch_all(conn)
@@ -126,17 +123,11 @@ pub async fn clusters(conn: &mut Connection) -> Result<Vec<String>, StoreError> 
 }
 
 /// The members of a fleet for a rollout, by name, with all of their labels; those that are leaving are not.
-///
-/// # Errors
-/// When the database fails.
 pub async fn fleet_members(conn: &mut Connection, fleet: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, None).await
 }
 
 /// [`fleet_members`] as far as this run is for them: all, unless it was made for some only.
-///
-/// # Errors
-/// When the database fails.
 pub async fn members_of_run(conn: &mut Connection, fleet: Uuid, run: Uuid) -> Result<Vec<FleetMember>, StoreError> {
     read_members(conn, fleet, Some(run)).await
 }

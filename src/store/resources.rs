@@ -14,6 +14,7 @@ use crate::arm::{
 };
 use crate::database::Connection;
 use crate::identity::{Action, Authorized, ChangeAction};
+use crate::model::provisioning_state::{ProvisioningState, UnknownProvisioningState};
 
 /// A resource as stored.
 #[derive(Debug, Clone)]
@@ -38,8 +39,8 @@ pub struct Resource {
     pub properties: Value,
     /// Facts the service keeps for itself.
     pub observed: Value,
-    /// Succeeded, Failed, Canceled, or what is going on.
-    pub provisioning_state: String,
+    /// Whether an operation is in progress, and how the latest one ended.
+    pub provisioning_state: ProvisioningState,
     /// Version.
     pub etag: Etag,
     /// Of the latest asynchronous operation.
@@ -51,10 +52,10 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// Whether no operation is under way on it.
+    /// Whether no operation is in progress on the resource.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        matches!(self.provisioning_state.as_str(), "Succeeded" | "Failed" | "Canceled")
+        self.provisioning_state.is_settled()
     }
 
     /// The parsed resource ID.
@@ -87,7 +88,7 @@ impl FromRow<'_, PgRow> for Resource {
             identity: row.try_get("identity")?,
             properties: row.try_get("properties")?,
             observed: row.try_get("observed")?,
-            provisioning_state: row.try_get("provisioning_state")?,
+            provisioning_state: provisioning_state(row.try_get("provisioning_state")?)?,
             etag: Etag(row.try_get("etag")?),
             last_operation_id: row.try_get("last_operation_id")?,
             last_operation_error: json(row, "last_operation_error")?,
@@ -101,6 +102,11 @@ impl FromRow<'_, PgRow> for Resource {
             },
         })
     }
+}
+
+/// The provisioning state in a column. An unknown one is a decoding error.
+pub(super) fn provisioning_state(text: &str) -> Result<ProvisioningState, sqlx::Error> {
+    text.parse().map_err(|error: UnknownProvisioningState| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// Who changes a resource, for `systemData`.
@@ -124,7 +130,7 @@ pub struct Draft {
     /// Body.
     pub properties: Value,
     /// State after the write.
-    pub provisioning_state: &'static str,
+    pub provisioning_state: ProvisioningState,
     /// The operation that the write begins, where it begins one.
     pub operation: Option<Uuid>,
 }
@@ -177,9 +183,6 @@ pub enum Written {
 }
 
 /// The resource with this ID.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1")
         .bind(at.id().key())
@@ -189,9 +192,6 @@ pub async fn get(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Reso
 }
 
 /// The resource in this row.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_by_row(conn: &mut Connection, id: Uuid) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE id = $1")
         .bind(id)
@@ -202,9 +202,6 @@ pub async fn get_by_row(conn: &mut Connection, id: Uuid) -> Result<Option<Resour
 
 /// The resource with this ID, its row locked until the transaction ends. Rows that refer to it may be added meanwhile: a
 /// step of a run holds the run's own lock when it adds gates, and must not wait here for somebody who waits for that one.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_for_update(conn: &mut Connection, at: &impl MayChange) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR NO KEY UPDATE")
         .bind(at.id().key())
@@ -223,9 +220,6 @@ pub async fn get_by_row_for_update(conn: &mut Connection, id: Uuid) -> Result<Op
 }
 
 /// The row of a parent, held against deletion until the transaction ends.
-///
-/// # Errors
-/// When the database fails.
 pub async fn get_for_share(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE key = $1 FOR SHARE")
         .bind(at.id().key())
@@ -235,9 +229,6 @@ pub async fn get_for_share(conn: &mut Connection, at: &impl MayLoad) -> Result<O
 }
 
 /// Inserts a resource; `None` when one with this ID exists.
-///
-/// # Errors
-/// When the database fails.
 pub async fn insert(
     conn: &mut Connection,
     at: &impl MayChange,
@@ -267,7 +258,7 @@ pub async fn insert(
     .bind(draft.tags.as_ref().map(sqlx::types::Json))
     .bind(&draft.identity)
     .bind(&draft.properties)
-    .bind(draft.provisioning_state)
+    .bind(draft.provisioning_state.as_str())
     .bind(Uuid::new_v4())
     .bind(draft.operation)
     .bind(now.to_sqlx())
@@ -279,9 +270,6 @@ pub async fn insert(
 }
 
 /// Replaces body, tags and identity when the condition holds. The condition is part of the statement.
-///
-/// # Errors
-/// When the database fails.
 pub async fn update(
     conn: &mut Connection,
     at: &impl MayChange,
@@ -307,7 +295,7 @@ pub async fn update(
     .bind(draft.tags.as_ref().map(sqlx::types::Json))
     .bind(&draft.identity)
     .bind(&draft.properties)
-    .bind(draft.provisioning_state)
+    .bind(draft.provisioning_state.as_str())
     .bind(Uuid::new_v4())
     .bind(draft.operation)
     .bind(now.to_sqlx())
@@ -323,9 +311,6 @@ pub async fn update(
 }
 
 /// Replaces the tags; `None` when the resource is gone.
-///
-/// # Errors
-/// When the database fails.
 pub async fn set_tags(
     conn: &mut Connection,
     at: &impl MayChange,
@@ -349,13 +334,10 @@ pub async fn set_tags(
 }
 
 /// Sets the state at the beginning of an operation that changes no body, such as a deletion.
-///
-/// # Errors
-/// When the database fails.
 pub async fn begin_operation(
     conn: &mut Connection,
     id: Uuid,
-    state: &'static str,
+    state: ProvisioningState,
     operation: Uuid,
 ) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as(
@@ -363,7 +345,7 @@ pub async fn begin_operation(
          WHERE id = $1 RETURNING *",
     )
     .bind(id)
-    .bind(state)
+    .bind(state.as_str())
     .bind(operation)
     .bind(Uuid::new_v4())
     .fetch_optional(conn)
@@ -372,9 +354,6 @@ pub async fn begin_operation(
 }
 
 /// Sets the state in which the operation `operation` leaves the resource, unless another has begun since.
-///
-/// # Errors
-/// When the database fails.
 pub async fn settle(
     conn: &mut Connection,
     id: Uuid,
@@ -389,7 +368,7 @@ pub async fn settle(
     )
     .bind(id)
     .bind(operation)
-    .bind(if error.is_some() { "Failed" } else { "Succeeded" })
+    .bind(if error.is_some() { ProvisioningState::Failed } else { ProvisioningState::Succeeded }.as_str())
     .bind(error.map(sqlx::types::Json))
     .bind(Uuid::new_v4())
     .bind(observed)
@@ -400,9 +379,6 @@ pub async fn settle(
 }
 
 /// Deletes a resource and everything in it.
-///
-/// # Errors
-/// When the database fails.
 pub async fn delete(conn: &mut Connection, id: Uuid) -> Result<bool, StoreError> {
     let done = sqlx::query("DELETE FROM resources WHERE id = $1")
         .bind(id)
@@ -443,9 +419,6 @@ pub async fn child_rows(conn: &mut Connection, parent: Uuid, resource_type: &str
 }
 
 /// A page of the children of a resource, and whether there are more.
-///
-/// # Errors
-/// When the database fails.
 pub async fn list_children(
     conn: &mut Connection,
     parent: Uuid,
@@ -466,9 +439,6 @@ pub async fn list_children(
 
 /// A page of the resources of a type in a subscription, or in one of its resource groups, and whether there are more; with
 /// `parts`, only of those in one of these scopes (lower-cased IDs).
-///
-/// # Errors
-/// When the database fails.
 pub async fn list_in_scope(
     conn: &mut Connection,
     subscription: &str,
@@ -501,9 +471,6 @@ pub async fn list_in_scope(
 }
 
 /// How many children of a type a resource has.
-///
-/// # Errors
-/// When the database fails.
 pub async fn count_children(conn: &mut Connection, parent: Uuid, resource_type: &str) -> Result<i64, StoreError> {
     sqlx::query_scalar("SELECT count(*) FROM resources WHERE parent_id = $1 AND type = $2")
         .bind(parent)

@@ -1,7 +1,6 @@
-//! The services that the fleet manager calls, one module each, over one set-up of HTTP clients.
+//! The services that the fleet manager calls, one module each.
 
 pub mod azure;
-pub mod transport;
 
 use std::sync::Arc;
 

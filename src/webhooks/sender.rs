@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use jiff::Timestamp;
-use reqwest::{Certificate, Client, redirect};
+use reqwest::{Certificate, Client};
 use secrecy::ExposeSecret;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
     signature::sign,
     webhook::Webhook,
 };
+use crate::transport;
 
 /// Longest `Retry-After` that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
@@ -60,13 +61,8 @@ impl Sender {
     /// # Errors
     /// When the HTTP client cannot be set up.
     pub fn new(settings: &SenderSettings) -> Result<Self, SenderError> {
-        let client = Client::builder()
-            .redirect(redirect::Policy::none())
-            .timeout(settings.timeout)
-            .user_agent(concat!("fleet-manager/", env!("CARGO_PKG_VERSION")));
-        let ca = settings.ca.iter().cloned();
-        let client = if settings.ca.is_empty() { client } else { client.tls_certs_merge(ca) };
-        Ok(Self { http: client.build()?, timeout: settings.timeout })
+        let http = transport::client(&settings.ca).timeout(settings.timeout).build()?;
+        Ok(Self { http, timeout: settings.timeout })
     }
 
     /// Delivers events in one request. Any 2xx status within the timeout is a success; the response's body is not read.

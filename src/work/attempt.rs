@@ -1,7 +1,7 @@
 //! One execution of a job, as its handler sees it.
 
 use super::Settings;
-use super::settle::{self, Outcome, Settlement, Ticket};
+use super::outcome::{Settlement, Ticket};
 use crate::database::{Connection, Pool, Transaction};
 use jiff::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -54,7 +54,7 @@ impl Attempt {
     /// Begins a transaction that commits only under this attempt's lease: until it ends, nobody can claim, remove or cancel
     /// the job (heartbeats and enqueuing it again are not held up). Keep it short.
     ///
-    /// To enqueue this very job again from inside, use this transaction or [`Outcome::Again`].
+    /// To enqueue this very job again from inside, use this transaction or [`Outcome::Again`](super::Outcome::Again).
     ///
     /// # Errors
     /// [`FenceError::LeaseLost`] if the attempt may not write any more.
@@ -82,35 +82,20 @@ impl Attempt {
         }
     }
 
-    /// Settles the job inside the handler's own transaction, so that its effects and the job's end are one. After the
-    /// commit the handler returns [`Outcome::Settled`].
-    ///
-    /// # Errors
-    /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
-    pub async fn settle(&self, tx: &mut Connection, outcome: Outcome) -> Result<(), FenceError> {
-        match settle::settle(tx, self, &outcome).await? {
-            Settlement::Lost => Err(FenceError::LeaseLost),
-            settlement => {
-                *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(settlement);
-                Ok(())
-            }
-        }
-    }
-
     /// Names this attempt to [`finish_all`](super::finish_all).
     pub fn ticket(&self) -> Ticket {
         Ticket { id: self.id, claim: Arc::clone(&self.claim) }
     }
 
     /// Tells that [`finish_all`](super::finish_all) has finished this attempt, and was committed. The handler then returns
-    /// [`Outcome::Settled`].
+    /// [`Outcome::Settled`](super::Outcome::Settled).
     pub fn finished(&self) {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(Settlement::Ended);
     }
 
     /// Waits here, under the lease, rather than as a row, so that looking again soon costs no statement. Whether it did:
     /// `false` at once when the wait is longer than [`Settings::longest_pause`] or half the slots pause already, and
-    /// `false` early when the workers are to stop. The handler then answers [`Outcome::AgainAfter`].
+    /// `false` early when the workers are to stop. The handler then answers [`Outcome::AgainAfter`](super::Outcome::AgainAfter).
     pub async fn pause(&self, delay: Duration) -> bool {
         if !self.may_pause(delay) {
             return false;

@@ -1,19 +1,23 @@
-//! A token bucket (pure): time is a parameter.
+//! A token bucket that spaces job attempts (pure): time is a parameter.
+//!
+//! It differs from the budgets of `upstreams::azure::budget`: an attempt that starts is over for the bucket, and it may start a
+//! moment too early without harm. The budgets there count what AKS counts, so that they also know calls in flight, refusals
+//! by AKS, and a queue of named calls.
 
 use std::time::{Duration, Instant};
 
-/// Whoever comes when told must not be refused because sums of fractions fall short of a whole.
+/// An attempt that comes back at the time it was given must not be refused because sums of fractions fall short of a whole.
 const ROUNDING: f64 = 1e-6;
 
-/// Allows a burst, then a steady rate. Whoever is refused is told a time of their own, one refill apart from the next
-/// one's, so that a crowd that is refused together does not come back together.
+/// Allows a burst, then a steady rate. Each refused attempt is given a time of its own, one refill after the time of the
+/// attempt before it, so that attempts that are refused together do not come back together.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TokenBucket {
     burst: f64,
     per_second: f64,
     tokens: f64,
     refilled: Instant,
-    /// Up to when times have been handed out.
+    /// The latest time that was given to a refused attempt.
     promised: Instant,
 }
 
@@ -24,7 +28,7 @@ impl TokenBucket {
         Self { burst, per_second: per_second.max(f64::MIN_POSITIVE), tokens: burst, refilled: now, promised: now }
     }
 
-    /// Takes a token, or says how long to wait.
+    /// Takes a token, or returns how long to wait.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         self.refill(now);
         if self.tokens >= 1.0 - ROUNDING {
@@ -35,7 +39,19 @@ impl TokenBucket {
         Err(self.promise(now, missing))
     }
 
-    /// A time of one's own, not before `least` from now.
+    /// Takes a token and returns how many whole ones are left, or says how long it is until there is one. Unlike [`Self::take`],
+    /// it hands out no times: however often it refuses, the next token is there at the same time.
+    pub(crate) fn take_or_wait(&mut self, now: Instant) -> Result<u32, Duration> {
+        self.refill(now);
+        if self.tokens < 1.0 - ROUNDING {
+            return Err(Self::seconds((1.0 - self.tokens) / self.per_second));
+        }
+        self.tokens = (self.tokens - 1.0).max(0.0);
+        // Between zero and the burst, which is a u32.
+        Ok(self.tokens as u32)
+    }
+
+    /// Returns how long the caller waits for a time that no other caller was given, at least `least` from now.
     pub(crate) fn promise(&mut self, now: Instant, least: Duration) -> Duration {
         let interval = Self::seconds(1.0 / self.per_second);
         let at = (now + least).max(self.promised.checked_add(interval).unwrap_or(now + least));
@@ -43,7 +59,7 @@ impl TokenBucket {
         at.saturating_duration_since(now)
     }
 
-    /// Nothing is remembered that a new bucket would not have as well.
+    /// Whether the bucket is in the state of a new one, so that it can be forgotten.
     pub(crate) fn is_full(&mut self, now: Instant) -> bool {
         self.refill(now);
         self.tokens >= self.burst && self.promised <= now
@@ -55,7 +71,8 @@ impl TokenBucket {
         self.refilled = self.refilled.max(now);
     }
 
-    /// Rounded up, so that nobody is told to come too early, and bounded, so that an absurd rate cannot overflow the clock.
+    /// Returns a duration that is rounded up, so that no attempt comes back too early, and at most a day, so that an extreme
+    /// rate cannot overflow the clock.
     fn seconds(seconds: f64) -> Duration {
         let day = Duration::from_secs(86_400);
         Duration::try_from_secs_f64(seconds).unwrap_or(day).min(day) + Duration::from_nanos(1)

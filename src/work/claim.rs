@@ -2,7 +2,8 @@
 
 use super::Settings;
 use super::attempt::{Attempt, Lease, Pauses};
-use super::settle::{Ticket, seconds_from_now};
+use super::outcome::Ticket;
+use super::settle::seconds_from_now;
 use crate::database::Pool;
 use jiff_sqlx::Timestamp;
 use sqlx::{Row as _, postgres::PgRow};

@@ -1,11 +1,12 @@
-//! Ending an attempt: what a handler answers, and the one statement it becomes.
+//! Ends an attempt: an outcome becomes one statement on the job's row.
 
-use super::Attempt;
+use super::attempt::{Attempt, FenceError};
+use super::outcome::{Outcome, Settlement, Ticket};
 use crate::database::Connection;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// Errors are kept in the job's row for people to read; this many characters of them.
@@ -14,50 +15,9 @@ const ERROR_CHARS: usize = 4_000;
 /// No job waits longer than this (ten years): an absurd `Retry-After` must not overflow the database's arithmetic.
 const LONGEST_DELAY: Duration = Duration::from_secs(10 * 365 * 86_400);
 
-/// What a handler answers.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Outcome {
-    /// The job is finished and removed.
-    Done,
-    /// Not finished, and nothing is wrong: go again at this time. Consecutive failures start from zero.
-    Again {
-        /// When, by the database's clock.
-        at: Timestamp,
-    },
-    /// [`Outcome::Again`], this long from now.
-    AgainAfter {
-        /// How long to wait.
-        delay: Duration,
-    },
-    /// The attempt failed and may succeed later.
-    Retry {
-        /// Why, for people; kept in the row.
-        error: String,
-        /// How long to wait, if the upstream said so; otherwise the back-off decides.
-        after: Option<Duration>,
-    },
-    /// The job failed for good; its row stays, with the reason.
-    Fail {
-        /// Why, for people; kept in the row.
-        error: String,
-    },
-    /// The handler has settled the job itself, by [`Attempt::settle`].
-    Settled,
-}
-
-/// Names an attempt whose job is to be finished together with others: see [`finish_all`].
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ticket {
-    pub(crate) id: i64,
-    pub(crate) claim: Arc<str>,
-}
-
 /// Finishes the jobs of many attempts in the caller's transaction, which thereby is fenced for them: one statement. After
 /// the commit each of their handlers calls [`Attempt::finished`]. The answer leaves out the attempts of which the lease is
 /// lost, and those whose job was cancelled or enqueued again meanwhile: their handlers settle as usual.
-///
-/// # Errors
-/// When the database fails.
 pub async fn finish_all(conn: &mut Connection, attempts: &[Ticket]) -> Result<HashSet<Ticket>, sqlx::Error> {
     let (ids, claims): (Vec<i64>, Vec<&str>) = attempts.iter().map(|ticket| (ticket.id, &*ticket.claim)).unzip();
     let rows: Vec<(i64, String)> = sqlx::query_as(
@@ -72,15 +32,21 @@ pub async fn finish_all(conn: &mut Connection, attempts: &[Ticket]) -> Result<Ha
     Ok(rows.into_iter().map(|(id, claim)| Ticket { id, claim: claim.into() }).collect())
 }
 
-/// What became of the job when an attempt was settled.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Settlement {
-    /// The job is finished or given up.
-    Ended,
-    /// The job goes again in this time.
-    Goes(Duration),
-    /// The lease was lost: nothing was changed.
-    Lost,
+impl Attempt {
+    /// Settles the job inside the handler's own transaction, so that its effects and the job's end are one. After the
+    /// commit the handler returns [`Outcome::Settled`].
+    ///
+    /// # Errors
+    /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
+    pub async fn settle(&self, tx: &mut Connection, outcome: Outcome) -> Result<(), FenceError> {
+        match settle(tx, self, &outcome).await? {
+            Settlement::Lost => Err(FenceError::LeaseLost),
+            settlement => {
+                *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(settlement);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// Settles an attempt with an outcome that is not [`Outcome::Settled`] (which changes nothing).

@@ -1,8 +1,9 @@
 //! The pool of workers: looks, executes, renews, drains.
 
 use super::claim::{self, ClaimedAttempt};
+use super::outcome::{Outcome, Settlement, Ticket};
 use super::settings::{Settings, SettingsError};
-use super::settle::{self, Outcome, Settlement, Ticket};
+use super::settle;
 use super::{
     Attempt, CHANNEL,
     attempt::{Lease, Pauses},

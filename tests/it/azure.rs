@@ -169,7 +169,7 @@ impl World {
                                 tokio::time::sleep(again_after).await;
                                 continue;
                             }
-                            Observation::Look => {
+                            Observation::ReadCluster => {
                                 watch.step.into_iter().for_each(|step| upgrade.lost(step));
                                 tokio::time::sleep(self.observer.wait(&followed, None)).await;
                                 continue 'watching;
@@ -279,6 +279,25 @@ async fn a_lost_response_does_not_repeat_the_call() {
     steps.sort();
     assert_eq!(steps, ["AgentPool:azlinux", "AgentPool:nodepool1", "ControlPlane"]);
     assert!(retried >= 3, "{retried}");
+}
+
+#[tokio::test]
+async fn an_upgrade_is_not_begun_when_the_lease_has_ended() {
+    let world = World::new(config(0.1)).await;
+    let id = world.add("late", "eastus").await;
+    let seen = world.client.get(&id).await.unwrap();
+    let action = UpgradeAction::ControlPlane { kubernetes_version: "1.33.2".parse().unwrap() };
+    for left in [Duration::ZERO, Duration::from_millis(49)] {
+        match world.client.begin(&id, &seen, &action, &move || left).await {
+            Err(UpstreamError::Unavailable { detail, .. }) => assert_eq!(detail.code, "LeaseEnds"),
+            other => panic!("{other:?}"),
+        }
+    }
+    let log = world.control("GET", "log", json!(null)).await;
+    assert!(!log.to_string().contains("\"PUT\""), "{log}");
+    assert!(world.client.begin(&id, &seen, &action, &|| DEADLINE).await.is_ok());
+    let log = world.control("GET", "log", json!(null)).await;
+    assert!(log.to_string().contains("\"PUT\""), "{log}");
 }
 
 #[tokio::test]

@@ -29,11 +29,7 @@ async fn after_fifty_kills_every_cluster_was_upgraded_once() {
     let mut world = World::start_with(options).await;
     // Beyond the twelfth, the emulator spreads clusters over groups and subscriptions: ask it where they are.
     let groups = ["a", "b", "c", "d"];
-    let state = world.emulator("GET", "/subscriptions/00000000-0000-0000-0000-000000000001/providers/Microsoft.ContainerService/managedClusters?api-version=2026-08-01", None).await;
-    let mut ids: Vec<String> =
-        state.body["value"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap().to_owned()).collect();
-    let other = world.emulator("GET", "/subscriptions/00000000-0000-0000-0000-000000000002/providers/Microsoft.ContainerService/managedClusters?api-version=2026-08-01", None).await;
-    ids.extend(other.body["value"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap().to_owned()));
+    let mut ids = world.cluster_ids().await;
     ids.truncate(40);
     assert_eq!(ids.len(), 40);
     let fleet = world.fleet_of("f", &[]).await;

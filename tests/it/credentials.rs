@@ -171,6 +171,14 @@ async fn a_wrong_secret_and_an_unknown_authority_are_reported_and_can_be_correct
     let run = start(&world, &fleet, 2).await;
     let refused = ["CredentialFailed", "AADSTS7000215", "AZURE_CLIENT_SECRET", "FLEET_ARM_CREDENTIAL=client-secret"];
     says(&world, &run, &refused).await;
+    let waits = |status: &Value| {
+        members(status).iter().all(|member| {
+            let (status, message) = (&member["status"], member["message"].as_str().unwrap_or_default());
+            let (pending, code) = (status["state"] == "Pending", status["error"]["code"] == "UpstreamUnavailable");
+            pending && code && message.contains("Nothing was begun on the cluster") && message.contains("AADSTS7000215")
+        })
+    };
+    world.until(&run, LATE, "pending with the reason", waits).await;
     let refused = issued(&world).await["refused"].as_u64().unwrap();
     assert!(refused < 20, "with pauses: {refused}");
 

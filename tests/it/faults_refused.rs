@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use crate::harness::world::{World, members, upgrade_to};
+use crate::harness::{
+    eventually,
+    world::{World, members, upgrade_to},
+};
 
 const LATE: Duration = Duration::from_secs(60);
 const FOR_EVER: u32 = 1_000_000;
@@ -126,4 +130,38 @@ async fn a_run_can_leave_out_a_member_whose_upgrade_never_ends() {
     }
     let locks: i64 = sqlx::query_scalar("SELECT count(*) FROM cluster_locks").fetch_one(world.pool()).await.unwrap();
     assert_eq!(locks, 0, "other runs may upgrade the clusters");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_says_which_operation_takes_long_and_how_to_leave_it_out() {
+    let mut world = World::start().await;
+    let matched = json!({"method": "PUT", "cluster": "aks-1"});
+    world.fault(json!({"match": matched, "action": {"hangOperation": true}})).await;
+    let run = run_of(&world, 1).await;
+    world.post(&format!("{run}/start"), None).await;
+    eventually("the operation is recorded", async || {
+        let sql = "SELECT count(*) FROM run_members WHERE upgrade #>> '{steps,0,state,type}' = 'started'";
+        sqlx::query_scalar::<_, i64>(sql).fetch_one(world.pool()).await.unwrap() == 1
+    })
+    .await;
+    // As if three hours had passed.
+    world.kill();
+    let at = Timestamp::now() - SignedDuration::from_hours(3);
+    let sql = "UPDATE run_members SET upgrade = jsonb_set(upgrade, '{steps,0,state,at}', to_jsonb($1::text))";
+    sqlx::query(sql).bind(at.to_string()).execute(world.pool()).await.unwrap();
+    world.restart().await;
+    let says = |s: &Value| {
+        let m1 = member(s, "m1");
+        let message = m1["message"].as_str().unwrap_or_default();
+        m1["status"]["state"] == "Running"
+            && ["control plane to Kubernetes 1.33.2", &format!("since {at:.0}"), "'RunningMember'"]
+                .iter()
+                .all(|word| message.contains(word))
+    };
+    world.until(&run, LATE, "waiting with a reason and a way out", says).await;
+    let targets = json!({"targets": [{"type": "RunningMember", "name": "m1"}]});
+    assert_eq!(world.post(&format!("{run}/skip"), Some(targets)).await.status, 200);
+    let over = |s: &Value| s["status"]["state"] == "Skipped";
+    let status = world.until(&run, LATE, "over", over).await;
+    assert_eq!(member(&status, "m1")["status"]["state"], "Skipped", "{status:#}");
 }

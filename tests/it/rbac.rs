@@ -453,6 +453,32 @@ async fn requests_are_audited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn denied_reads_are_counted_by_the_hour() {
+    let world = World::start().await;
+    let fleet = world.fleet_of("f", &[]).await;
+    let bob = Person::new(&world, BOB);
+    let paths = [fleet.clone(), fleet.replace("fleets/f", "fleets/F")];
+    let reads = futures_util::future::join_all((0..20).map(|n| bob.get(&paths[n % 2]))).await;
+    assert!(reads.iter().all(|answer| answer.status == 403), "{reads:?}");
+    assert_eq!(bob.get(&format!("{fleet}/members")).await.status, 403);
+    assert_eq!(bob.call("DELETE", &fleet, None).await.status, 403);
+    assert_eq!(bob.call("DELETE", &fleet, None).await.status, 403);
+    // In the test, an hour may end.
+    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+        "SELECT action, count(*), count(DISTINCT date_trunc('hour', at)), sum(requests)::bigint FROM audit_events
+         WHERE object_id = $1 AND status = 403 GROUP BY action ORDER BY action",
+    )
+    .bind(BOB.parse::<uuid::Uuid>().unwrap())
+    .fetch_all(world.pool())
+    .await
+    .unwrap();
+    let [delete, read, members] = rows.as_slice() else { panic!("{rows:?}") };
+    assert!(delete.0.ends_with("/fleets/delete") && (delete.1, delete.3) == (2, 2), "{rows:?}");
+    assert!(read.0.ends_with("/fleets/read") && read.1 == read.2 && read.3 == 20, "{rows:?}");
+    assert!(members.0.ends_with("/members/read") && (members.1, members.3) == (1, 1), "{rows:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_local_world_what_is_passed_on_needs_a_role_here() {
     let types = "Microsoft.ContainerService/managedClusters".to_owned();
     let world = World::start_with(Options { env: vec![("FLEET_PASS_THROUGH", types)], ..Options::default() }).await;

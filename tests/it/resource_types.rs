@@ -160,6 +160,8 @@ async fn a_type_that_is_added_to_the_table_is_served() {
         subscriptions: settings.subscriptions.clone().into(),
         upstream_decides: false,
         max_body_bytes: 1 << 20,
+        body_deadline: std::time::Duration::from_secs(60),
+        budgets: api::RequestBudgets::new(api::RequestRates { reads: 1000, writes: 1000, deletes: 1000 }),
     };
     let service = api::router_of(state.into(), Router::new(), WITH_WIDGETS);
     let call = async |method: &str, path: &str, body: Value, if_match: &str| {

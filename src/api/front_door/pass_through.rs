@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::{
     api::http::error::{ApiError, ApiResult},
     arm::{ArmError, ResourceId},
+    transport,
 };
 
 /// Longest list whose `nextLink` is rewritten, in bytes; longer ones keep that of the upstream.
@@ -79,14 +80,7 @@ impl PassThrough {
     /// # Errors
     /// When there is no HTTP client to be had.
     pub fn new(origin: &str, types: &[String], ca: &[reqwest::Certificate]) -> Result<Self, reqwest::Error> {
-        let mut client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT);
-        if !ca.is_empty() {
-            client = client.tls_certs_merge(ca.iter().cloned());
-        }
-        let client = client.build()?;
+        let client = transport::client(ca).connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT).build()?;
         let origin = origin.trim_end_matches('/').to_owned();
         Ok(Self { client, origin, types: types.iter().map(|kind| kind.to_lowercase()).collect() })
     }

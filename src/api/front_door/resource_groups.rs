@@ -30,7 +30,7 @@ use crate::{
     database::Connection,
     engine::queue,
     identity::Authorized,
-    model::{location::LOCATIONS, types},
+    model::{location::LOCATIONS, provisioning_state::ProvisioningState, types},
     store::{
         operations,
         resources::{self, ByService, Draft, Resource, Written},
@@ -132,7 +132,7 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
     let mut tx = app.pool.begin().await?;
     // Nothing can be created in the group from here on: whoever does so shares the lock of its row.
     let group = resources::get_for_update(&mut tx, &allowed).await?.ok_or_else(|| not_found(&request.id))?;
-    if group.provisioning_state == "Deleting"
+    if group.provisioning_state == ProvisioningState::Deleting
         && let Some(operation) = group.last_operation_id
     {
         return Ok(accepted(&request, operation));
@@ -147,9 +147,9 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
             );
             return Err(ArmError::conflict("ResourceGroupDeletionBlocked", message).into());
         }
-        resources::begin_operation(&mut tx, fleet.id, "Deleting", operation).await?;
+        resources::begin_operation(&mut tx, fleet.id, ProvisioningState::Deleting, operation).await?;
     }
-    resources::begin_operation(&mut tx, group.id, "Deleting", operation).await?;
+    resources::begin_operation(&mut tx, group.id, ProvisioningState::Deleting, operation).await?;
     operations::begin(&mut tx, operation, &request.id, "", "DELETE", request.begun_by(), request.now).await?;
     work::enqueue(&mut tx, queue::delete_group(group.id, operation, request.correlation())).await?;
     tx.commit().await?;
@@ -179,7 +179,7 @@ pub(crate) fn not_found(id: &ResourceId) -> ApiError {
 }
 
 fn refuse_deleting(group: &Resource) -> ApiResult<()> {
-    if group.provisioning_state == "Deleting" {
+    if group.provisioning_state == ProvisioningState::Deleting {
         let message = format!(
             "The resource group '{}' is in deprovisioning state and cannot perform this operation.",
             group.name
@@ -232,7 +232,7 @@ fn draft(id: &ResourceId, body: &Value, existing: Option<&Resource>) -> ApiResul
         tags,
         identity: None,
         properties: managed_by.map_or_else(|| json!({}), |by| json!({"managedBy": by})),
-        provisioning_state: "Succeeded",
+        provisioning_state: ProvisioningState::Succeeded,
         operation: None,
     })
 }

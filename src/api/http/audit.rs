@@ -1,4 +1,4 @@
-//! The audit trail: each change that a caller may make or not, and each read that it may not, in the database and in the log.
+//! The audit trail: each change that a caller may make or not, in the database and in the log. Denied reads are counted by the hour.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -56,6 +56,9 @@ impl Trail {
             allowed,
             correlation_id,
         };
+        if reads {
+            return audit::count_denied_read(&app.pool, &event).await;
+        }
         audit::begin(&app.pool, &event).await?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(id);
         Ok(())

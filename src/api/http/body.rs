@@ -1,5 +1,7 @@
 //! Request bodies: JSON, bounded, typed, with the path of what is wrong.
 
+use std::time::Duration;
+
 use axum::{
     body::{Body, Bytes},
     extract::{FromRequest, Request},
@@ -8,6 +10,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     api::{
@@ -18,7 +21,7 @@ use crate::{
     model::versions,
 };
 
-/// A request's body, no larger than the service accepts.
+/// A request's body: no larger, and no later, than the service accepts.
 pub struct RawBody(pub(crate) Bytes);
 
 impl FromRequest<App> for RawBody {
@@ -33,19 +36,27 @@ impl FromRequest<App> for RawBody {
                 format!("The request's body is larger than the {limit} bytes that are accepted."),
             )
         };
+        let deadline = Instant::now() + app.body_deadline;
         let mut body = request.into_body();
         let mut bytes = Vec::new();
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| too_slow(app.body_deadline))? {
             let frame = frame.map_err(|error| invalid(&format!("the body ended early: {error}")))?;
             let Some(data) = frame.data_ref() else { continue };
             if bytes.len() + data.len() > limit {
-                drain(body).await;
+                // A client that is too slow for it sees a broken connection.
+                let _ = timeout_at(deadline, drain(body)).await;
                 return Err(too_large().into());
             }
             bytes.extend_from_slice(data);
         }
         Ok(Self(bytes.into()))
     }
+}
+
+/// The 408 of a body that did not arrive in time.
+fn too_slow(deadline: Duration) -> ArmError {
+    let message = format!("The request's body did not arrive within {} seconds. Send it again.", deadline.as_secs());
+    ArmError::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
 }
 
 /// Reads on and forgets, so that a client that sends first and reads then sees its 413 and no broken connection; up to a

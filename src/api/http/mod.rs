@@ -3,6 +3,7 @@
 pub(super) mod access;
 pub(super) mod audit;
 pub(super) mod body;
+pub(super) mod budgets;
 pub(super) mod context;
 pub(super) mod error;
 pub(super) mod explain_404;

@@ -1,6 +1,6 @@
 //! Who sends a request, and what it may do.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use http::request::Parts;
 use jiff::Timestamp;
@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use crate::{
     api::{
         App,
-        http::{audit::Trail, context::Ids, error::ApiResult, host::origin_of},
+        http::{audit::Trail, budgets::Left, context::Ids, error::ApiResult, host::origin_of},
     },
     arm::{ArmError, ResourceId},
     identity::{self, Access, Action, Authorized, Caller, Reach, authorize},
@@ -30,12 +30,15 @@ impl Principal {
     /// The sender of a request.
     ///
     /// # Errors
-    /// 401; 503 while nobody can tell.
+    /// 401; 429 when it has sent too many requests; 503 while nobody can tell.
     pub(crate) async fn of(parts: &Parts, app: &App, now: Timestamp) -> ApiResult<Self> {
         let header = parts.headers.get(http::header::AUTHORIZATION);
         let text = header.map(|value| value.to_str().unwrap_or_default());
         let caller = app.verifier.authenticate(text, now, &origin_of(parts, app)).await?;
         tracing::Span::current().record("caller", tracing::field::display(&caller.object_id));
+        let subscription = subscription_in(parts.uri.path()).and_then(|id| app.subscription(id)).map(|known| known.id);
+        let left = parts.extensions.get::<Left>();
+        app.budgets.count(caller.object_id, subscription, &parts.method, left, Instant::now())?;
         let access = app.access.of(&caller, &app.pool).await?;
         let trail = parts.extensions.get::<Trail>().cloned().unwrap_or_default();
         Ok(Self { caller: Arc::new(caller), access, ids: ids_of(parts), trail })
@@ -112,6 +115,13 @@ impl Principal {
         let error: ArmError = authorize::denied(&self.caller, action, scope);
         error.into()
     }
+}
+
+/// The subscription that a path begins with.
+fn subscription_in(path: &str) -> Option<&str> {
+    let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+    segments.next().filter(|first| first.eq_ignore_ascii_case("subscriptions"))?;
+    segments.next()
 }
 
 /// The IDs that the outermost layer gave to a request.

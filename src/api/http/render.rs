@@ -30,7 +30,7 @@ pub(crate) fn resource(
         Value::Object(map) => map,
         _ => Map::new(),
     };
-    properties.insert("provisioningState".to_owned(), Value::from(resource.provisioning_state.clone()));
+    properties.insert("provisioningState".to_owned(), Value::from(resource.provisioning_state.as_str()));
     if shows_operation && let Some(operation) = resource.last_operation_id {
         let mut status = json!({"lastOperationId": operation});
         if let (Value::Object(status), Some(error)) = (&mut status, &resource.last_operation_error) {

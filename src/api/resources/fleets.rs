@@ -15,7 +15,7 @@ use crate::{
     arm::{ArmError, Problems},
     database::Connection,
     engine::queue,
-    model::{fleet::FleetProperties, name, types, versions::Since},
+    model::{fleet::FleetProperties, name, provisioning_state::ProvisioningState, types, versions::Since},
     store::{
         resources::{self, Resource},
         runs,
@@ -34,8 +34,12 @@ impl ResourceType for Fleet {
     const VERBS: Verbs = Verbs { put: true, patch: true, delete: true };
     const NAME_PARAMETER: &'static str = "fleetName";
     const MAX_NAME: usize = name::MAX_TRACKED;
-    const PROVISIONING: Option<Provisioning> =
-        Some(Provisioning { creating: "Creating", deleting: "Deleting", provision, delete });
+    const PROVISIONING: Option<Provisioning> = Some(Provisioning {
+        creating: ProvisioningState::Creating,
+        deleting: ProvisioningState::Deleting,
+        provision,
+        delete,
+    });
 
     type Properties = FleetProperties;
     type Extras = ();

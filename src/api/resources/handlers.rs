@@ -28,7 +28,7 @@ use crate::{
     },
     arm::{ArmError, Problems, ResourceId, page::Page, patch::merge},
     database::Connection,
-    model::versions,
+    model::{provisioning_state::ProvisioningState, versions},
     store::{
         operations,
         resources::{self, ByService, Draft, Resource, Written},
@@ -127,7 +127,8 @@ pub(super) async fn put<T: ResourceType>(
     draft.operation = operation;
     let (row, status) = match (&existing, &stored) {
         (Some(row), Some(stored)) => {
-            draft.provisioning_state = if operation.is_some() { "Updating" } else { "Succeeded" };
+            draft.provisioning_state =
+                if operation.is_some() { ProvisioningState::Updating } else { ProvisioningState::Succeeded };
             let row = match T::before_replace(&mut change, row, &new, stored).await? {
                 Replace::Write => update(change.tx, &at, &draft).await?,
                 Replace::Keep => row.clone(),
@@ -135,7 +136,7 @@ pub(super) async fn put<T: ResourceType>(
             (row, StatusCode::OK)
         }
         _ => {
-            draft.provisioning_state = T::PROVISIONING.map_or("Succeeded", |how| how.creating);
+            draft.provisioning_state = T::PROVISIONING.map_or(ProvisioningState::Succeeded, |how| how.creating);
             T::before_create(&mut change, &new).await?;
             let (author, now) = (request.author(), request.now);
             let created =
@@ -186,7 +187,10 @@ pub(super) async fn patch<T: ResourceType>(
     problems.into_result()?;
     let new = T::complete(&mut change, new, Some(&stored)).await?;
     draft.properties = serde_json::to_value(new)?;
-    draft.provisioning_state = if row.provisioning_state == "Failed" { "Failed" } else { "Succeeded" };
+    draft.provisioning_state = match row.provisioning_state {
+        ProvisioningState::Failed => ProvisioningState::Failed,
+        _ => ProvisioningState::Succeeded,
+    };
     let row = update(&mut tx, &at, &draft).await?;
     let shown = show::<T>(&mut tx, request, &row).await?;
     tx.commit().await?;
@@ -304,7 +308,6 @@ async fn update<T: ResourceType>(tx: &mut Connection, at: &At<Write<T>>, draft: 
     }
 }
 
-/// What a resource is in, held against deletion until the transaction ends.
 /// The parent of a resource that is written, held against deletion until the transaction ends.
 pub(super) async fn parent_for_write<T: ResourceType>(
     tx: &mut Connection,
@@ -323,7 +326,7 @@ pub(super) async fn parent_for_write<T: ResourceType>(
             ),
         )
     })?;
-    if fleet.provisioning_state == "Deleting" {
+    if fleet.provisioning_state == ProvisioningState::Deleting {
         return Err(ArmError::conflict("Conflict", format!("The fleet '{}' is being deleted.", fleet.name)).into());
     }
     Ok(fleet)

@@ -19,6 +19,7 @@ use crate::{
     engine::queue,
     model::{
         member::{MAX_MEMBERS, MemberProperties},
+        provisioning_state::ProvisioningState,
         types,
         versions::Since,
     },
@@ -40,8 +41,12 @@ impl ResourceType for Member {
     const VERBS: Verbs = Verbs { put: true, patch: true, delete: true };
     const NAME_PARAMETER: &'static str = "fleetMemberName";
     const PATCHABLE: &'static [&'static str] = &["group", "labels", "clusterResourceId"];
-    const PROVISIONING: Option<Provisioning> =
-        Some(Provisioning { creating: "Joining", deleting: "Leaving", provision: join, delete: leave });
+    const PROVISIONING: Option<Provisioning> = Some(Provisioning {
+        creating: ProvisioningState::Joining,
+        deleting: ProvisioningState::Leaving,
+        provision: join,
+        delete: leave,
+    });
 
     type Properties = MemberProperties;
     type Extras = ();

@@ -20,7 +20,7 @@ use crate::{
     arm::{Problems, page::Page},
     database::Connection,
     identity::{Action, ChangeAction},
-    model::{name, versions::Since},
+    model::{name, provisioning_state::ProvisioningState, versions::Since},
     store::resources::{self, Resource},
     work::NewJob,
 };
@@ -231,9 +231,9 @@ pub struct Verbs {
 #[derive(Debug, Clone, Copy)]
 pub struct Provisioning {
     /// The state of a resource that is being created.
-    pub creating: &'static str,
+    pub creating: ProvisioningState,
     /// The state of a resource that is being deleted.
-    pub deleting: &'static str,
+    pub deleting: ProvisioningState,
     /// The job that ends a creation or a replacement.
     pub provision: fn(&ArmRequest, &Resource, Uuid) -> NewJob,
     /// The job that ends a deletion.

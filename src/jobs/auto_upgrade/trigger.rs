@@ -16,7 +16,7 @@ use crate::{
         drive, queue,
     },
     jobs::outcome::{JobError, outcome, subject},
-    model::update_run::UpdateState,
+    model::{provisioning_state::ProvisioningState, update_run::UpdateState},
     rollout::Event,
     store::{
         auto_upgrade::{self, Candidate, Trigger as Kept},
@@ -73,7 +73,9 @@ impl Task {
         let profile_id = profile.resource_id()?;
         let Some(fleet_id) = profile_id.parent() else { return Ok(None) };
         let fleet = resources::get_for_share(tx, &ByService(&fleet_id)).await?;
-        let Some(fleet) = fleet.filter(|fleet| fleet.provisioning_state != "Deleting") else { return Ok(None) };
+        let Some(fleet) = fleet.filter(|fleet| fleet.provisioning_state != ProvisioningState::Deleting) else {
+            return Ok(None);
+        };
         let profile = resources::get_for_update(tx, &ByService(&profile_id)).await?;
         let Some(profile) = profile.filter(|profile| profile.id == id) else { return Ok(None) };
         let Some(candidate) = auto_upgrade::get_for_update(tx, id).await? else { return Ok(None) };

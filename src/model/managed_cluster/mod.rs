@@ -17,7 +17,7 @@ pub use node_image::{ImageVersion, NodeImage};
 pub use snapshot::{NodePoolSnapshot, SNAPSHOT_PREFIX};
 pub(crate) use wire::LenientError;
 
-use super::version::{KubernetesVersion, VersionWish};
+use super::version::{KubernetesVersion, RequestedVersion};
 use crate::arm::ErrorDetail;
 
 /// State of the latest operation on a cluster or an agent pool.
@@ -38,6 +38,12 @@ impl ProvisioningState {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::Busy(_))
+    }
+
+    /// Whether the latest operation ended without success.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        matches!(self, Self::Failed | Self::Canceled)
     }
 
     /// Returns the state in AKS's spelling.
@@ -165,8 +171,8 @@ fn resolved(current: &Option<String>, wish: &Option<String>) -> Option<Kubernete
 #[must_use]
 pub fn asks_for(wish: &str, version: KubernetesVersion) -> bool {
     match wish.parse() {
-        Ok(VersionWish::Exact(exact)) => exact == version,
-        Ok(VersionWish::NewestPatch { major, minor }) => (major, minor) == (version.major, version.minor),
+        Ok(RequestedVersion::Exact(exact)) => exact == version,
+        Ok(RequestedVersion::NewestPatch { major, minor }) => (major, minor) == (version.major, version.minor),
         Err(_) => false,
     }
 }

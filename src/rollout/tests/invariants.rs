@@ -42,10 +42,14 @@ pub(super) fn of_change(run: &Run, before: &[Row], after: &[Row], event: &Event)
         if from == to && was == is {
             continue;
         }
-        // 5. Nothing is undone, and what is in flight ends by its own job only.
+        // 5. Nothing is undone, and what is in flight ends by its own job, or because a person named it.
         assert!(!matches!(from, UpdateState::Completed | UpdateState::Skipped), "{was:?} → {is:?}");
         let own = match event {
             Event::MemberEnded { member, .. } | Event::MemberBlocked { member, .. } => member.name == is.name,
+            // A person leaves the member out while its upgrade is in progress.
+            Event::Skip { targets, .. } => {
+                to == UpdateState::Skipped && targets.contains(&SkipTarget::RunningMember(is.name.clone()))
+            }
             _ => false,
         };
         assert!(from != UpdateState::Running || own, "{was:?} → {is:?}");
@@ -54,6 +58,16 @@ pub(super) fn of_change(run: &Run, before: &[Row], after: &[Row], event: &Event)
         let current = run.current().is_some_and(|stage| stage.groups.iter().any(|group| group.index == is.group));
         assert!(from != UpdateState::Failed || (again && current), "{was:?} → {is:?}");
         assert!(is.attempt >= was.attempt);
+    }
+}
+
+/// The upgrades that the run no longer follows are those of the members that were left out in flight, and no others.
+pub(super) fn of_abandoned(before: &[Row], after: &[Row], abandoned: &[(u32, u32)]) {
+    for ((index, was), is) in (0..).zip(before).zip(after) {
+        let left_out = was.status.state == UpdateState::Running && is.status.state == UpdateState::Skipped;
+        assert_eq!(abandoned.contains(&(index, was.attempt)), left_out, "{was:?} → {is:?}");
+        let told = is.message.as_deref().is_some_and(|message| message.contains("check the cluster"));
+        assert!(!left_out || told, "{is:?} does not say that the upgrade may go on");
     }
 }
 

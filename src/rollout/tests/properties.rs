@@ -40,6 +40,8 @@ enum Move {
     Early(usize),
     PassTime(i64),
     SkipMember(usize),
+    /// Leaves a member out, also while its upgrade is in progress.
+    SkipRunning(usize),
     SkipGroup(usize),
     SkipStage(usize),
     SkipWait(usize),
@@ -68,6 +70,7 @@ fn any_move() -> impl Strategy<Value = Move> {
         3 => (0..90_i64).prop_map(Move::PassTime),
         1 => (0..9 * 24 * 3600_i64).prop_map(Move::PassTime),
         1 => n().prop_map(Move::SkipMember),
+        1 => n().prop_map(Move::SkipRunning),
         1 => n().prop_map(Move::SkipGroup),
         1 => n().prop_map(Move::SkipStage),
         1 => n().prop_map(Move::SkipWait),
@@ -286,6 +289,12 @@ fn play(sim: &mut Sim, next: Move) {
                 let _ = sim.skip(vec![SkipTarget::Member(names[n % names.len()].clone()); 2]);
             }
         }
+        Move::SkipRunning(n) => {
+            let names: Vec<String> = sim.rows.iter().map(|r| r.name.clone()).collect();
+            if !names.is_empty() {
+                let _ = sim.skip(vec![SkipTarget::RunningMember(names[n % names.len()].clone()); 2]);
+            }
+        }
         Move::SkipGroup(n) => {
             // Twice the same, and a member of it: counted once.
             let group = groups[n % groups.len()].clone();
@@ -355,6 +364,30 @@ proptest! {
         for n in skips {
             let next = match n % 4 { 0 => Move::SkipMember(n / 4), 1 => Move::SkipGroup(n / 4), 2 => Move::SkipStage(n / 4), _ => Move::SkipWait(n / 4) };
             play(&mut sim, next);
+        }
+        sim.run_dry();
+    }
+
+    #[test]
+    fn a_run_that_stops_ends_when_all_members_in_flight_are_left_out(
+        mut sim in any_sim(), moves in vec(any_move(), 0..30), part in 0..64_usize,
+    ) {
+        let _ = sim.raise(Event::Start);
+        for next in moves {
+            play(&mut sim, next);
+        }
+        sim.plans_late = false;
+        if sim.raise(Event::Stop).is_ok() {
+            let running: Vec<String> = sim.running().into_iter().map(str::to_owned).collect();
+            let (some, others) = running.split_at(part % (running.len() + 1));
+            for names in [some, others] {
+                let targets: Vec<_> = names.iter().cloned().map(SkipTarget::RunningMember).collect();
+                if !targets.is_empty() {
+                    prop_assert!(sim.skip(targets).unwrap());
+                }
+            }
+            prop_assert!(sim.running().is_empty());
+            prop_assert!(!sim.run.in_progress(), "{:?}", sim.run.status);
         }
         sim.run_dry();
     }

@@ -40,6 +40,8 @@ pub(super) struct Sim {
     begun: HashSet<(u32, u32)>,
     /// The members of a run that is being started are chosen later, and not at once.
     pub(super) plans_late: bool,
+    /// (member, attempt) of all upgrades that the run no longer follows.
+    pub(super) abandoned: Vec<(u32, u32)>,
     /// What was raised, to be raised again.
     pub(super) past: Vec<Event>,
 }
@@ -111,10 +113,23 @@ impl Sim {
             });
         }
         let run = Run { status: not_started(), stop_requested: false, starting: false, stages };
-        let (upgrades, opened, resources, timers, past) = Default::default();
+        let (upgrades, opened, resources, timers, abandoned, past) = Default::default();
         let (windows, begun, plans_late) = (vec![None; rows.len()], HashSet::new(), false);
-        let mut sim =
-            Self { run, rows, now, upgrades, opened, resources, timers, heads, windows, begun, plans_late, past };
+        let mut sim = Self {
+            run,
+            rows,
+            now,
+            upgrades,
+            opened,
+            resources,
+            timers,
+            heads,
+            windows,
+            begun,
+            plans_late,
+            abandoned,
+            past,
+        };
         // As the store does it, for the sake of groups whose members are all part of others.
         sim.raise(Event::Continue).unwrap();
         sim.past.clear();
@@ -185,7 +200,7 @@ impl Sim {
     fn raise_one(&mut self, event: Event) -> Result<bool, Refused> {
         let fresh = self.refresh(event.clone());
         let before = (self.run.clone(), self.rows.clone());
-        let upgrades = self.upgrades.len();
+        let (upgrades, abandoned) = (self.upgrades.len(), self.abandoned.len());
         let mut next = fresh.clone();
         self.past.push(event);
         loop {
@@ -207,6 +222,11 @@ impl Sim {
         }
         invariants::of_change(&before.0, &before.1, &self.rows, &fresh);
         invariants::in_turn(self, &self.upgrades[upgrades..]);
+        if matches!(fresh, Event::Skip { .. }) {
+            invariants::of_abandoned(&before.1, &self.rows, &self.abandoned[abandoned..]);
+        } else {
+            assert_eq!(self.abandoned.len(), abandoned, "abandoned by {fresh:?}");
+        }
         invariants::at_rest(self);
         Ok(before != (self.run.clone(), self.rows.clone()))
     }
@@ -268,7 +288,12 @@ impl Sim {
                 }
                 Effect::CompleteGate { gate } => self.close(gate, UpdateState::Completed),
                 Effect::SkipGate { gate } => self.close(gate, UpdateState::Skipped),
-                Effect::Abandon { .. } => {}
+                Effect::Abandon { member } => {
+                    let row = &self.rows[member as usize];
+                    assert_eq!(row.status.state, UpdateState::Skipped, "abandoned and not skipped");
+                    assert!(!self.abandoned.contains(&(member, row.attempt)), "abandoned twice");
+                    self.abandoned.push((member, row.attempt));
+                }
             }
         }
     }

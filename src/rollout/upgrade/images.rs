@@ -5,10 +5,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{
-    Goal, ImageGoal,
-    plan::{Stop, ended_badly},
-};
+use super::{Goal, ImageGoal, stop::Stop};
 use crate::{
     arm::ErrorDetail,
     model::{
@@ -73,7 +70,7 @@ pub(super) fn means<'a>(
 ) -> Option<Means<'a>> {
     let PoolAt { pool, version, moves } = at;
     let current = pool.image.as_ref().filter(|current| image.is_at_least(current))?;
-    if current == image && !moves && !ended_badly(&pool.provisioning_state) {
+    if current == image && !moves && !pool.provisioning_state.has_failed() {
         return Some(Means::Stay);
     }
     if latest == Some(image) {
@@ -94,7 +91,7 @@ pub(super) fn wanted(goal: &Goal, at: PoolAt<'_>, catalogue: &Catalogue, now: Ti
     let in_family = |images: &[NodeImage]| images.iter().find(|image| image.family() == current.family()).cloned();
     // What reads as the target after a failed operation may not be it.
     let is_there = |target: &NodeImage| {
-        current.is_at_least(target) && !(current == target && ended_badly(&pool.provisioning_state))
+        current.is_at_least(target) && !(current == target && pool.provisioning_state.has_failed())
     };
     let target = match &goal.images {
         ImageGoal::Latest if pool.from_snapshot => {

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use super::{
     Begin, Goal, Next, Outcome, Upgrade, WaitsFor, Watch,
     judge::{Judgement, cluster_moves_towards, judge, pool_moves_towards},
-    plan::{Plan, Stop, plan, target},
+    plan::{Plan, plan, target},
+    stop::Stop,
 };
 use crate::{
     arm::ErrorDetail,

@@ -7,25 +7,18 @@ use jiff::Timestamp;
 use super::{
     Goal, StepState, Upgrade,
     images::{PoolAt, Wanted, wanted},
+    stop::Stop,
 };
 use crate::{
     arm::ErrorDetail,
     model::{
-        managed_cluster::{AgentPool, Catalogue, ManagedCluster, ProvisioningState, Subject, UpgradeAction},
-        version::{KubernetesVersion, VersionWish},
+        managed_cluster::{AgentPool, Catalogue, ManagedCluster, Subject, UpgradeAction},
+        version::{KubernetesVersion, RequestedVersion},
     },
 };
 
 /// How many minor versions an agent pool may be behind its control plane (AKS, from 1.28 on).
 const POOL_SKEW: u32 = 3;
-
-/// Why there is no plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stop {
-    Pending(ErrorDetail),
-    Failed(ErrorDetail),
-    Skipped(String),
-}
 
 /// What is left to do.
 #[derive(Debug, Default)]
@@ -53,8 +46,8 @@ pub(super) fn target(
     }
     match goal.version {
         None => Err(Stop::Failed(ErrorDetail::new("InvalidParameter", "The run names no Kubernetes version."))),
-        Some(VersionWish::Exact(version)) => Ok(Some(version)),
-        Some(VersionWish::NewestPatch { major, minor }) => {
+        Some(RequestedVersion::Exact(version)) => Ok(Some(version)),
+        Some(RequestedVersion::NewestPatch { major, minor }) => {
             newest_patch((major, minor), cluster, goal, catalogue).map(Some)
         }
     }
@@ -163,7 +156,7 @@ fn control_plane(
     };
     let begun = done.contains(&Subject::ControlPlane);
     let action = UpgradeAction::ControlPlane { kubernetes_version: target.to_string() };
-    if current > target || (current == target && (begun || !ended_badly(&cluster.provisioning_state))) {
+    if current > target || (current == target && (begun || !cluster.provisioning_state.has_failed())) {
         return Ok(None);
     }
     if current == target {
@@ -270,7 +263,7 @@ fn pool_actions(
 /// not `redone` in this attempt.
 pub(super) fn lags(pool: &AgentPool, target: KubernetesVersion, redone: bool) -> bool {
     pool.version().is_some_and(|version| {
-        version < target || (version == target && ended_badly(&pool.provisioning_state) && !redone)
+        version < target || (version == target && pool.provisioning_state.has_failed() && !redone)
     })
 }
 
@@ -280,10 +273,6 @@ fn unchanged(why: &str, target: Option<KubernetesVersion>, pool: &AgentPool) -> 
         Some(version) => format!("{why} and stays at Kubernetes {version}"),
         None => why.to_owned(),
     }
-}
-
-pub(super) fn ended_badly(state: &ProvisioningState) -> bool {
-    matches!(state, ProvisioningState::Failed | ProvisioningState::Canceled)
 }
 
 fn shown(value: Option<impl ToString>) -> String {

@@ -52,9 +52,6 @@ const INSERT_MEMBERS: &str = "INSERT INTO run_members
          state text, completed_time timestamptz, message text, window_rank smallint, window_ranked_until timestamptz)";
 
 /// Makes the rows of a run whose resource was just created. A few statements, whatever the number of members.
-///
-/// # Errors
-/// When the database fails.
 pub async fn create(
     conn: &mut Connection,
     run_id: Uuid,
@@ -73,9 +70,6 @@ pub async fn create(
 }
 
 /// Makes a run one for these members of its fleet only, whenever its plan is made anew.
-///
-/// # Errors
-/// When the database fails.
 pub async fn limit_to(conn: &mut Connection, run_id: Uuid, members: &BTreeSet<String>) -> Result<(), StoreError> {
     let names: Vec<&str> = members.iter().map(String::as_str).collect();
     sqlx::query("UPDATE update_runs SET only_members = $2 WHERE run_id = $1")
@@ -89,9 +83,6 @@ pub async fn limit_to(conn: &mut Connection, run_id: Uuid, members: &BTreeSet<St
 
 /// Gives a run that has not begun another plan: it was edited, or its membership is resolved again at the first start. What was
 /// skipped by name stays skipped. Returns whether the run has the new plan: one that has begun keeps its own.
-///
-/// # Errors
-/// When the database fails.
 pub async fn replace_plan(
     conn: &mut Connection,
     run_id: Uuid,

@@ -92,9 +92,6 @@ pub(super) const SNAPSHOT: &str = concat!(
 
 /// Locks a run for the rest of the transaction: before the rows of its jobs, as whoever cancels them does. Whether it is
 /// there.
-///
-/// # Errors
-/// When the database fails.
 pub async fn lock(conn: &mut Connection, run_id: Uuid) -> Result<bool, StoreError> {
     let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(conn).await;
     Ok(locked.map_err(StoreError::while_("locking an update run"))?.is_some())
@@ -122,9 +119,6 @@ pub async fn is_starting(conn: &mut Connection, run_id: Uuid) -> Result<bool, St
 }
 
 /// Locks a run for the rest of the transaction and reads it for one event. `None` when there is no such run.
-///
-/// # Errors
-/// When the database fails.
 pub async fn load_for_update(conn: &mut Connection, run_id: Uuid) -> Result<Option<Run>, StoreError> {
     Ok(load_for_events(conn, run_id, 1).await?.map(|(run, _)| run))
 }

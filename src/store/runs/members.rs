@@ -52,9 +52,6 @@ const RUNS_OF_MEMBER: &str = "SELECT m.* FROM run_members m JOIN update_runs r U
      WHERE m.name = $2 AND r.fleet_id = $1 AND m.state IN ('NotStarted', 'Running', 'Pending', 'Stopped') ORDER BY run_id";
 
 /// Names of the members that a run leaves out.
-///
-/// # Errors
-/// When the database fails.
 pub async fn skipped_members(conn: &mut Connection, run_id: Uuid) -> Result<HashSet<String>, StoreError> {
     let names: Vec<String> = sqlx::query_scalar(SKIPPED)
         .bind(run_id)
@@ -65,9 +62,6 @@ pub async fn skipped_members(conn: &mut Connection, run_id: Uuid) -> Result<Hash
 }
 
 /// Reads a member by its index.
-///
-/// # Errors
-/// When the database fails.
 pub async fn member(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Option<RunMember>, StoreError> {
     sqlx::query_as(MEMBER)
         .bind(run_id)
@@ -101,9 +95,6 @@ pub(super) async fn named(conn: &mut Connection, run_id: Uuid, names: &[&str]) -
 
 /// Keeps how far a member's job is, and the AKS operation if there is a new one. Whether it did: what a job of an earlier
 /// attempt says is not kept.
-///
-/// # Errors
-/// When the database fails.
 pub async fn save_upgrade(
     conn: &mut Connection,
     run_id: Uuid,
@@ -126,9 +117,6 @@ pub async fn save_upgrade(
 }
 
 /// [`save_upgrade`] for many members of a run.
-///
-/// # Errors
-/// When the database fails.
 pub async fn save_upgrades(
     conn: &mut Connection,
     run_id: Uuid,
@@ -147,9 +135,6 @@ pub async fn save_upgrades(
 }
 
 /// Members of a run that are in flight.
-///
-/// # Errors
-/// When the database fails.
 pub async fn running_count(conn: &mut Connection, run_id: Uuid) -> Result<u32, StoreError> {
     let count: i64 = sqlx::query_scalar(RUNNING)
         .bind(run_id)
@@ -160,9 +145,6 @@ pub async fn running_count(conn: &mut Connection, run_id: Uuid) -> Result<u32, S
 }
 
 /// Whether any run of a fleet has a member in flight, or is about to choose its members.
-///
-/// # Errors
-/// When the database fails.
 pub async fn fleet_has_running_member(conn: &mut Connection, fleet_id: Uuid) -> Result<bool, StoreError> {
     sqlx::query_scalar(FLEET_RUNNING)
         .bind(fleet_id)
@@ -172,9 +154,6 @@ pub async fn fleet_has_running_member(conn: &mut Connection, fleet_id: Uuid) -> 
 }
 
 /// The runs of a fleet in which a member of this name has not ended, for when it leaves.
-///
-/// # Errors
-/// When the database fails.
 pub async fn runs_of_member(
     conn: &mut Connection,
     fleet_id: Uuid,

@@ -33,9 +33,6 @@ pub struct Task {
 }
 
 /// Reads a member by its index, with what its run wants, in one statement.
-///
-/// # Errors
-/// When the database fails.
 pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Option<Task>, StoreError> {
     let failed = "reading what a member's upgrade needs";
     let row = sqlx::query(
@@ -66,9 +63,6 @@ pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Op
 }
 
 /// Who holds a cluster now, without a wish for it.
-///
-/// # Errors
-/// When the database fails.
 pub async fn cluster_holder(conn: &mut Connection, cluster: &ResourceId) -> Result<Option<Holder>, StoreError> {
     let failed = "looking who holds a cluster";
     let row = sqlx::query("SELECT run_id, member_index FROM cluster_locks WHERE cluster_key = $1")
@@ -85,9 +79,6 @@ pub async fn cluster_holder(conn: &mut Connection, cluster: &ResourceId) -> Resu
 }
 
 /// Tells people about a member in flight, without a change of its state.
-///
-/// # Errors
-/// When the database fails.
 pub async fn set_message(
     conn: &mut Connection,
     run_id: Uuid,

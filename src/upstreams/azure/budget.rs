@@ -1,4 +1,5 @@
-//! How many calls AKS accepts, counted here so that it need not refuse any. Pure: `now` is a parameter.
+//! Budgets: how many calls AKS accepts, counted by the service so that AKS does not have to refuse any. Pure: `now` is a
+//! parameter.
 //!
 //! Each budget is a token bucket. The count is a lower bound of what AKS has left, whatever the latency: a call in flight
 //! holds its token, and the bucket refills as if the call reached AKS only when its answer arrived. One token more is never
@@ -6,6 +7,9 @@
 //!
 //! A call that finds no token joins a queue and is told how long to wait. Its place is kept until it comes back, so that the
 //! oldest call goes first and no call is refused twice because of others.
+//!
+//! The bucket of `work::bucket` is another one: it spaces the starts of jobs, and needs neither calls in flight, nor answers of
+//! AKS, nor a queue.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -26,7 +26,7 @@ use crate::{
         maintenance::MaintenanceConfiguration,
         managed_cluster::{ManagedCluster, NodePoolSnapshot, OfferedVersion, UpgradeAction},
     },
-    upstreams::transport,
+    transport,
 };
 
 /// API version of `Microsoft.ContainerService/managedClusters` that is spoken.

@@ -22,22 +22,22 @@ use reqwest::Certificate;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{NewToken, TokenIssuer, UpstreamError};
-use crate::upstreams::transport;
+use crate::transport;
 
-/// Longest time for a token, the library's own attempts (of the managed identity) included.
+/// Longest time for a token, including the library's own retries (for managed identities).
 const TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest time to reach who issues them.
+/// Longest time to connect to the issuer of tokens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest part of somebody else's message that is repeated.
+/// Longest part of an issuer's or the Azure CLI's message that is repeated, in characters.
 const LONGEST_CAUSE: usize = 400;
 
-/// Who the service is to Azure, and how it proves it.
+/// The service's identity in Azure, and how the service proves it.
 pub enum Identity {
-    /// Whoever is logged in to the Azure CLI.
+    /// The user who is logged in to the Azure CLI.
     AzureCli,
     /// The managed identity of the machine or the app.
     Managed {
-        /// Of a user-assigned identity.
+        /// The client ID of a user-assigned identity; `None` for the system-assigned one.
         client_id: Option<String>,
     },
     /// An application or managed identity that trusts the service account of a Kubernetes pod.
@@ -46,7 +46,7 @@ pub enum Identity {
         tenant_id: String,
         /// Application (client) ID.
         client_id: String,
-        /// Where Kubernetes keeps the pod's token fresh.
+        /// The file in which Kubernetes renews the pod's token.
         token_file: PathBuf,
     },
     /// An application with a secret.
@@ -60,7 +60,7 @@ pub enum Identity {
     },
 }
 
-/// An identity, and where it is known.
+/// An identity, and the authority that issues its tokens.
 pub struct Credential {
     identity: Identity,
     authority: String,
@@ -69,11 +69,11 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// Tokens for the ARM at `endpoint`, such as `https://management.azure.com`, from the authority, such as
+    /// Returns a source of tokens for the ARM at `endpoint`, such as `https://management.azure.com`, from the authority, such as
     /// `https://login.microsoftonline.com`. `ca`: authorities to trust beside the system's.
     ///
     /// # Errors
-    /// When there is no HTTP client to be had.
+    /// When the HTTP client cannot be set up.
     pub fn new(
         identity: Identity,
         authority: &str,
@@ -82,7 +82,7 @@ impl Credential {
     ) -> Result<Self, reqwest::Error> {
         let mut client = transport::client(ca).connect_timeout(CONNECT_TIMEOUT).timeout(TIMEOUT);
         if matches!(identity, Identity::Managed { .. }) {
-            // It is found on this machine: a proxy would ask on another, for another identity.
+            // The endpoint is on this machine. A proxy would reach the endpoint of another machine, which has another identity.
             client = client.no_proxy();
         }
         Ok(Self {
@@ -105,7 +105,7 @@ impl Credential {
         let client_options = ClientOptions {
             transport: Some(Transport::new(Arc::clone(&self.http))),
             cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),
-            // Jobs try again.
+            // The jobs retry.
             retry: RetryOptions::none(),
             ..ClientOptions::default()
         };
@@ -171,9 +171,9 @@ impl Credential {
         UpstreamError::transient(if cause.unreachable { "CredentialUnavailable" } else { "CredentialFailed" }, message)
     }
 
-    /// Somebody else's text in one line of bearable length, without a secret that it may repeat.
+    /// Returns an issuer's text as one line of limited length, without the secret that the text may repeat.
     fn harmless(&self, text: &str) -> String {
-        // What follows differs each time and is in Entra's own log.
+        // The trace ID and what follows it differ each time, and are in Entra's own log.
         let text = text.split(" Trace ID:").next().unwrap_or_default();
         let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         if let Identity::ClientSecret { secret, .. } = &self.identity {
@@ -204,7 +204,7 @@ impl TokenIssuer for Credential {
 /// Why there is no token.
 #[derive(Debug)]
 struct Cause {
-    /// Nobody who could say no has answered.
+    /// Whether the issuer was not reached: its answer is unknown.
     unreachable: bool,
     text: String,
 }
@@ -230,7 +230,7 @@ impl Cause {
             return Self { unreachable: true, text: innermost };
         }
         let mut texts: Vec<String> = chain.iter().map(ToString::to_string).collect();
-        // The outermost repeats the next, with a link to the library's documentation.
+        // The outermost error repeats the next one, with a link to the library's documentation.
         if let [outer, inner, ..] = texts.as_slice()
             && outer.contains(inner)
         {

@@ -1,9 +1,10 @@
 //! Follows many operations within AKS's limits.
 //!
-//! While a subscription's budget for operation statuses is plentiful, each operation is asked about by itself. When it
-//! runs low, or many wait that nobody can tell the end of yet, one list of the subscription's clusters, shared by all who
-//! wait, tells who is no longer busy; when lists run low as well, the cluster itself does, which has a budget of its own.
-//! Only who is no longer busy is asked for its result, or, with nothing left to ask with, is looked at.
+//! While a subscription has enough budget for operation statuses, each operation is polled by itself. When that budget runs
+//! low, or when many operations are in flight whose usual duration is not known yet, all jobs share one list of the subscription's
+//! clusters, which shows the clusters that are no longer busy. When the budget for lists runs low as well, the cluster is read,
+//! which has a budget of its own. An operation is polled for its result only when its cluster is no longer busy. When no
+//! budget is left for that poll, the caller reads the cluster.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +15,7 @@ use std::{
 use super::{
     ManagedClusters, Progress, UpstreamError,
     budget::Class,
-    pace::{LONGEST, Lengths, next_poll, part},
+    pace::{Durations, LONGEST, next_poll, tolerated_delay},
     single_flight::SingleFlightCache,
 };
 use crate::{
@@ -22,42 +23,42 @@ use crate::{
     model::managed_cluster::{ManagedCluster, Subject, UpgradeAction},
 };
 
-/// Part of the status budget below which a list is asked for instead.
-const LOW: f64 = 0.25;
-/// In flight of which nobody knows yet how long they take: more than these would spend the budget in asking too early.
-const FEW: usize = 5;
-/// Oldest list that serves while lists are plentiful.
-const FRESH: Duration = Duration::from_millis(20);
-/// Oldest list that serves when they run low: as many as come back.
-const SPARING: Duration = Duration::from_secs(1);
+/// Part of a budget below which the service uses another kind of call.
+const LOW_BUDGET: f64 = 0.25;
+/// Most operations of unknown duration that are polled one by one. Polls of more would come too early and spend the budget.
+const FEW_IN_FLIGHT: usize = 5;
+/// Greatest age of a list while the budget for lists is not low.
+const LIST_AGE: Duration = Duration::from_millis(20);
+/// Greatest age of a list when the budget for lists is low: AKS adds one list a second to the budget.
+const LIST_AGE_LOW_BUDGET: Duration = Duration::from_secs(1);
 
 /// An operation that is followed.
 #[derive(Debug, Clone, Copy)]
 pub struct Followed<'a> {
     /// The member's cluster.
     pub cluster: &'a ResourceId,
-    /// What it brings; `None` for an operation that somebody else began.
+    /// What the operation changes; `None` for an operation that the service did not begin.
     pub action: Option<&'a UpgradeAction>,
-    /// Where to ask; `None`: only the cluster tells.
+    /// Where to poll; `None` when only the cluster shows the operation's end.
     pub operation_url: Option<&'a str>,
-    /// Since it began.
+    /// Time since the operation began.
     pub elapsed: Duration,
 }
 
-/// How far a followed operation is.
+/// The state of a followed operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observation {
-    /// Under way; to be observed again after this time.
+    /// In progress. Observe it again after this time.
     Running {
         /// From now.
         again_after: Duration,
     },
-    /// Ended well.
+    /// The operation succeeded.
     Succeeded,
-    /// Ended badly, with AKS's own code and message.
+    /// The operation failed, with AKS's code and message.
     Failed(ErrorDetail),
-    /// The operation cannot be asked about, or need not be: read the cluster, its provisioning state tells.
-    Look,
+    /// The operation cannot be polled, or need not be. The provisioning state of the cluster decides.
+    ReadCluster,
 }
 
 /// Follows operations. One for the whole process.
@@ -69,13 +70,13 @@ pub struct Observer {
 
 #[derive(Default)]
 struct Known {
-    lengths: HashMap<(String, Kind), Lengths>,
-    /// By subscription and operation: last asked about.
+    durations: HashMap<(String, Kind), Durations>,
+    /// When each operation was last observed, by subscription and subject.
     in_flight: HashMap<String, HashMap<String, Instant>>,
     swept: Option<Instant>,
 }
 
-/// Operations that take about as long as each other.
+/// Kinds of operations. Those of one kind take about the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     ControlPlane,
@@ -94,7 +95,7 @@ impl Followed<'_> {
         }
     }
 
-    /// The lower-cased ID of what the operation works on.
+    /// Returns the lower-cased ID of the cluster or agent pool that the operation changes.
     fn subject(&self) -> String {
         match self.action.and_then(UpgradeAction::pool) {
             None => self.cluster.key().to_owned(),
@@ -104,13 +105,13 @@ impl Followed<'_> {
 }
 
 impl Observer {
-    /// An observer that asks through this client.
+    /// Returns an observer that calls AKS through this client.
     #[must_use]
     pub fn new(client: Arc<dyn ManagedClusters>) -> Self {
         Self { client, lists: SingleFlightCache::default(), known: Mutex::default() }
     }
 
-    /// When to observe next, from now: after beginning, and for operations that only the cluster tells about.
+    /// Returns how long to wait before the next observation: of an operation that has just begun, or one without a URL to poll.
     #[must_use]
     pub fn wait(&self, followed: &Followed<'_>, retry_after: Option<Duration>) -> Duration {
         let subscription = followed.cluster.subscription();
@@ -118,18 +119,18 @@ impl Observer {
         let (shortest, in_flight) = self.with_known(|known| {
             known.sweep(now);
             known.in_flight.entry(subscription.to_owned()).or_default().insert(followed.subject(), now);
-            known.about(followed)
+            known.expectation(followed)
         });
         next_poll(followed.elapsed, shortest, retry_after, in_flight)
     }
 
-    /// How far an operation is, as its status tells, or a list that other operations share.
+    /// Returns the state of an operation, from its status or from a list that other operations share.
     pub async fn observe(&self, followed: &Followed<'_>) -> Result<Observation, UpstreamError> {
-        let Some(url) = followed.operation_url else { return Ok(Observation::Look) };
+        let Some(url) = followed.operation_url else { return Ok(Observation::ReadCluster) };
         let subscription = followed.cluster.subscription();
-        let (shortest, in_flight) = self.with_known(|known| known.about(followed));
-        let plentiful =
-            self.client.left(Class::OperationStatus, subscription) >= LOW && (shortest.is_some() || in_flight <= FEW);
+        let (shortest, in_flight) = self.with_known(|known| known.expectation(followed));
+        let plentiful = self.client.left(Class::OperationStatus, subscription) >= LOW_BUDGET
+            && (shortest.is_some() || in_flight <= FEW_IN_FLIGHT);
         if !plentiful {
             match self.is_busy(followed, shortest).await {
                 Ok(true) => return Ok(Observation::Running { again_after: self.wait(followed, None) }),
@@ -156,16 +157,16 @@ impl Observer {
             }
             Ok(Progress::Gone) => {
                 self.ended(followed, None);
-                Ok(Observation::Look)
+                Ok(Observation::ReadCluster)
             }
-            // The operation is over, and the budget for its result is used up: the cluster tells.
+            // The operation has ended, and no budget is left to read its result: the caller reads the cluster.
             Err(
                 UpstreamError::Throttled { .. } | UpstreamError::Unavailable { .. } | UpstreamError::Transient { .. },
             ) if !plentiful => {
                 self.ended(followed, None);
-                Ok(Observation::Look)
+                Ok(Observation::ReadCluster)
             }
-            // The status may be refused for ever, for want of a permission or because AKS lost it: the cluster tells.
+            // AKS may refuse the status for ever, because a permission is missing or because AKS lost it: the caller reads the cluster.
             Err(
                 error @ (UpstreamError::Refused(_)
                 | UpstreamError::Forbidden(_)
@@ -175,28 +176,28 @@ impl Observer {
             ) => {
                 tracing::warn!(cluster = %followed.cluster, %error, "the operation's status is refused; the cluster is read instead");
                 self.ended(followed, None);
-                Ok(Observation::Look)
+                Ok(Observation::ReadCluster)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Whether what the operation works on is busy, as a list or the cluster tells.
+    /// Whether the operation's cluster or agent pool is busy, according to a list or to the cluster itself.
     async fn is_busy(&self, followed: &Followed<'_>, shortest: Option<Duration>) -> Result<bool, UpstreamError> {
         let (cluster, elapsed) = (followed.cluster, followed.elapsed);
-        let age = part(elapsed).clamp(FRESH, LONGEST);
-        let max_age = if self.client.left(Class::List, cluster.subscription()) >= LOW {
-            // Younger than the earliest end: an older one tells what is known.
+        let age = tolerated_delay(elapsed).clamp(LIST_AGE, LONGEST);
+        let max_age = if self.client.left(Class::List, cluster.subscription()) >= LOW_BUDGET {
+            // The list must be younger than the earliest time at which the operation could have ended: an older list shows it busy in any case.
             shortest.and_then(|shortest| elapsed.checked_sub(shortest)).map_or(age, |over| over.min(age))
-        } else if self.client.left(Class::GetCluster, cluster.key()) >= LOW {
+        } else if self.client.left(Class::GetCluster, cluster.key()) >= LOW_BUDGET {
             return Ok(busy_parts(&self.client.get(cluster).await?.cluster).contains(&followed.subject()));
         } else {
-            age.max(SPARING)
+            age.max(LIST_AGE_LOW_BUDGET)
         };
         Ok(self.list(cluster.subscription(), max_age.min(elapsed)).await?.contains(&followed.subject()))
     }
 
-    /// The IDs of the subscription's busy clusters and pools.
+    /// Returns the lower-cased IDs of the subscription's busy clusters and agent pools.
     async fn list(&self, subscription: &str, max_age: Duration) -> Result<Arc<HashSet<String>>, UpstreamError> {
         self.lists
             .get(subscription.to_owned(), max_age, || async {
@@ -208,11 +209,11 @@ impl Observer {
     fn ended(&self, followed: &Followed<'_>, took: Option<Duration>) {
         let subscription = followed.cluster.subscription();
         self.with_known(|known| {
-            if let Some(flight) = known.in_flight.get_mut(subscription) {
-                flight.remove(&followed.subject());
+            if let Some(operations) = known.in_flight.get_mut(subscription) {
+                operations.remove(&followed.subject());
             }
             if let Some(took) = took {
-                known.lengths.entry((subscription.to_owned(), followed.kind())).or_default().learn(took);
+                known.durations.entry((subscription.to_owned(), followed.kind())).or_default().record(took);
             }
         });
     }
@@ -223,21 +224,21 @@ impl Observer {
 }
 
 impl Known {
-    /// Before when such an operation hardly ends, and how many are in flight in its subscription.
-    fn about(&self, followed: &Followed<'_>) -> (Option<Duration>, usize) {
+    /// Returns the shortest duration of such operations, and how many operations are in flight in the subscription.
+    fn expectation(&self, followed: &Followed<'_>) -> (Option<Duration>, usize) {
         let subscription = followed.cluster.subscription();
-        let shortest = self.lengths.get(&(subscription.to_owned(), followed.kind())).and_then(Lengths::shortest);
+        let shortest = self.durations.get(&(subscription.to_owned(), followed.kind())).and_then(Durations::shortest);
         (shortest, self.in_flight.get(subscription).map_or(0, HashMap::len))
     }
 
-    /// Forgets operations that nobody has asked about for a while: another replica follows them now.
+    /// Forgets operations that were not observed for a while: another replica follows them now.
     fn sweep(&mut self, now: Instant) {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) > LONGEST) {
             self.swept = Some(now);
-            for flight in self.in_flight.values_mut() {
-                flight.retain(|_, asked| now.saturating_duration_since(*asked) <= 2 * LONGEST);
+            for operations in self.in_flight.values_mut() {
+                operations.retain(|_, asked| now.saturating_duration_since(*asked) <= 2 * LONGEST);
             }
-            self.in_flight.retain(|_, flight| !flight.is_empty());
+            self.in_flight.retain(|_, operations| !operations.is_empty());
         }
     }
 }
@@ -285,7 +286,7 @@ mod tests {
     }
 
     fn unasked<T>() -> Result<T, UpstreamError> {
-        Err(UpstreamError::Garbage("nobody asks this".to_owned()))
+        Err(UpstreamError::Garbage("unexpected call".to_owned()))
     }
 
     #[async_trait::async_trait]
@@ -360,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn while_the_budget_is_low_one_list_serves_all() {
+    async fn while_the_budget_is_low_all_operations_share_one_list() {
         let (script, observer) = Script::new(0.1, true, Err(transient()));
         let all = join_all((0..100).map(|_| observe(&observer, Some("u")))).await;
         assert!(all.iter().all(|seen| matches!(seen, Ok(Observation::Running { .. }))));
@@ -368,21 +369,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_no_longer_busy_is_asked_or_looked_at() {
+    async fn an_operation_whose_cluster_is_not_busy_is_polled_or_its_cluster_is_read() {
         let (_, observer) = Script::new(0.1, false, Ok(Progress::Succeeded { took: None }));
         assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Succeeded));
         let (_, observer) = Script::new(0.0, false, Err(transient()));
-        assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
+        assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::ReadCluster));
         let (_, observer) = Script::new(1.0, true, Err(transient()));
-        assert_eq!(observe(&observer, Some("u")).await, Err(transient()), "with budget left it is a fault of AKS's");
+        assert_eq!(observe(&observer, Some("u")).await, Err(transient()), "with budget left, the failure is reported");
         let (script, observer) = Script::new(1.0, true, Ok(Progress::Gone));
-        assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
-        assert_eq!(observe(&observer, None).await, Ok(Observation::Look));
+        assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::ReadCluster));
+        assert_eq!(observe(&observer, None).await, Ok(Observation::ReadCluster));
         assert_eq!((script.lists.load(Relaxed), script.polls.load(Relaxed)), (0, 1));
     }
 
     #[tokio::test]
-    async fn a_status_that_is_refused_leads_to_the_cluster() {
+    async fn when_the_status_is_refused_the_cluster_is_read() {
         let detail = || ErrorDetail::new("AuthorizationFailed", "");
         for refused in [
             UpstreamError::Forbidden(detail()),
@@ -391,12 +392,12 @@ mod tests {
             UpstreamError::Changed(detail()),
         ] {
             let (_, observer) = Script::new(1.0, true, Err(refused));
-            assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::Look));
+            assert_eq!(observe(&observer, Some("u")).await, Ok(Observation::ReadCluster));
         }
     }
 
     #[tokio::test]
-    async fn whoever_is_looked_at_is_no_longer_one_of_the_crowd() {
+    async fn an_operation_whose_cluster_is_read_is_no_longer_in_flight() {
         let (_, observer) = Script::new(0.0, false, Err(transient()));
         for n in 0..200 {
             let cluster =
@@ -406,12 +407,12 @@ mod tests {
             let elapsed = Duration::from_millis(1);
             let followed = Followed { cluster: &cluster, action: Some(&action), operation_url: Some("u"), elapsed };
             assert_eq!(observer.wait(&followed, None), crate::upstreams::azure::pace::SHORTEST);
-            assert_eq!(observer.observe(&followed).await, Ok(Observation::Look));
+            assert_eq!(observer.observe(&followed).await, Ok(Observation::ReadCluster));
         }
     }
 
     #[tokio::test]
-    async fn learns_how_long_it_takes() {
+    async fn the_duration_of_an_operation_sets_the_next_wait() {
         let (_, observer) = Script::new(1.0, true, Ok(Progress::Succeeded { took: Some(Duration::from_secs(8)) }));
         let cluster = cluster();
         let action = UpgradeAction::NewestImage {

@@ -1,21 +1,22 @@
-//! When to ask about an operation again. Pure: times are parameters.
+//! When to poll an operation again. Pure: times are parameters.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// Shortest time between two questions about an operation.
+/// Shortest time between two polls of an operation.
 pub const SHORTEST: Duration = Duration::from_millis(25);
-/// Longest time between two questions about an operation.
+/// Longest time between two polls of an operation.
 pub const LONGEST: Duration = Duration::from_secs(30);
-/// Up to here an operation is young: questions are few yet, and may come more often.
+/// Up to this age an operation was polled only a few times, and may be polled more often.
 const EARLY: Duration = Duration::from_secs(20);
-/// How long after the end of the shortest operations of its kind an operation is first asked about.
-const PAST_SHORTEST: Duration = Duration::from_millis(20);
+/// The first poll comes so long after the time that the shortest operations of the kind took.
+const AFTER_SHORTEST: Duration = Duration::from_millis(20);
 
-/// When to ask about an operation again, from now.
+/// Returns how long to wait before the next poll of an operation.
 ///
-/// `Retry-After` is a lower bound. Before the shortest such operations end: then. Otherwise after a part of the
-/// time elapsed, 2.5 % in the first seconds and 5 % later, so that an end is noticed late by that much at most and the
-/// number of questions grows with the logarithm of the time. With many in flight in one subscription the shortest gap grows with their number.
+/// `Retry-After` is a lower bound. Until the time that the shortest operations of the kind took (`shortest`), the wait lasts to that
+/// time. After it, the wait is a part of the time elapsed: 2.5 % in the first seconds and 5 % later. An end is then noticed
+/// late by that much at most, and the number of polls grows with the logarithm of the time. The shortest wait grows with the
+/// number of operations in flight in the subscription.
 #[must_use]
 pub fn next_poll(
     elapsed: Duration,
@@ -25,36 +26,36 @@ pub fn next_poll(
 ) -> Duration {
     let crowd = Duration::from_millis(u64::try_from(in_flight).unwrap_or(u64::MAX));
     let floor = SHORTEST.max(crowd).min(LONGEST);
-    let gap = match shortest.map(|shortest| shortest + PAST_SHORTEST) {
+    let gap = match shortest.map(|shortest| shortest + AFTER_SHORTEST) {
         Some(end) if end > elapsed => (end - elapsed).min(LONGEST),
-        _ => part(elapsed).clamp(floor, LONGEST),
+        _ => tolerated_delay(elapsed).clamp(floor, LONGEST),
     };
     gap.max(retry_after.unwrap_or_default())
 }
 
-/// The part of the time elapsed that an end may be noticed late by.
+/// Returns how late the end of an operation may be noticed that has taken this long.
 #[must_use]
-pub fn part(elapsed: Duration) -> Duration {
+pub fn tolerated_delay(elapsed: Duration) -> Duration {
     if elapsed < EARLY { elapsed / 40 } else { elapsed / 20 }
 }
 
-/// How long operations of one kind take: what the latest that have ended took.
+/// The durations of the latest operations of one kind.
 #[derive(Debug, Clone, Default)]
-pub struct Lengths(VecDeque<Duration>);
+pub struct Durations(VecDeque<Duration>);
 
-impl Lengths {
-    /// So many are remembered: of the next one, hardly any chance is left to be shorter than all of them.
+impl Durations {
+    /// Number of durations that are kept. The next operation is shorter than all of them in one of fifty cases.
     const REMEMBERED: usize = 50;
 
-    /// Learns from one that has ended.
-    pub fn learn(&mut self, took: Duration) {
+    /// Adds the duration of an operation that has ended.
+    pub fn record(&mut self, took: Duration) {
         if self.0.len() == Self::REMEMBERED {
             self.0.pop_front();
         }
         self.0.push_back(took);
     }
 
-    /// Before this, hardly any ends; `None` before the first has ended.
+    /// Returns the shortest duration; `None` before the first operation has ended.
     #[must_use]
     pub fn shortest(&self) -> Option<Duration> {
         self.0.iter().min().copied()
@@ -80,7 +81,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn late_by_a_twentieth_at_most(ends_ms in 1_u64..7_200_000) {
+        fn an_end_is_noticed_late_by_a_twentieth_at_most(ends_ms in 1_u64..7_200_000) {
             let ends = Duration::from_millis(ends_ms);
             let (polls, late) = watch(ends, None);
             prop_assert!(late <= (ends / 20).max(SHORTEST) + Duration::from_millis(1), "{:?} late", late);
@@ -90,14 +91,14 @@ mod tests {
         }
 
         #[test]
-        fn two_questions_when_it_takes_as_long_as_usual(ends_ms in 500_u64..25_000, off in -10_i64..10) {
+        fn an_operation_of_usual_duration_is_polled_twice(ends_ms in 500_u64..25_000, off in -10_i64..10) {
             let shortest = Duration::from_millis(ends_ms.saturating_add_signed(off));
             let (polls, late) = watch(Duration::from_millis(ends_ms), Some(shortest));
             prop_assert!(polls <= 2 && late <= Duration::from_millis(130), "{} polls, {:?} late", polls, late);
         }
 
         #[test]
-        fn never_before_retry_after(elapsed in 0_u64..10_000_000, wait in 0_u64..100_000, many in 0_usize..20_000) {
+        fn no_poll_comes_before_retry_after(elapsed in 0_u64..10_000_000, wait in 0_u64..100_000, many in 0_usize..20_000) {
             let gap = next_poll(Duration::from_millis(elapsed), None, Some(Duration::from_millis(wait)), many);
             prop_assert!(gap >= Duration::from_millis(wait).max(SHORTEST));
         }

@@ -1,4 +1,4 @@
-//! Tokens kept until shortly before they expire, and asked for once for all who wait.
+//! A cache of tokens: each is replaced shortly before it expires, and all callers share one request.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -15,38 +15,39 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::{TokenSource, UpstreamError};
 
-/// How long before its end a token is replaced; half of its life, if that is shorter.
+/// A token is replaced this long before it expires, or after half of its life if that is later.
 const MARGIN: SignedDuration = SignedDuration::from_mins(5);
-/// Between attempts after a failure: doubling, from the first to the second.
+/// The pause after the first failure, and the longest pause. The pause doubles with each failure.
 const PAUSES: (SignedDuration, SignedDuration) = (SignedDuration::from_secs(1), SignedDuration::from_secs(30));
-/// A token that is refused is dropped; if the next one is refused as well, it is not the token that is wrong.
+/// Shortest time between two tokens that are dropped because AKS refused them: when AKS refuses the next token as well, the cause is not
+/// the token.
 const BETWEEN_DROPS: SignedDuration = SignedDuration::from_mins(1);
 
-/// A token as issued.
+/// A token from its issuer.
 #[derive(Debug, Clone)]
 pub struct NewToken {
     /// The token.
     pub token: SecretString,
-    /// When it ceases to be valid.
+    /// When it expires.
     pub expires: Timestamp,
 }
 
-/// Who issues tokens: asked for a new one each time.
+/// Issues tokens, a new one for each call.
 pub trait TokenIssuer: Send + Sync + 'static {
-    /// A new token.
+    /// Requests a new token.
     fn issue(&self) -> BoxFuture<'_, Result<NewToken, UpstreamError>>;
 }
 
-/// The tokens of an issuer. While the last one is valid nobody waits for the next, and a failure to get it fails no request.
+/// The tokens of an issuer. While a token is valid, no caller waits for its replacement, and a failed replacement fails no caller.
 pub struct CachedToken {
-    kept: Arc<Kept>,
+    inner: Arc<Inner>,
 }
 
 type Clock = Box<dyn Fn() -> Timestamp + Send + Sync>;
-/// A question under way, which goes on when those who wait for its answer go away.
-type Flight = Shared<BoxFuture<'static, Result<SecretString, UpstreamError>>>;
+/// A request to the issuer that all callers wait for. It goes on when all of them are dropped.
+type PendingRequest = Shared<BoxFuture<'static, Result<SecretString, UpstreamError>>>;
 
-struct Kept {
+struct Inner {
     issuer: Box<dyn TokenIssuer>,
     now: Clock,
     state: Mutex<State>,
@@ -54,13 +55,13 @@ struct Kept {
 
 #[derive(Default)]
 struct State {
-    held: Option<Held>,
-    flight: Option<Flight>,
+    held: Option<HeldToken>,
+    pending: Option<PendingRequest>,
     failure: Option<Failure>,
     dropped: Option<Timestamp>,
 }
 
-struct Held {
+struct HeldToken {
     token: SecretString,
     refresh: Timestamp,
     expires: Timestamp,
@@ -68,13 +69,13 @@ struct Held {
 
 struct Failure {
     in_a_row: u32,
-    /// Not to ask again before.
+    /// The issuer is not called before this time.
     until: Timestamp,
     error: UpstreamError,
 }
 
 impl CachedToken {
-    /// Tokens of this issuer. None is asked for yet.
+    /// Returns an empty cache of this issuer's tokens.
     #[must_use]
     pub fn new(issuer: impl TokenIssuer) -> Self {
         Self::with_clock(issuer, Timestamp::now)
@@ -82,31 +83,31 @@ impl CachedToken {
 
     fn with_clock(issuer: impl TokenIssuer, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let (issuer, now) = (Box::new(issuer), Box::new(now));
-        Self { kept: Arc::new(Kept { issuer, now, state: Mutex::default() }) }
+        Self { inner: Arc::new(Inner { issuer, now, state: Mutex::default() }) }
     }
 
     async fn valid(&self) -> Result<SecretString, UpstreamError> {
-        let flight = {
-            let mut state = self.kept.state();
-            let now = (self.kept.now)();
+        let pending = {
+            let mut state = self.inner.state();
+            let now = (self.inner.now)();
             let paused = state.failure.as_ref().filter(|failure| now < failure.until);
             match &state.held {
                 Some(held) if now < held.expires => {
                     let token = held.token.clone();
                     if now >= held.refresh && paused.is_none() {
-                        // It goes on without anybody waiting.
-                        drop(self.kept.depart(&mut state));
+                        // The request goes on in the background.
+                        drop(self.inner.request(&mut state));
                     }
                     return Ok(token);
                 }
-                _ => match (&state.flight, paused) {
-                    (Some(flight), _) => flight.clone(),
+                _ => match (&state.pending, paused) {
+                    (Some(pending), _) => pending.clone(),
                     (None, Some(failure)) => return Err(failure.again(now)),
-                    (None, None) => self.kept.depart(&mut state),
+                    (None, None) => self.inner.request(&mut state),
                 },
             }
         };
-        flight.await
+        pending.await
     }
 }
 
@@ -116,47 +117,49 @@ impl TokenSource for CachedToken {
     }
 
     fn refused(&self, token: &SecretString) {
-        let mut state = self.kept.state();
-        let now = (self.kept.now)();
+        let mut state = self.inner.state();
+        let now = (self.inner.now)();
         let is_held = state.held.as_ref().is_some_and(|held| held.token.expose_secret() == token.expose_secret());
         let lately = state.dropped.is_some_and(|at| now.duration_since(at) < BETWEEN_DROPS);
         if is_held && !lately {
-            tracing::warn!("Azure Resource Manager refused a token that has not expired; another is asked for");
+            tracing::warn!(
+                "Azure Resource Manager refused a token that has not expired; the next call requests another token"
+            );
             state.held = None;
             state.dropped = Some(now);
         }
     }
 }
 
-impl Kept {
+impl Inner {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the issuer, unless that is under way.
-    fn depart(self: &Arc<Self>, state: &mut State) -> Flight {
-        if let Some(flight) = &state.flight {
-            return flight.clone();
+    /// Returns the request in progress, or starts one.
+    fn request(self: &Arc<Self>, state: &mut State) -> PendingRequest {
+        if let Some(pending) = &state.pending {
+            return pending.clone();
         }
-        let kept = Arc::clone(self);
+        let inner = Arc::clone(self);
         let asked = tokio::spawn(async move {
-            let answer = AssertUnwindSafe(kept.issuer.issue()).catch_unwind().await;
-            kept.land(answer.unwrap_or_else(|_| Err(crashed())))
+            let answer = AssertUnwindSafe(inner.issuer.issue()).catch_unwind().await;
+            inner.finish(answer.unwrap_or_else(|_| Err(crashed())))
         });
-        let flight = asked.map(|joined| joined.unwrap_or_else(|_| Err(crashed()))).boxed().shared();
-        state.flight = Some(flight.clone());
-        flight
+        let pending = asked.map(|joined| joined.unwrap_or_else(|_| Err(crashed()))).boxed().shared();
+        state.pending = Some(pending.clone());
+        pending
     }
 
-    fn land(&self, answer: Result<NewToken, UpstreamError>) -> Result<SecretString, UpstreamError> {
+    fn finish(&self, answer: Result<NewToken, UpstreamError>) -> Result<SecretString, UpstreamError> {
         let mut state = self.state();
         let now = (self.now)();
-        state.flight = None;
+        state.pending = None;
         match answer {
             Ok(NewToken { token, expires }) => {
                 tracing::debug!(%expires, "a new token for Azure Resource Manager");
                 let margin = MARGIN.min(expires.duration_since(now) / 2);
-                state.held = Some(Held { token: token.clone(), refresh: expires - margin, expires });
+                state.held = Some(HeldToken { token: token.clone(), refresh: expires - margin, expires });
                 state.failure = None;
                 Ok(token)
             }
@@ -173,7 +176,7 @@ impl Kept {
 }
 
 impl Failure {
-    /// The same error, for who asks before another attempt is due.
+    /// Returns the error of the last attempt, with the time that is left until the next one.
     fn again(&self, now: Timestamp) -> UpstreamError {
         match &self.error {
             UpstreamError::Transient { after, detail } => {
@@ -186,7 +189,10 @@ impl Failure {
 }
 
 fn crashed() -> UpstreamError {
-    UpstreamError::transient("CredentialUnavailable", "Asking for a token failed unexpectedly; it is tried again.")
+    UpstreamError::transient(
+        "CredentialUnavailable",
+        "The request for a token failed unexpectedly. The service tries again.",
+    )
 }
 
 #[cfg(test)]
@@ -246,26 +252,26 @@ mod tests {
         cache.token().await.unwrap().expose_secret().to_owned()
     }
 
-    /// Until what goes on in the background has ended.
+    /// Waits until the request in the background has ended.
     async fn quiet(cache: &CachedToken) {
-        while cache.kept.state().flight.is_some() {
+        while cache.inner.state().pending.is_some() {
             tokio::task::yield_now().await;
         }
     }
 
     #[tokio::test]
-    async fn a_thousand_wait_for_one_answer() {
+    async fn a_thousand_callers_share_one_request() {
         let (bench, cache) = Bench::start();
         let all = join_all((0..1000).map(|_| token(&cache))).await;
         assert!(all.iter().all(|token| token == "1"));
         bench.at(LIFE - 301);
         assert_eq!(token(&cache).await, "1");
         quiet(&cache).await;
-        assert_eq!(bench.asked(), 1, "far from its end nobody asks");
+        assert_eq!(bench.asked(), 1, "no request long before the token expires");
     }
 
     #[tokio::test]
-    async fn shortly_before_its_end_a_token_is_replaced_while_nobody_waits() {
+    async fn a_token_is_replaced_in_the_background_shortly_before_it_expires() {
         let (bench, cache) = Bench::start();
         token(&cache).await;
         bench.at(LIFE - 300);
@@ -278,7 +284,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_failed_replacement_fails_nobody_while_the_old_token_is_valid() {
+    async fn a_failed_replacement_fails_no_caller_while_the_old_token_is_valid() {
         let (bench, cache) = Bench::start();
         token(&cache).await;
         bench.down.store(true, Ordering::Relaxed);
@@ -298,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_comes_in_the_pause_after_a_failure_gets_the_same_answer_and_when_to_come_again() {
+    async fn a_caller_in_the_pause_after_a_failure_gets_the_same_error_and_the_time_of_the_next_attempt() {
         let (bench, cache) = Bench::start();
         bench.down.store(true, Ordering::Relaxed);
         let all = join_all((0..100).map(|_| cache.token())).await;
@@ -320,7 +326,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_token_is_dropped_but_not_one_after_the_other() {
+    async fn a_refused_token_is_dropped_at_most_once_a_minute() {
         let (bench, cache) = Bench::start();
         let first = cache.token().await.unwrap();
         cache.refused(&first);
@@ -335,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_goes_away_takes_nothing_along() {
+    async fn a_caller_that_is_dropped_does_not_cancel_the_request() {
         let (bench, cache) = Bench::start();
         assert!(cache.token().now_or_never().is_none());
         quiet(&cache).await;
@@ -343,7 +349,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_failure_like_another() {
+    async fn a_panic_counts_as_a_failure() {
         let (bench, cache) = Bench::start();
         bench.panics.store(true, Ordering::Relaxed);
         assert_eq!(cache.token().await.unwrap_err(), crashed());

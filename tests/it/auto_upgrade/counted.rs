@@ -13,6 +13,7 @@ use fleet_manager::{
     jobs::{self, upgrade::Policy},
     model::maintenance::MaintenanceConfiguration,
     model::managed_cluster::{ManagedCluster, NodeImage, NodePoolSnapshot, OfferedVersion, UpgradeAction},
+    model::provisioning_state::ProvisioningState,
     store::{
         auto_upgrade,
         resources::{self, Author, ByService, Draft},
@@ -136,7 +137,7 @@ async fn resource(pool: &Pool, id: &str, kind: &str, parent: Option<Uuid>, prope
         tags: None,
         identity: None,
         properties,
-        provisioning_state: "Succeeded",
+        provisioning_state: ProvisioningState::Succeeded,
         operation: None,
     };
     let author = Author { name: "test", kind: "User" };

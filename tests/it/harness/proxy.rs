@@ -39,6 +39,9 @@ impl State {
     }
 }
 
+/// Called with each statement that a client has executed, before the server sees it.
+pub type Observer = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// Forwards until it is dropped.
 pub struct Proxy {
     options: PgConnectOptions,
@@ -49,6 +52,11 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy before the server of these options, which listens on a Unix socket.
     pub async fn start(options: &PgConnectOptions) -> Self {
+        Self::start_observed(options, Arc::new(|_| ())).await
+    }
+
+    /// [`Proxy::start`] with an observer of all statements.
+    pub async fn start_observed(options: &PgConnectOptions, observer: Observer) -> Self {
         let socket = options.get_socket().unwrap().join(format!(".s.PGSQL.{}", options.get_port()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let through = PgConnectOptions::new_without_pgpass()
@@ -70,7 +78,7 @@ impl Proxy {
                     state.connections
                 };
                 let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-                open.spawn(requests(from_client, to_server, Arc::clone(&shared), number));
+                open.spawn(requests(from_client, to_server, Arc::clone(&shared), Arc::clone(&observer), number));
                 open.spawn(answers(from_server, to_client, Arc::clone(&shared), number));
             }
         });
@@ -121,12 +129,21 @@ async fn read_message(client: &mut tcp::OwnedReadHalf, first: bool) -> std::io::
     Ok(Message { kind, bytes })
 }
 
-async fn requests(mut client: tcp::OwnedReadHalf, mut server: OwnedWriteHalf, state: Arc<Mutex<State>>, number: usize) {
+async fn requests(
+    mut client: tcp::OwnedReadHalf,
+    mut server: OwnedWriteHalf,
+    state: Arc<Mutex<State>>,
+    observer: Observer,
+    number: usize,
+) {
     let mut prepared = HashMap::new();
     let (mut first, mut executes) = (true, false);
     while let Ok(message) = read_message(&mut client, first).await {
         let statement = if first { None } else { executed(&message, &mut prepared) };
         first = false;
+        if let Some(sql) = &statement {
+            observer(&String::from_utf8_lossy(sql));
+        }
         let silent = {
             let mut state = lock(&state);
             let wanted = state.statement;

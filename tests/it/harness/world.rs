@@ -119,6 +119,8 @@ impl World {
                 ("FLEET_ARM_ENDPOINT", arm_url.clone()),
                 ("FLEET_ARM_CA", files.ca.display().to_string()),
                 ("FLEET_ARM_CREDENTIAL", "client-secret".to_owned()),
+                // The credential is one of Azure, as far as the service knows.
+                ("FLEET_INSECURE_LOCAL_AUTH", "true".to_owned()),
                 ("AZURE_AUTHORITY_HOST", arm_url.clone()),
                 ("AZURE_TENANT_ID", TENANT.to_owned()),
                 ("AZURE_CLIENT_ID", Identity::default().client_id),
@@ -175,16 +177,17 @@ impl World {
         self.home.path().join("service.log")
     }
 
-    fn spawn(&mut self, listen: &str) {
+    fn spawn(&mut self, listen: &str, env: &[(&'static str, &str)]) {
         let log = File::options().create(true).append(true).open(self.log()).unwrap();
         let mut command = self.command();
+        command.envs(env.iter().copied());
         command.arg("serve").env("FLEET_LISTEN", listen).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.replicas.push(command.spawn().unwrap());
     }
 
     /// Starts the service (again), and waits until it is ready.
     pub async fn restart(&mut self) {
-        self.spawn(&self.listen.clone());
+        self.spawn(&self.listen.clone(), &[]);
         self.ready().await;
     }
 
@@ -204,9 +207,32 @@ impl World {
 
     /// Starts another replica with the same database, and returns its address.
     pub fn add_replica(&mut self) -> String {
+        self.add_replica_with(&[])
+    }
+
+    /// Starts another replica, for which these variables have other values, and returns its address.
+    pub fn add_replica_with(&mut self, env: &[(&'static str, &str)]) -> String {
         let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        self.spawn(&listen);
+        self.spawn(&listen, env);
         listen
+    }
+
+    /// The process ID of a replica, by the order in which the replicas were started.
+    pub fn process(&self, replica: usize) -> u32 {
+        self.replicas[replica].id()
+    }
+
+    /// The IDs of all clusters of the emulator's two subscriptions.
+    pub async fn cluster_ids(&self) -> Vec<String> {
+        let mut ids = Vec::new();
+        for n in [1, 2] {
+            let path = format!(
+                "/subscriptions/00000000-0000-0000-0000-{n:012}/providers/Microsoft.ContainerService/managedClusters?api-version=2026-08-01"
+            );
+            let list = self.emulator("GET", &path, None).await;
+            ids.extend(list.body["value"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap().to_owned()));
+        }
+        ids
     }
 
     /// Connections to the service's database.

@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    Asked, NAMESPACE,
     definitions::{not_found as role_not_found, parse as parse_role},
-    list as answer, role_id,
+    scope::{NAMESPACE, ScopedRequest, list as answer, role_id},
 };
 use crate::{
     api::{
@@ -59,33 +58,33 @@ enum PrincipalType {
 }
 
 /// Lists those on a scope, above it, and in it.
-pub(super) async fn list(asked: &Asked<'_>) -> ApiResult<Response> {
-    asked.demand(READ).await?;
-    let wanted = wanted(asked)?;
-    let mut conn = asked.app.pool.acquire().await?;
-    let rows = store::list(&mut conn, &asked.scope, &wanted).await?;
-    let owners = asked.app.access.owners().iter().copied().filter(|owner| {
+pub(super) async fn list(request: &ScopedRequest<'_>) -> ApiResult<Response> {
+    request.demand(READ).await?;
+    let wanted = wanted(request)?;
+    let mut conn = request.app.pool.acquire().await?;
+    let rows = store::list(&mut conn, &request.scope, &wanted).await?;
+    let owners = request.app.access.owners().iter().copied().filter(|owner| {
         wanted.principal.is_none_or(|principal| principal == *owner)
             && wanted.any_of.as_ref().is_none_or(|any| any.contains(owner))
     });
-    Ok(answer(owners.map(|owner| show_owner(asked, owner)).chain(rows.iter().map(show)).collect()))
+    Ok(answer(owners.map(|owner| show_owner(request, owner)).chain(rows.iter().map(show)).collect()))
 }
 
 /// GET of one.
-pub(super) async fn get(asked: &Asked<'_>, name: &str) -> ApiResult<Response> {
-    asked.demand(READ).await?;
+pub(super) async fn get(request: &ScopedRequest<'_>, name: &str) -> ApiResult<Response> {
+    request.demand(READ).await?;
     let name = parse_name(name)?;
-    if let Some(owner) = configured(asked, name) {
-        return Ok(Json(show_owner(asked, owner)).into_response());
+    if let Some(owner) = configured(request, name) {
+        return Ok(Json(show_owner(request, owner)).into_response());
     }
-    let mut conn = asked.app.pool.acquire().await?;
-    let found = store::get(&mut conn, &asked.id(KIND, name)).await?.ok_or_else(|| not_found(name))?;
+    let mut conn = request.app.pool.acquire().await?;
+    let found = store::get(&mut conn, &request.id(KIND, name)).await?.ok_or_else(|| not_found(name))?;
     Ok(Json(show(&found)).into_response())
 }
 
 /// Assigns a role, or changes the description of an assignment.
-pub(super) async fn put(asked: &Asked<'_>, name: &str, body: &Value) -> ApiResult<Response> {
-    asked.demand(WRITE).await?;
+pub(super) async fn put(request: &ScopedRequest<'_>, name: &str, body: &Value) -> ApiResult<Response> {
+    request.demand(WRITE).await?;
     let name = parse_name(name)?;
     let given: Properties = body::part(body, "properties")?;
     let role = parse_role(&given.role_definition_id).ok_or_else(|| {
@@ -104,19 +103,19 @@ pub(super) async fn put(asked: &Asked<'_>, name: &str, body: &Value) -> ApiResul
         let message = format!("A description has at most {MOST_DESCRIPTION} characters.");
         return Err(ArmError::bad_request("InvalidRequestContent", message).at("properties.description").into());
     }
-    let mut tx = asked.app.pool.begin().await?;
-    let by = asked.principal.caller.object_id;
+    let mut tx = request.app.pool.begin().await?;
+    let by = request.principal.caller.object_id;
     let mut assignment = RoleAssignment {
-        arm_id: asked.id(KIND, name),
+        arm_id: request.id(KIND, name),
         name,
-        scope: asked.scope.clone(),
+        scope: request.scope.clone(),
         principal_id: given.principal_id,
         principal_type: format!("{:?}", given.principal_type),
         role_id: role.id,
         description: given.description,
-        created_at: asked.now,
+        created_at: request.now,
         created_by: by,
-        updated_at: asked.now,
+        updated_at: request.now,
         updated_by: by,
     };
     let status = match store::get_for_update(&mut tx, &assignment.arm_id).await? {
@@ -135,18 +134,18 @@ pub(super) async fn put(asked: &Asked<'_>, name: &str, body: &Value) -> ApiResul
             StatusCode::OK
         }
         None => {
-            insert(asked, &mut tx, &assignment).await?;
+            insert(request, &mut tx, &assignment).await?;
             StatusCode::CREATED
         }
     };
     tx.commit().await?;
-    tell(asked, "a role was assigned", &assignment);
-    asked.app.access.forget(assignment.principal_id);
+    tell(request, "a role was assigned", &assignment);
+    request.app.access.forget(assignment.principal_id);
     Ok((status, Json(show(&assignment))).into_response())
 }
 
-async fn insert(asked: &Asked<'_>, tx: &mut Connection, new: &RoleAssignment) -> ApiResult<()> {
-    if let Some(scope) = &asked.scope_id {
+async fn insert(request: &ScopedRequest<'_>, tx: &mut Connection, new: &RoleAssignment) -> ApiResult<()> {
+    if let Some(scope) = &request.scope_id {
         exists(tx, scope).await?;
         let subscription = ResourceId::subscription_scope(scope.subscription()).to_string();
         if store::count_within(tx, &subscription).await? >= store::MOST_IN_SUBSCRIPTION {
@@ -168,29 +167,29 @@ async fn insert(asked: &Asked<'_>, tx: &mut Connection, new: &RoleAssignment) ->
 }
 
 /// Takes a role back.
-pub(super) async fn delete(asked: &Asked<'_>, name: &str) -> ApiResult<Response> {
-    asked.demand(DELETE).await?;
+pub(super) async fn delete(request: &ScopedRequest<'_>, name: &str) -> ApiResult<Response> {
+    request.demand(DELETE).await?;
     let name = parse_name(name)?;
-    if configured(asked, name).is_some() {
+    if configured(request, name).is_some() {
         let message =
             "This owner is named in the service's configuration: change FLEET_OWNERS, and start the service anew.";
         return Err(ArmError::conflict("OwnerOfConfiguration", message).into());
     }
-    let mut tx = asked.app.pool.begin().await?;
-    let id = asked.id(KIND, name);
+    let mut tx = request.app.pool.begin().await?;
+    let id = request.id(KIND, name);
     let Some(found) = store::get_for_update(&mut tx, &id).await? else {
         return Ok(StatusCode::NO_CONTENT.into_response());
     };
     store::delete(&mut tx, &id).await?;
     tx.commit().await?;
-    tell(asked, "a role was taken back", &found);
-    asked.app.access.forget(found.principal_id);
+    tell(request, "a role was taken back", &found);
+    request.app.access.forget(found.principal_id);
     Ok(Json(show(&found)).into_response())
 }
 
 /// What the audit trail's row does not have: which role it is, and whose.
-fn tell(asked: &Asked<'_>, what: &'static str, assignment: &RoleAssignment) {
-    let by = asked.principal.caller.object_id;
+fn tell(request: &ScopedRequest<'_>, what: &'static str, assignment: &RoleAssignment) {
+    let by = request.principal.caller.object_id;
     let role = Role::with_id(assignment.role_id).map_or("", |role| role.name);
     tracing::info!(target: "audit", %by, principal = %assignment.principal_id, role, scope = assignment.scope, "{what}");
 }
@@ -208,16 +207,16 @@ async fn exists(conn: &mut Connection, scope: &ResourceId) -> ApiResult<()> {
     Ok(())
 }
 
-fn wanted(asked: &Asked<'_>) -> Result<Wanted, ArmError> {
+fn wanted(request: &ScopedRequest<'_>) -> Result<Wanted, ArmError> {
     let mut wanted = Wanted::default();
-    let text = asked.filter.as_deref().unwrap_or_default().trim();
+    let text = request.filter.as_deref().unwrap_or_default().trim();
     let lower = text.to_ascii_lowercase();
     for part in lower.split(" and ").map(str::trim).filter(|part| !part.is_empty()) {
         let quoted = || part.split('\'').nth(1).and_then(|id| id.parse::<Uuid>().ok());
         if part == "atscope()" {
             wanted.at_scope = true;
         } else if part == "astarget()" {
-            let caller = &asked.principal.caller;
+            let caller = &request.principal.caller;
             wanted.any_of = Some(std::iter::once(caller.object_id).chain(caller.groups.iter().copied()).collect());
         } else if let (true, Some(id)) =
             (part.starts_with("principalid eq ") || part.starts_with("assignedto("), quoted())
@@ -247,19 +246,19 @@ fn owner_name(owner: Uuid) -> Uuid {
     Uuid::from_u128(owner.as_u128() ^ OWNER.id.as_u128())
 }
 
-fn configured(asked: &Asked<'_>, name: Uuid) -> Option<Uuid> {
-    let at_root = asked.scope_id.is_none();
-    asked.app.access.owners().iter().copied().find(|owner| at_root && owner_name(*owner) == name)
+fn configured(request: &ScopedRequest<'_>, name: Uuid) -> Option<Uuid> {
+    let at_root = request.scope_id.is_none();
+    request.app.access.owners().iter().copied().find(|owner| at_root && owner_name(*owner) == name)
 }
 
-fn show_owner(asked: &Asked<'_>, owner: Uuid) -> Value {
+fn show_owner(request: &ScopedRequest<'_>, owner: Uuid) -> Value {
     let name = owner_name(owner);
     json!({
         "id": format!("/providers/{NAMESPACE}/{KIND}/{name}"),
         "name": name,
         "type": format!("{NAMESPACE}/{KIND}"),
         "properties": {
-            "roleDefinitionId": role_id(&asked.scope, OWNER),
+            "roleDefinitionId": role_id(&request.scope, OWNER),
             "principalId": owner,
             "principalType": "User",
             "scope": "/",

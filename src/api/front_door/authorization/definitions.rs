@@ -7,7 +7,7 @@ use axum::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Asked, NAMESPACE, list as answer, role_id};
+use super::scope::{NAMESPACE, ScopedRequest, list as answer, role_id};
 use crate::{
     api::http::error::ApiResult,
     arm::{ArmError, filter},
@@ -18,11 +18,11 @@ const READ: &str = "Microsoft.Authorization/roleDefinitions/read";
 const PERMISSIONS_READ: &str = "Microsoft.Authorization/permissions/read";
 
 /// Lists roles, by name where `$filter` says so.
-pub(super) async fn list(asked: &Asked<'_>) -> ApiResult<Response> {
-    readable(asked).await?;
+pub(super) async fn list(request: &ScopedRequest<'_>) -> ApiResult<Response> {
+    readable(request).await?;
     let mut roles: Vec<&Role> = BUILT_IN.iter().collect();
     let scoped = |text: &str| ["atscope()", "atscopeandbelow()"].contains(&text.trim().to_ascii_lowercase().as_str());
-    let text = asked.filter.as_deref().filter(|text| !scoped(text));
+    let text = request.filter.as_deref().filter(|text| !scoped(text));
     for comparison in filter::parse(text)? {
         match comparison.name.to_ascii_lowercase().as_str() {
             "rolename" => roles.retain(|role| role.name.eq_ignore_ascii_case(&comparison.value)),
@@ -33,32 +33,32 @@ pub(super) async fn list(asked: &Asked<'_>) -> ApiResult<Response> {
             }
         }
     }
-    Ok(answer(roles.into_iter().map(|role| show(&asked.scope, role)).collect()))
+    Ok(answer(roles.into_iter().map(|role| show(&request.scope, role)).collect()))
 }
 
 /// GET of one.
-pub(super) async fn get(asked: &Asked<'_>, name: &str) -> ApiResult<Response> {
-    readable(asked).await?;
+pub(super) async fn get(request: &ScopedRequest<'_>, name: &str) -> ApiResult<Response> {
+    readable(request).await?;
     let role = name.parse().ok().and_then(Role::with_id).ok_or_else(|| not_found(name))?;
-    Ok(Json(show(&asked.scope, role)).into_response())
+    Ok(Json(show(&request.scope, role)).into_response())
 }
 
 /// What the caller may do on the scope.
-pub(super) async fn permissions(asked: &Asked<'_>) -> ApiResult<Response> {
-    let key = asked.scope.trim_end_matches('/').to_lowercase();
-    let roles: Vec<&Role> = asked.principal.access.roles_on(&key).collect();
+pub(super) async fn permissions(request: &ScopedRequest<'_>) -> ApiResult<Response> {
+    let key = request.scope.trim_end_matches('/').to_lowercase();
+    let roles: Vec<&Role> = request.principal.access.roles_on(&key).collect();
     if roles.is_empty() {
-        asked.demand(PERMISSIONS_READ).await?;
+        request.demand(PERMISSIONS_READ).await?;
     }
     Ok(answer(roles.into_iter().map(permission).collect()))
 }
 
 /// What roles there are is no secret to those who have one: everybody with access to a part of the scope may look.
-async fn readable(asked: &Asked<'_>) -> ApiResult<()> {
-    let key = asked.scope.trim_end_matches('/').to_lowercase();
-    match asked.principal.access.enters(&key) {
+async fn readable(request: &ScopedRequest<'_>) -> ApiResult<()> {
+    let key = request.scope.trim_end_matches('/').to_lowercase();
+    match request.principal.access.enters(&key) {
         true => Ok(()),
-        false => asked.demand(READ).await,
+        false => request.demand(READ).await,
     }
 }
 

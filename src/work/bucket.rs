@@ -43,8 +43,9 @@ impl TokenBucket {
     /// it hands out no times: however often it refuses, the next token is there at the same time.
     pub(crate) fn take_or_wait(&mut self, now: Instant) -> Result<u32, Duration> {
         self.refill(now);
-        if self.tokens < 1.0 - ROUNDING {
-            return Err(Self::seconds((1.0 - self.tokens) / self.per_second));
+        let missing = 1.0 - ROUNDING - self.tokens;
+        if missing > 0.0 {
+            return Err(Self::seconds(missing / self.per_second));
         }
         self.tokens = (self.tokens - 1.0).max(0.0);
         // Between zero and the burst, which is a u32.

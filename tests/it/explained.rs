@@ -177,6 +177,7 @@ fn the_table_of_states_has_every_code_and_no_other() {
         "CatalogueNotAvailable",
         "ClusterInAnotherTenant",
         "FeatureNotAvailable",
+        "InternalServerError",
         "InvalidUpdateStrategy",
         "UpdateStrategyNotFound",
         "NotFound",

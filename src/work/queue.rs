@@ -118,7 +118,8 @@ pub async fn cancel(conn: &mut Connection, kind: &str, subject: &str) -> Result<
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))),
          marked AS (
              UPDATE jobs SET cancelled = true, run_at = NULL
-              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL)))
+              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL))
+                AND lease_until IS NOT NULL)
          SELECT id FROM held",
     )
     .bind(kind)
@@ -137,7 +138,8 @@ pub async fn cancel_prefix(conn: &mut Connection, kind: &str, prefix: &str) -> R
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))),
          marked AS (
              UPDATE jobs SET cancelled = true, run_at = NULL
-              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL)))
+              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL))
+                AND lease_until IS NOT NULL)
          SELECT id FROM held",
     )
     .bind(kind)

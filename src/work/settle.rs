@@ -167,6 +167,7 @@ async fn give_up(
 
 /// The rare rest: the job was cancelled or enqueued again during the attempt, or the lease is lost.
 async fn drop_result(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
+    // `run_at` is written as it was when the row was locked, for the reason given in `cancel`.
     let held: Option<Option<f64>> = sqlx::query_scalar(
         "WITH held AS MATERIALIZED (
              SELECT id, run_at FROM jobs WHERE id = $1 AND lease_owner = $2 FOR UPDATE),
@@ -174,8 +175,9 @@ async fn drop_result(conn: &mut Connection, attempt: &Attempt) -> Result<Settlem
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE run_at IS NULL))),
          returned AS (
              UPDATE jobs
-                SET lease_owner = NULL, lease_until = NULL, cancelled = false, failures = 0, vanished = 0, last_error = NULL
-              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE run_at IS NOT NULL)))
+                SET lease_owner = NULL, lease_until = NULL, cancelled = false, failures = 0, vanished = 0, last_error = NULL,
+                    run_at = held.run_at
+               FROM held WHERE jobs.id = held.id AND held.run_at IS NOT NULL)
          SELECT extract(epoch FROM run_at - clock_timestamp())::float8 FROM held",
     )
     .bind(attempt.id)

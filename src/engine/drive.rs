@@ -2,6 +2,7 @@
 //! caller's transaction, so that an event and its consequences are one.
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
@@ -147,7 +148,7 @@ async fn record_changes(
             && let Some(owner) = owner(tx, run_id, resource).await?
             && let Some((id, properties)) = gates::described(owner, &advanced.after, gate.id)
         {
-            let of_gate = webhooks::gate_events(&id.to_string(), *was, Some(&gate.status), &properties, now);
+            let of_gate = webhooks::gate_events(&id.to_string(), *was, Some(&gate.status), &json!(properties), now);
             recorded.extend(of_gate.into_iter().map(|event| (run_id, event)));
         }
         recorded.push((run_id, webhooks::describe(&audience.run, change, now)));

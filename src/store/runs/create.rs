@@ -11,6 +11,7 @@ use super::{apply, load::load_for_update, ranks, status};
 use crate::{
     database::Connection,
     model::{
+        gate::Timing,
         strategy::GateConfiguration,
         update_run::{UpdateRunStatus, UpdateState},
     },
@@ -217,7 +218,7 @@ fn gates_of(
     before: &[GateConfiguration],
     after: &[GateConfiguration],
 ) {
-    for (timing, gates) in [("Before", before), ("After", after)] {
+    for (timing, gates) in [(Timing::Before, before), (Timing::After, after)] {
         for (gate_index, gate) in gates.iter().enumerate() {
             rows.push(json!({
                 "stage_index": stage_index,

@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::{
     members,
-    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+    rows::{GateRow, GroupRow, RunRow, StageRow, take_gates},
 };
 use crate::{
     database::Connection,
-    model::update_run::UpdateState,
+    model::{gate::Timing, update_run::UpdateState},
     rollout::{Group, Member, Run, Stage},
     store::StoreError,
 };

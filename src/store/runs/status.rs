@@ -9,14 +9,17 @@ use uuid::Uuid;
 
 use super::{
     load::nodes,
-    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+    rows::{GateRow, GroupRow, RunRow, StageRow, take_gates},
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
     database::Connection,
-    model::update_run::{
-        MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
-        UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
+    model::{
+        gate::Timing,
+        update_run::{
+            MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
+            UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
+        },
     },
     rollout::{Gate, Waits, is_finished},
     store::StoreError,

@@ -1,5 +1,5 @@
-//! Events of a run, from wherever they come: load the snapshot, ask [`crate::rollout::advance`], store what follows. All in the
-//! caller's transaction, so that an event and its consequences are one.
+//! Events of a run: take its steps, and carry out their effects as jobs, gates and webhook events. All in the caller's transaction,
+//! so that an event and its consequences are one.
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{
     EngineError, deliveries, gates,
     queue::{self, GateJob, MemberJob, StageJob},
+    steps::{Advanced, advance_all},
 };
 use crate::{
     arm::ResourceId,
@@ -16,7 +17,7 @@ use crate::{
     store::{
         StoreError, outbox,
         resources::{self, Author, Resource},
-        runs::{self, Advanced, Holder},
+        runs::{self, Holder},
     },
     webhooks,
     work::{self, NewJob},
@@ -67,8 +68,7 @@ async fn carry_out(
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, EngineError> {
-    let Some(advanced) = runs::advance_all(tx, run_id, events, now).await? else { return Ok(None) };
-    let advanced = advanced?;
+    let Some(advanced) = advance_all(tx, run_id, events, now).await? else { return Ok(None) };
     carry_on(tx, run_id, &advanced, author, now, trace).await?;
     Ok(Some(advanced.after))
 }

@@ -126,7 +126,7 @@ impl ResourceType for UpdateRun {
         }
         if let Some(fleet) = change.parent {
             let plan = plan(change.tx, fleet.id, row.id, new).await?;
-            runs::replace_plan(change.tx, row.id, &plan, change.request.now).await?;
+            engine::replace_plan(change.tx, row.id, &plan, change.request.now).await?;
         }
         Ok(Replace::Write)
     }
@@ -134,7 +134,7 @@ impl ResourceType for UpdateRun {
     async fn after_create(change: &mut Change<'_>, row: &Resource, new: &Self::Properties) -> ApiResult<()> {
         let Some(fleet) = change.parent else { return Ok(()) };
         let plan = plan(change.tx, fleet.id, row.id, new).await?;
-        Ok(runs::create(change.tx, row.id, fleet.id, &plan, change.request.now).await?)
+        Ok(engine::create_plan(change.tx, row.id, fleet.id, &plan, change.request.now).await?)
     }
 
     async fn after_put(change: &mut Change<'_>, row: &Resource, new: &Self::Properties) -> ApiResult<()> {

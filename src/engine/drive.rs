@@ -13,7 +13,7 @@ use super::{
 use crate::{
     arm::ResourceId,
     database::Connection,
-    rollout::{Change, Effect, Event, Run},
+    rollout::{Change, Effect, Event, Run, SkipTarget},
     store::{
         StoreError, outbox,
         resources::{self, Author, Resource},
@@ -26,7 +26,41 @@ use crate::{
 /// When the windows of members that queue are looked at after a step, unless that is due sooner.
 const FIRST_RANKING: SignedDuration = SignedDuration::from_secs(60);
 
-/// Carries out an event, and answers the run after it; `None` when there is no such run.
+/// What a person, or an auto-upgrade profile, does with a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunCommand {
+    /// Starts or restarts the run.
+    Start,
+    /// Stops the run.
+    Stop,
+    /// Skips parts of the run: all of them, or none.
+    Skip(Vec<SkipTarget>),
+    /// Completes the gate with this name.
+    CompleteGate(Uuid),
+}
+
+impl RunCommand {
+    /// The name that is recorded.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "Start",
+            Self::Stop => "Stop",
+            Self::Skip(_) => "Skip",
+            Self::CompleteGate(_) => "CompleteGate",
+        }
+    }
+
+    /// The names of the parts of the run that the command is about.
+    fn targets(&self) -> Vec<String> {
+        match self {
+            Self::Start | Self::Stop => Vec::new(),
+            Self::Skip(targets) => targets.iter().map(|target| target.name().to_owned()).collect(),
+            Self::CompleteGate(gate) => vec![gate.to_string()],
+        }
+    }
+}
+
+/// Carries out an event, and returns the run after it; `None` when there is no such run.
 pub async fn drive(
     tx: &mut Connection,
     run_id: Uuid,
@@ -48,16 +82,23 @@ pub async fn drive_all(
     carry_out(tx, run_id, events, None, now, trace).await
 }
 
-/// [`drive`] for an event that a person causes, whose name goes on the gates that it completes.
-pub async fn drive_by(
+/// Carries out a command on a run, and records who gave it. Returns the run after it; `None` when there is no such run.
+pub async fn command(
     tx: &mut Connection,
     run_id: Uuid,
-    event: Event,
+    command: RunCommand,
     author: Author<'_>,
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, EngineError> {
-    carry_out(tx, run_id, vec![event], Some(author), now, trace).await
+    runs::record_action(tx, run_id, author, command.name(), &command.targets(), now).await?;
+    let (event, gate_author) = match command {
+        RunCommand::Start => (Event::Start, None),
+        RunCommand::Stop => (Event::Stop, None),
+        RunCommand::Skip(targets) => (Event::Skip { targets, members: Vec::new() }, None),
+        RunCommand::CompleteGate(gate) => (Event::GateCompleted { gate }, Some(author)),
+    };
+    carry_out(tx, run_id, vec![event], gate_author, now, trace).await
 }
 
 async fn carry_out(

@@ -28,13 +28,12 @@ use crate::{
         page::Page,
     },
     database::Connection,
-    engine,
+    engine::{self, RunCommand},
     model::{
         gate::{GatePatch, GateProperties},
         types,
         versions::{P2025_04_01, Since, V2026_06_01, since},
     },
-    rollout::Event,
     store::{
         gates,
         resources::{self, Resource},
@@ -110,13 +109,9 @@ pub(super) async fn complete(
         return Err(missing());
     };
     runs::lock(&mut tx, run).await?;
-    let gate = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
-    request.precondition.check(Some(gate.etag))?;
-    let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
-    let targets = [seen.name.clone()];
-    runs::record_action(&mut tx, run, request.author(), "CompleteGate", &targets, request.now).await?;
-    let driven = engine::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
-    driven.ok_or_else(missing)?;
+    handlers::existing(&mut tx, &at).await?;
+    let (command, trace) = (RunCommand::CompleteGate(name), Some(request.correlation()));
+    engine::command(&mut tx, run, command, request.author(), request.now, trace).await?.ok_or_else(missing)?;
     let gate = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     let shown = handlers::show::<Gate>(&mut tx, request, &gate).await?;
     tx.commit().await?;

@@ -96,6 +96,19 @@ pub async fn unwatched(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>
     .map_err(StoreError::while_("reading whose catalogues are not watched"))
 }
 
+/// The subscription (in lower case) of a member's cluster, if its fleet has profiles and nobody looks at the subscription yet.
+pub async fn unwatched_of_member(conn: &mut Connection, member: Uuid) -> Result<Option<String>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT split_part(cluster_key, '/', 3) FROM memberships m
+         WHERE member_id = $1 AND EXISTS (SELECT FROM auto_upgrade_profiles p WHERE p.fleet_id = m.fleet_id)
+           AND NOT EXISTS (SELECT FROM catalogue_watches w WHERE w.subscription = split_part(m.cluster_key, '/', 3))",
+    )
+    .bind(member)
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("reading whether the catalogues of a member are watched"))
+}
+
 /// Subscriptions (in lower case) of a fleet's members.
 pub async fn subscriptions(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("SELECT DISTINCT split_part(cluster_key, '/', 3) FROM memberships WHERE fleet_id = $1")

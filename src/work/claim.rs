@@ -184,16 +184,18 @@ pub(crate) async fn renew(pool: &Pool, lease: Duration, held: &[Ticket]) -> Resu
 /// Gives back every lease that this owner still holds, and returns how many. The jobs are due at once, and no failure is counted.
 /// A cancelled job is removed, unless it was enqueued again since. Other workers are notified.
 pub(crate) async fn give_back(pool: &Pool, owner: &str) -> Result<u64, sqlx::Error> {
+    // `run_at` is that of the row when it was locked, for the reason given in `queue::cancel`.
     let given_back = sqlx::query(
         "WITH mine AS MATERIALIZED (
-             SELECT id, cancelled AND run_at IS NULL AS finished FROM jobs WHERE lease_owner ^@ $1 FOR UPDATE),
+             SELECT id, cancelled AND run_at IS NULL AS finished,
+                    CASE WHEN cancelled THEN run_at ELSE least(run_at, now()) END AS run_at
+               FROM jobs WHERE lease_owner ^@ $1 FOR UPDATE),
          removed AS (
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM mine WHERE finished))),
          returned AS (
              UPDATE jobs
-                SET lease_owner = NULL, lease_until = NULL, cancelled = false,
-                    run_at = CASE WHEN cancelled THEN run_at ELSE least(run_at, now()) END
-              WHERE id = ANY (ARRAY(SELECT id FROM mine WHERE NOT finished)))
+                SET lease_owner = NULL, lease_until = NULL, cancelled = false, run_at = mine.run_at
+               FROM mine WHERE jobs.id = mine.id AND NOT mine.finished)
          SELECT pg_notify($2, '') FROM mine",
     )
     .bind(format!("{owner}/"))

@@ -111,15 +111,19 @@ pub async fn is_queued(conn: &mut Connection, kind: &str, subject: &str) -> Resu
 /// being executed, the result is dropped, and [`Attempt::lost`](super::Attempt::lost) is cancelled at the next heartbeat. Waits for
 /// a fenced transaction of the job that is open. After the commit, no fenced transaction of that attempt succeeds.
 pub async fn cancel(conn: &mut Connection, kind: &str, subject: &str) -> Result<bool, sqlx::Error> {
+    // The lease is written as it was when the row was locked. PostgreSQL first applies an UPDATE to the row of the statement's
+    // snapshot, and checks the constraints, before it sees that the row has changed since. In the snapshot, a job that was
+    // claimed meanwhile has no lease.
     let cancelled = sqlx::query(
         "WITH held AS MATERIALIZED (
-             SELECT id, lease_until FROM jobs WHERE kind = $1 AND subject = $2 FOR UPDATE),
+             SELECT id, attempt, lease_owner, lease_until FROM jobs WHERE kind = $1 AND subject = $2 FOR UPDATE),
          removed AS (
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))),
          marked AS (
-             UPDATE jobs SET cancelled = true, run_at = NULL
-              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL))
-                AND lease_until IS NOT NULL)
+             UPDATE jobs
+                SET cancelled = true, run_at = NULL, failed_at = NULL,
+                    attempt = held.attempt, lease_owner = held.lease_owner, lease_until = held.lease_until
+               FROM held WHERE jobs.id = held.id AND held.lease_until IS NOT NULL)
          SELECT id FROM held",
     )
     .bind(kind)
@@ -133,13 +137,14 @@ pub async fn cancel(conn: &mut Connection, kind: &str, subject: &str) -> Result<
 pub async fn cancel_prefix(conn: &mut Connection, kind: &str, prefix: &str) -> Result<usize, sqlx::Error> {
     let cancelled = sqlx::query(
         "WITH held AS MATERIALIZED (
-             SELECT id, lease_until FROM jobs WHERE kind = $1 AND subject ^@ $2 ORDER BY subject FOR UPDATE),
+             SELECT id, attempt, lease_owner, lease_until FROM jobs WHERE kind = $1 AND subject ^@ $2 ORDER BY subject FOR UPDATE),
          removed AS (
              DELETE FROM jobs WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NULL))),
          marked AS (
-             UPDATE jobs SET cancelled = true, run_at = NULL
-              WHERE id = ANY (ARRAY(SELECT id FROM held WHERE lease_until IS NOT NULL))
-                AND lease_until IS NOT NULL)
+             UPDATE jobs
+                SET cancelled = true, run_at = NULL, failed_at = NULL,
+                    attempt = held.attempt, lease_owner = held.lease_owner, lease_until = held.lease_until
+               FROM held WHERE jobs.id = held.id AND held.lease_until IS NOT NULL)
          SELECT id FROM held",
     )
     .bind(kind)

@@ -216,7 +216,7 @@ impl ResourceAction for Start {
         let request = &at.request;
         let mut tx = app.pool.begin_locking(at.id.key()).await?;
         // A fleet that is being deleted starts nothing, and is not deleted before this transaction ends.
-        handlers::parent_for_write::<UpdateRun>(&mut tx, request).await?;
+        handlers::fleet_for_write::<UpdateRun>(&mut tx, request).await?;
         let run = handlers::existing(&mut tx, &at).await?;
         runs::lock(&mut tx, run.id).await?;
         let before = UpdateRun::extras(&mut tx, std::slice::from_ref(&run)).await?;

@@ -101,7 +101,6 @@ const SQL: &[&str] = &["store", "work", "local::database"];
 /// resource against changes until the transaction ends; they neither change it nor show it.
 const BY_SERVICE: &[(&str, &str)] = &[
     ("api::front_door::authorization::assignments", "the scope of a new assignment must exist"),
-    ("api::front_door::resource_groups", "the resource group of a new fleet must exist, and must not be in deletion"),
     ("api::resources::handlers", "the fleet of a new resource must exist, and must not be in deletion"),
     ("api::resources::profiles", "a profile's fleet and strategy must exist; access to the strategy is checked before"),
     ("api::resources::runs", "a run copies its strategy; access to the strategy is checked before"),

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::harness::{eventually, postgres::database};
-use fleet_manager::work::{FenceError, NewJob, Outcome, Settings, cancel, enqueue, enqueue_all};
+use fleet_manager::work::{FenceError, NewJob, Outcome, Settings, cancel, cancel_prefix, enqueue, enqueue_all};
 use sqlx::Executor as _;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -399,4 +399,47 @@ async fn a_claim_that_a_failover_forgot_writes_nothing() {
     forgotten.notify_one();
     assert_eq!(tries.recv().await.unwrap(), (1, Some(true)), "the forgotten claim may not");
     workers.crash().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn jobs_are_cancelled_at_the_moment_when_they_are_given_back() {
+    const ROUNDS: usize = 300;
+    let db = database().await;
+    let pool = db.pool.clone();
+    let workers = run(
+        &db.pool,
+        settings(),
+        on(move |attempt| {
+            let pool = pool.clone();
+            Box::pin(async move {
+                let settled = async {
+                    let mut tx = attempt.begin(&pool).await?;
+                    attempt.settle(&mut tx, Outcome::AgainAfter { delay: Duration::ZERO }).await?;
+                    tx.commit().await.unwrap();
+                    Ok::<_, FenceError>(Outcome::Settled)
+                };
+                settled.await.unwrap_or(Outcome::Done)
+            })
+        }),
+    );
+    let lanes = (0..4).map(async |lane| {
+        let jobs: Vec<NewJob> = (0..4).map(|n| NewJob::new(KIND, format!("{lane}/{n}"))).collect();
+        for _ in 0..ROUNDS {
+            enqueue_all(&mut db.pool.acquire().await.unwrap(), &jobs).await.unwrap();
+            let mut tx = db.pool.begin().await.unwrap();
+            cancel_prefix(&mut tx, KIND, &format!("{lane}/")).await.unwrap();
+            tx.commit().await.unwrap();
+            let going_on: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM jobs WHERE subject ^@ $1 AND NOT cancelled AND failed_at IS NULL",
+            )
+            .bind(format!("{lane}/"))
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+            assert_eq!(going_on, 0, "not cancelled");
+        }
+    });
+    futures_util::future::join_all(lanes).await;
+    eventually("all cancelled", async || rows(&db.pool).await.is_empty()).await;
+    workers.stop().await;
 }

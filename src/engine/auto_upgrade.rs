@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{EngineError, queue, runs::chooses_images};
+use super::{
+    EngineError, queue,
+    runs::{chooses_images, create_plan},
+};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, Target},
@@ -127,7 +130,7 @@ pub async fn make_run(
         let run = resources::get(tx, &ByService(&id)).await?;
         return Ok(run.map_or(RunCreation::NoMembers, |run| RunCreation::Existing(Box::new(run))));
     };
-    runs::create(tx, run.id, wanted.fleet.id, &plan, now).await?;
+    create_plan(tx, run.id, wanted.fleet.id, &plan, now).await?;
     if let Some(only) = wanted.only {
         runs::limit_to(tx, run.id, only).await?;
     }

@@ -15,7 +15,7 @@ use crate::{
     arm::ErrorDetail,
     database::Pool,
     engine::{
-        EngineError, drive, plan,
+        self, EngineError, drive, plan,
         queue::{self, StageJob},
     },
     model::update_run::{UpdateRunProperties, UpdateState},
@@ -77,7 +77,7 @@ impl PlanRun {
         let members = memberships::members_of_run(&mut tx, fleet, id).await?;
         let mut plan = plan(&properties, &members)?;
         plan.order(|member| windows.get(&member.cluster_resource_id).copied().unwrap_or_default());
-        runs::replace_plan(&mut tx, id, &plan, now).await?;
+        engine::replace_plan(&mut tx, id, &plan, now).await?;
         let event = match images {
             RunImages::Latest => Event::Planned,
             RunImages::Chosen(images) => {

@@ -28,6 +28,7 @@ use crate::{
     },
     arm::{ArmError, Problems, ResourceId, page::Page, patch::merge},
     database::Connection,
+    identity::ChangeAction,
     model::{provisioning_state::ProvisioningState, versions},
     store::{
         operations::{self, NewOperation},
@@ -175,8 +176,7 @@ pub(super) async fn patch<T: ResourceType>(
     let mut body = body::json(request.headers(), &bytes)?;
     versions::hide(&mut body, T::TYPE, request.version);
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
-    let row = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&request.id))?;
-    request.precondition.check(Some(row.etag))?;
+    let row = existing(&mut tx, &at).await?;
     settled(&row)?;
     let mut change = Change { tx: &mut tx, request, parent: None, existing: Some(&row), body: &body };
     let mut problems = Problems::default();
@@ -249,6 +249,13 @@ pub(super) async fn perform<A: ResourceAction>(
     body: RawBody,
 ) -> ApiResult<Response> {
     A::perform(app, at, body).await
+}
+
+/// Locks the resource that a request changes. Fails with 404, or with 412 when the request's condition does not hold.
+pub(super) async fn existing<A: ChangeAction>(tx: &mut Connection, at: &At<A>) -> ApiResult<Resource> {
+    let row = resources::get_for_update(tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
+    at.precondition.check(Some(row.etag))?;
+    Ok(row)
 }
 
 /// A resource as answers show it.

@@ -299,7 +299,10 @@ impl UpgradeMember {
     async fn held_by_other_run(&self, task: &Task<'_>, other: Holder) -> Result<Outcome, JobError> {
         let run = {
             let mut conn = self.pool.acquire().await?;
-            resources::get_by_row(&mut conn, other.run_id).await?.map(|run| run.arm_id).unwrap_or_default()
+            resources::get_by_row(&mut conn, resources::RowByService(other.run_id))
+                .await?
+                .map(|run| run.arm_id)
+                .unwrap_or_default()
         };
         let message =
             format!("The cluster is being upgraded by the update run '{run}'; this one goes on when that has ended.");

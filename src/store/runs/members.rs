@@ -38,7 +38,7 @@ const BY_INDEX: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_i
 
 const NAMED: &str = "SELECT * FROM run_members WHERE run_id = $1 AND name = ANY($2) ORDER BY member_index";
 
-/// Of a name that stands in several groups the first row counts.
+/// If several groups have a member of the same name, its first row counts.
 const SKIPPED: &str = "SELECT name FROM run_members WHERE run_id = $1 GROUP BY name HAVING bool_and(state = 'Skipped')";
 
 const RUNNING: &str = "SELECT coalesce(sum(running), 0) FROM run_groups WHERE run_id = $1";

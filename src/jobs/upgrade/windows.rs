@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Task, UpgradeMember, time_between};
+use super::task::{Task, UpgradeMember, time_between};
 use crate::{
-    jobs::outcome::JobError,
     model::maintenance::MaintenanceConfiguration,
-    rollout::upgrade::{self, Closed, WaitsFor},
+    rollout::upgrade::{self, Closed},
     upstreams::azure::{Freshness, UpstreamError},
-    work::Outcome,
 };
 
 /// Shortest time between two calls for a window while AKS's limit is reached.
@@ -58,11 +56,6 @@ impl UpgradeMember {
                 }
             }),
         }
-    }
-
-    /// Gives the member's slot back because the window is closed, or lets the member wait on.
-    pub(super) async fn closed(&self, task: &Task<'_>, closed: Closed) -> Result<Outcome, JobError> {
-        self.blocked(task, closed.error, WaitsFor::Window(closed.opens)).await
     }
 }
 

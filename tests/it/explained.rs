@@ -65,9 +65,9 @@ async fn waiting_parts_say_why_and_what_to_do() {
     let waits = "1 member waits for a maintenance window; the next opens at ";
     assert!(text(&status, "explanation").contains(waits), "{status:#}");
     let (first, second) = (&status["stages"][0], &status["stages"][1]);
-    assert!(text(&first["groups"][0], "explanation").starts_with("1 in progress."), "{first:#}");
+    assert!(text(&first["groups"][0], "explanation").starts_with("1 member is in progress."), "{first:#}");
     assert_eq!(second["explanation"], "Begins when stage 'first' has finished.");
-    assert_eq!(text(member(&status, "m3"), "explanation"), "Begins when its group does.");
+    assert_eq!(text(member(&status, "m3"), "explanation"), "Begins when group 'b' begins.");
     let step = text(member(&status, "m2"), "message");
     assert!(step.starts_with("Step 1 of ") && step.contains("control plane to Kubernetes 1.33.2, since 20"), "{step}");
     let plain = world.get(&run).await.body.to_string();
@@ -84,7 +84,10 @@ async fn waiting_parts_say_why_and_what_to_do() {
     assert_eq!(world.post(&format!("{run}/skip"), Some(targets)).await.status, 200);
     let gate = |status: &Value| text(&status["stages"][1]["beforeGates"][0]["status"], "state") == "Pending";
     let status = explained_until(&world, &run, "at the gate", gate).await;
-    assert!(text(&status, "explanation").contains("Waits for the approval of gate 'look first'"), "{status:#}");
+    assert!(
+        text(&status, "explanation").contains("for the approval of gate 'look first'. Set the state of the gate "),
+        "{status:#}"
+    );
     let id = text(&status["stages"][1]["beforeGates"][0], "gateId").to_owned();
     assert_eq!(world.patch(&id, json!({"properties": {"state": "Completed"}})).await.status, 200);
     world.reaches(&run, "Completed", LATE).await;
@@ -128,7 +131,7 @@ async fn a_missing_version_says_when_it_is_checked_again() {
     let status = world.reaches(&run, "Pending", LATE).await;
     let error = &members(&status)[0]["status"]["error"];
     assert_eq!(error["code"], "KubernetesVersionNotAvailable");
-    assert!(text(error, "message").contains("checked again every 7 s"), "{error}");
+    assert!(text(error, "message").contains("checks again every 7 s"), "{error}");
 }
 
 /// The codes of `docs/states.md` are those of the sources.

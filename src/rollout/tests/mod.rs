@@ -1,4 +1,5 @@
 mod examples;
+mod explained;
 mod gates;
 mod invariants;
 mod properties;

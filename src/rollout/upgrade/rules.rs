@@ -147,7 +147,10 @@ fn what_others_do_is_waited_for_or_followed() {
 
     let mut seen = cluster("1.32.7", vec![pool("a", "1.32.7", OLD), pool("b", "1.32.7", OLD)]);
     seen.pools[0].provisioning_state = busy("Scaling");
-    says(first(&seen, &full("1.33.2")), &["Blocked ClusterOperationInProgress", "'a' is Scaling"]);
+    says(
+        first(&seen, &full("1.33.2")),
+        &["Blocked ClusterOperationInProgress", "agent pool 'a' (provisioning state Scaling)"],
+    );
     let images = goal(NodeImageOnly, None, ImageGoal::Latest);
     says(first(&seen, &images), &["Begin agent pool 'b'"]);
     seen.pools[1].provisioning_state = busy("UpgradingNodeImageVersion");

@@ -127,19 +127,22 @@ impl UpstreamError {
             Self::Busy(inner) => Verdict::Wait(
                 ErrorDetail::new(
                     "ClusterOperationInProgress",
-                    "Another operation is in progress on the cluster; the upgrade begins when it has ended.",
+                    "AKS is busy with another operation on the cluster.",
                 )
                 .with(inner.clone()),
             ),
             Self::Refused(inner) => Verdict::Fail(refused(inner)),
             Self::NotFound(inner) => Verdict::Fail(
-                ErrorDetail::new("ClusterNotFound", "The cluster, or a part of it, does not exist in AKS.")
+                ErrorDetail::new(
+                    "ClusterNotFound",
+                    "The cluster, or one of its agent pools, does not exist in AKS. Remove the member from the fleet.",
+                )
                     .with(inner.clone()),
             ),
             Self::Forbidden(inner) => Verdict::Fail(
                 ErrorDetail::new(
                     "ClusterPermissionDenied",
-                    "The fleet manager's identity may not do this to the cluster; grant it read and write on the managed cluster.",
+                    "The service's identity may not read or change the cluster. Give the identity the role 'Azure Kubernetes Service Contributor Role' on the cluster, then try again (in an update run: start the run again).",
                 )
                 .with(inner.clone()),
             ),
@@ -172,7 +175,8 @@ pub(super) fn is_policy(refusal: &ErrorDetail) -> bool {
 fn refused(inner: &ErrorDetail) -> ErrorDetail {
     let remedy = REMEDIES.iter().find(|(code, _)| inner.code.eq_ignore_ascii_case(code)).map(|(_, remedy)| *remedy);
     let message = format!("AKS refused the upgrade: {}: {}", inner.code, inner.message);
-    let message = remedy.map_or(message.clone(), |remedy| format!("{} {remedy}", sentence(&message)));
+    let remedy = remedy.unwrap_or("Correct the cause, then start the update run again, or skip the member.");
+    let message = format!("{} {remedy}", sentence(&message));
     ErrorDetail::new("UpgradeFailed", message).with(inner.clone())
 }
 
@@ -192,7 +196,10 @@ const REMEDIES: &[(&str, &str)] = &[
     ("ReadOnlyDisabledSubscription", SUBSCRIPTION_REMEDY),
     ("DisabledSubscription", SUBSCRIPTION_REMEDY),
     ("InvalidSubscriptionState", SUBSCRIPTION_REMEDY),
-    ("SubscriptionNotRegistered", "Register the resource provider Microsoft.ContainerService in the subscription."),
+    (
+        "SubscriptionNotRegistered",
+        "Register the resource provider Microsoft.ContainerService in the subscription, then start the run again.",
+    ),
     (
         "MissingSubscriptionRegistration",
         "Register the resource provider Microsoft.ContainerService in the subscription, then start the run again.",

@@ -240,17 +240,20 @@ fn with_failures<'a>(error: Option<&ErrorDetail>, members: impl Iterator<Item = 
 fn gates(gates: &[UpdateRunGateStatus], run: UpdateState) -> impl Iterator<Item = String> + '_ {
     let goes_on = matches!(run, UpdateState::Running | UpdateState::Pending);
     gates.iter().filter(|gate| gate.status.state == UpdateState::Pending).map(move |gate| {
-        let name = gate.display_name.as_deref().map_or_else(String::new, |name| format!(" '{name}'"));
-        let id = gate.gate_id.as_ref().map_or_else(String::new, |id| format!(" {}", id.name()));
+        let gate_name = match (&gate.display_name, gate.gate_id.as_ref().map(|id| id.name())) {
+            (Some(name), Some(id)) => format!("'{name}' ({id})"),
+            (Some(name), None) => format!("'{name}'"),
+            (None, id) => id.unwrap_or_default().to_owned(),
+        };
         let since = gate.status.start_time.map_or_else(String::new, |since| format!(" since {}", whole(since)));
         let waits = match gate.opens_at {
-            Some(opens) => format!("Waits{since} for gate{name}, which opens by itself at {opens}."),
-            None => format!("Waits{since} for the approval of gate{name}."),
+            Some(opens) => format!("Waits{since} for gate {gate_name}, which opens by itself at {opens}."),
+            None => format!("Waits{since} for the approval of gate {gate_name}."),
         };
         match (goes_on, gate.opens_at) {
             (false, _) => format!("{waits} Start the update run again to go on."),
-            (true, Some(_)) => format!("{waits} Set the state of the gate{id} to Completed to go on sooner."),
-            (true, None) => format!("{waits} Set the state of the gate{id} to Completed to go on."),
+            (true, Some(_)) => format!("{waits} Set the state of the gate to Completed to go on sooner."),
+            (true, None) => format!("{waits} Set the state of the gate to Completed to go on."),
         }
     })
 }

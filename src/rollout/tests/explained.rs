@@ -149,7 +149,7 @@ fn a_gate_says_which_it_is_since_when_it_waits_and_what_opens_it() {
     assert_eq!(
         said("Pending"),
         format!(
-            "Waits since {BEGUN} for the approval of gate 'go?'. Set the state of the gate 1b to Completed to go on."
+            "Waits since {BEGUN} for the approval of gate 'go?' (1b). Set the state of the gate to Completed to go on."
         )
     );
     assert!(said("Stopped").ends_with("Start the update run again to go on."), "{}", said("Stopped"));

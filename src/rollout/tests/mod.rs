@@ -1,3 +1,4 @@
+mod changes_of_step;
 mod examples;
 mod explained;
 mod gates;
@@ -5,4 +6,3 @@ mod invariants;
 mod properties;
 mod selectors;
 mod sim;
-mod told;

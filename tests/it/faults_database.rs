@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_outlives_a_crash_of_the_database() {
-    // Durable: a commit that the crash takes back would be the test's fault, not the service's.
+    // With durable commits, so that the crash loses no commit that PostgreSQL has confirmed.
     let settings = PostgresSettings { durable: true, ..PostgresSettings::default() };
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-crashes");
     let postgres = PrivatePostgres::start_with(&directory, &settings).await.unwrap();

@@ -63,7 +63,7 @@ async fn a_hung_operation_is_followed_until_it_ends() {
 async fn a_member_waits_for_a_version_to_reach_its_region() {
     let env = vec![("FLEET_OFFER_RECHECK_SECONDS", "1".to_owned())];
     let world = World::start_with(Options { env, ..Options::default() }).await;
-    // 1.33.5 is everywhere; taken from the region of the second cluster.
+    // All regions offer 1.33.5. The test withdraws it from the region of the second cluster.
     let version = json!({"region": "westeurope", "version": "1.33.5"});
     world.emulator("DELETE", "/emulator/versions", Some(version.clone())).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
@@ -160,7 +160,7 @@ async fn a_member_waits_for_a_node_image_to_reach_its_region() {
     let id = World::cluster(1).replace("aks-1", "aks-late");
     assert_eq!(world.put(&path, json!({"properties": {"clusterResourceId": id}})).await.status, 201);
     world.settled(&path).await;
-    // eastus has it, swedencentral not yet.
+    // eastus offers the image, swedencentral does not yet.
     let image = "AKSUbuntu-2204gen2containerd-202510.29.0";
     let selection = json!({"type": "Custom", "customNodeImageVersions": [{"version": image}]});
     let wish = json!({"managedClusterUpdate": {"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": selection}});

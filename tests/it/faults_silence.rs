@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 const LEASE: Duration = Duration::from_secs(5);
-/// For what the machine does besides.
+/// Generous: the machine may be busy.
 const BUSY: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn a_run_goes_on_whatever_statement_is_never_answered() {
         ("DATABASE_URL", proxy.options().to_url_lossy().to_string()),
         ("FLEET_LEASE_SECONDS", LEASE.as_secs().to_string()),
         ("FLEET_DATABASE_TIMEOUT_SECONDS", "2".to_owned()),
-        // Fewer than connections that fall silent: each must come back.
+        // Fewer connections than fall silent: the pool must replace each of them.
         ("FLEET_DATABASE_CONNECTIONS", "4".to_owned()),
     ];
     let world = World::start_with(Options { upgrade_seconds: 1.0, env, ..Options::default() }).await;
@@ -98,7 +98,7 @@ async fn waiters_for_a_locked_run_hold_up_neither_heartbeats_nor_requests() {
         holder.commit().await.unwrap();
     };
     let (stops, ()) = tokio::join!(stops, others);
-    // Those that waited for too long were told to come again; nobody was told anything else.
+    // A stop that waited for too long is answered 503. No stop gets another error.
     assert!(stops.iter().all(|answer| matches!(answer.status, 200 | 409 | 503)), "{stops:?}");
     world.until(&run, BUSY, "ended", |s| matches!(s["status"]["state"].as_str(), Some("Stopped" | "Completed"))).await;
 }

@@ -245,7 +245,7 @@ async fn a_resource_group_is_deleted_with_its_fleets_unless_they_upgrade() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(world.get(&fleet).await.code(), "ResourceGroupNotFound");
-    // Its cluster is free for another fleet.
+    // Another fleet may have the cluster now.
     world.fleet_of("next", &[("m", 1, "g")]).await;
 }
 
@@ -261,7 +261,7 @@ async fn a_group_deleted_while_fleets_are_created_in_it_leaves_nothing() {
         }));
         let deletion = async {
             loop {
-                // Refused as long as a fleet is being made.
+                // The deletion is refused while a fleet is being created.
                 let answer = world.delete(&path).await;
                 if answer.status != 409 {
                     return answer;

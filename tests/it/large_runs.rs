@@ -9,9 +9,9 @@ use crate::harness::world::{World, upgrade_to};
 
 const RUNS: usize = 6;
 const MEMBERS: i32 = 10_000;
-/// Those who read at the same time.
+/// Clients that read at the same time.
 const READERS: usize = 6;
-/// Twice what the service takes for them; without pages and slots it took several times as much.
+/// Twice the memory that the service needs for these clients. Without pages and slots it needed several times as much.
 const MOST_BYTES: u64 = 500 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! The order of locks: deletions against what is asked for at the same time.
+//! The order of locks: deletions and concurrent requests.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn a_deletion_does_not_starve_under_repeated_stops() {
             eventually("the fleet is gone", async || world.get(&fleet).await.status == 404).await;
         };
         let stops = join_all(runs.iter().map(async |run| {
-            // Until the run is gone.
+            // Repeats the stop until the run is gone.
             while world.post(&format!("{run}/stop"), None).await.status != 404 {}
         }));
         tokio::join!(gone, stops);
@@ -46,7 +46,7 @@ async fn a_deletion_waits_for_upgrades_that_began_before_it() {
     let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     let run = world.start_run(&fleet, "r", wish).await;
     world.until(&run, LATE, "at work", |s| members(s).iter().any(|m| m["status"]["state"] == "Running")).await;
-    // What a start leaves behind that was carried out between the check of a DELETE and its job.
+    // The state after a start that was executed between the check of a DELETE and the job of the DELETE.
     delete_unchecked(&world, &fleet).await;
     let started = world.post(&format!("{run}/start"), None).await;
     assert_eq!(started.status, 409, "{}", started.body);

@@ -97,7 +97,7 @@ async fn other_types_are_not_passed_through() {
         let answer = world.get(&path).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
-    // What no client library would send: dot segments, absolute targets, another host.
+    // Requests that no client library sends: dot segments, absolute targets, another host.
     for target in [
         format!("{GROUP}/managedClusters/../../../../../../emulator/state?{AKS}"),
         format!("{GROUP}/managedClusters/%2e%2e/%2E%2E/x?{AKS}"),
@@ -130,7 +130,7 @@ async fn a_missing_cluster_gives_the_error_of_aks() {
     let group = GROUP.split("/providers").next().unwrap();
     for gone in [false, true] {
         if gone {
-            // AKS still has the group; clusters are not this service's to say of that they are in none.
+            // AKS still has the group, so that this service does not refuse a cluster because its own group is gone.
             assert_eq!(world.delete(group).await.status, 202);
             eventually("the group is gone", || async { world.get(group).await.status == 404 }).await;
         }

@@ -44,7 +44,7 @@ async fn a_run_is_started_stopped_restarted_and_skipped() {
     assert_eq!(members(status).len(), 12);
     assert_eq!(status["stages"][0]["afterStageWaitStatus"]["status"]["state"], "NotStarted");
     assert_eq!(status["stages"][1]["groups"][0]["maxConcurrency"], 2);
-    // What was sent is still so: putting it again changes nothing.
+    // The same PUT again changes nothing.
     let again = world.put(&run, wish).await;
     assert_eq!((again.status, &again.body["eTag"]), (200, &made.body["eTag"]));
 
@@ -83,7 +83,7 @@ async fn a_run_is_started_stopped_restarted_and_skipped() {
     assert_eq!(done, 11);
     assert!(world.applied().await.iter().all(|((cluster, _), times)| *times == 1 && !cluster.ends_with("aks-12")));
 
-    // A run over clusters that are there already has nothing to do, and says so.
+    // A run over clusters at the target upgrades nothing, and says so.
     let second =
         world.start_run(&fleet, "again", json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")}));
     let second = second.await;

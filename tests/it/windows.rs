@@ -83,7 +83,7 @@ async fn a_closed_window_delays_no_other_member_and_changes_are_noticed() {
     set(&world, "aks-2", IMAGES, closed()).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let run = world.start_run(&fleet, "r", control_plane("1")).await;
-    // One after the other; the first waits, and the second has a window for other upgrades only.
+    // Without a strategy members are upgraded one by one. m1 waits for its window; the window of m2 is for other upgrades only.
     world.until(&run, LATE, "m2 done", is("Completed", "m2")).await;
     let status = world.reaches(&run, "Pending", LATE).await;
     let m1 = member(&status, "m1");
@@ -95,7 +95,7 @@ async fn a_closed_window_delays_no_other_member_and_changes_are_noticed() {
     assert!(message.contains(VERSIONS) && message.contains("opens next at 2123-01-01T02:30:00Z"), "{message}");
     assert_eq!(told(&world).await, ["aks-2"]);
 
-    // Another time, which is not now.
+    // The window gets another opening, which is not now.
     set(&world, "aks-1", VERSIONS, daily("2124-02-29", "00:00", 4)).await;
     let moved = |s: &Value| member(s, "m1")["message"].as_str().is_some_and(|m| m.contains("2124-02-29T00:00:00Z"));
     world.until(&run, LATE, "told the new time", moved).await;
@@ -114,7 +114,7 @@ async fn node_images_have_a_window_of_their_own() {
     let run = world.start_run(&fleet, "r", json!({"managedClusterUpdate": images})).await;
     let status = world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
     assert!(member(&status, "m1")["message"].as_str().unwrap().contains(IMAGES));
-    // Without a window all is allowed.
+    // A cluster without a window may be upgraded at any time.
     world.emulator("DELETE", &format!("/emulator/clusters/aks-1/maintenance/{IMAGES}"), None).await;
     world.reaches(&run, "Completed", LATE).await;
 }
@@ -132,7 +132,7 @@ async fn a_member_waits_until_the_opening() {
         |at: Option<Timestamp>| at.is_some_and(|at| (opens..opens + SignedDuration::from_secs(1)).contains(&at));
     eventually("it waits until then", async || at_opening(next_look(&world).await)).await;
 
-    // Somebody wakes it early: it is not for the job to begin early.
+    // A job that is executed early does not begin the upgrade early.
     let early = "UPDATE jobs SET run_at = now() WHERE kind = 'member.upgrade'";
     assert_eq!(sqlx::query(early).execute(world.pool()).await.unwrap().rows_affected(), 1);
     sqlx::query("NOTIFY jobs").execute(world.pool()).await.unwrap();
@@ -144,7 +144,7 @@ async fn a_member_waits_until_the_opening() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_begins_when_its_window_opens() {
     let world = world(NEVER).await;
-    // A window opens at a full minute; there must be time to see that it is closed.
+    // A window opens at a full minute. The test must have time to see it closed.
     let opens = (Timestamp::now() + SignedDuration::from_secs(65)).strftime("%Y-%m-%dT%H:%M:00Z").to_string();
     let opens: Timestamp = opens.parse().unwrap();
     set(&world, "aks-1", VERSIONS, from(opens)).await;
@@ -156,7 +156,7 @@ async fn an_upgrade_begins_when_its_window_opens() {
     let log = world.emulator_log().await;
     let begun: Timestamp = log[0]["time"].as_str().unwrap().parse().unwrap();
     assert!((opens..opens + SignedDuration::from_secs(5)).contains(&begun), "began at {begun}, opened at {opens}");
-    // Once before the start, for the order or the first look; when it opened, that was still known.
+    // The window is read before the start, for the order of members. At the opening that answer is still cached.
     let reads = world.emulator("GET", "/emulator/state", None).await.body["maintenanceReads"].as_u64().unwrap();
     assert!((1..=3).contains(&reads), "{reads}");
 }
@@ -211,7 +211,7 @@ async fn an_unreadable_window_permits_no_upgrade() {
     let world = world("1").await;
     let garbage = json!({"maintenanceWindow": {"schedule": {"hourly": {"intervalHours": 2}}, "startTime": 7}});
     set(&world, "aks-1", VERSIONS, garbage.clone()).await;
-    // What is not for this upgrade may be what it likes.
+    // Configurations that do not apply to this upgrade may be unreadable.
     for name in ["default", IMAGES, "somethingElse"] {
         set(&world, "aks-2", name, garbage.clone()).await;
     }
@@ -302,7 +302,7 @@ async fn an_outage_of_aks_fails_no_member_that_waits_for_a_window() {
     let run = world.start_run(&fleet, "r", control_plane("1")).await;
     world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
     let reads = json!({"method": "GET", "path": "maintenanceConfigurations"});
-    // Each answer serves a second, in which the job tries ten times.
+    // An answer is cached for a second, in which the job tries ten times.
     let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
     world.fault(json!({"match": reads, "times": 5, "action": broken})).await;
     let says = |part: &'static str| {
@@ -314,7 +314,7 @@ async fn an_outage_of_aks_fails_no_member_that_waits_for_a_window() {
     })
     .await;
     world.until(&run, LATE, "telling what it waits for", says("opens next at")).await;
-    // A throttle is nobody's fault, whether it meets one that waits or one that begins.
+    // A 429 fails no member, neither one that waits nor one that begins.
     let throttled = json!({"status": 429, "code": "Throttled", "message": "slow down", "retryAfter": 1});
     world.fault(json!({"match": reads, "times": 2, "action": throttled})).await;
     set(&world, "aks-1", VERSIONS, open()).await;
@@ -332,7 +332,7 @@ async fn while_throttled_a_waiting_member_uses_the_stored_opening() {
     let reads = json!({"method": "GET", "path": "maintenanceConfigurations"});
     let throttled = json!({"status": 429, "code": "Throttled", "message": "slow down", "retryAfter": 0});
     world.fault(json!({"match": reads, "times": 2, "action": throttled})).await;
-    // Broken is not throttled, however little of the limit is left after a 429.
+    // A 503 counts as an outage and not as a throttle, also when the budget is empty after a 429.
     let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
     world.fault(json!({"match": reads, "times": 5, "action": broken})).await;
     world

@@ -38,7 +38,7 @@ async fn members_behind_the_target_get_a_run() {
     assert_eq!(made(&world, &fleet).await, both, "and then nothing lags behind");
     assert!(world.applied().await.values().all(|times| *times == 1));
 
-    // What is released goes to all, as without the option.
+    // A release starts a run for all members, as without the option.
     publish(&world, "eastus", "1.33.9").await;
     let run = run_named(&world, &fleet, "auto-p-stable-1-33-9-").await;
     assert_eq!(members(&world.reaches(&run, "Completed", LATE).await).len(), 3);

@@ -135,7 +135,7 @@ async fn each_channel_follows_its_releases() {
     let shown = world.get(&profile(&fleet, "rapid")).await.body;
     assert!(shown["properties"].get("autoUpgradeProfileStatus").is_none(), "{shown}");
 
-    // N is 1.34: Stable is about 1.33.
+    // N is 1.34, so that Stable follows 1.33.
     publish(&world, "eastus", "1.33.9").await;
     let run = run_named(&world, &fleet, "auto-stable-stable-1-33-9-").await;
     let ended = world.reaches(&run, "Completed", LATE).await;
@@ -206,7 +206,7 @@ async fn generate_update_run_creates_a_run_without_starting_it() {
     let path =
         make(&world, &fleet, "p", json!({"channel": "Rapid", "updateStrategyId": strategy, "disabled": true})).await;
     let generate = format!("{path}/generateUpdateRun");
-    // At once, before anything can be known, and by many: one run.
+    // Concurrent requests, before the catalogue was read, create one run.
     let answers = join_all((0..20).map(|_| world.post(&generate, None))).await;
     let id = answers[0].body["id"].as_str().unwrap().to_owned();
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == json!({"id": id})), "{answers:?}");
@@ -217,11 +217,11 @@ async fn generate_update_run_creates_a_run_without_starting_it() {
     assert_eq!((&run["autoUpgradeProfileId"], &run["updateStrategyId"]), (&json!(path), &json!(strategy)));
     assert!(world.get(&path).await.body["properties"].get("autoUpgradeProfileStatus").is_none(), "no trigger");
 
-    // Generated again after an edit of the strategy it is the one that there is.
+    // After an edit of the strategy the same run is returned.
     assert_eq!(world.put(&strategy, stages("two")).await.status, 200);
     assert_eq!(world.post(&generate, None).await.body["id"], *id);
     assert_eq!(world.get(&id).await.body["properties"]["strategy"]["stages"][0]["name"], "one");
-    // A client that puts back what it got does not take the profile's ID away.
+    // A client that puts back what it read does not remove the profile's ID.
     let body = world.get(&id).await.body;
     let put = world
         .put(
@@ -232,7 +232,7 @@ async fn generate_update_run_creates_a_run_without_starting_it() {
     assert_eq!((put.status, &put.body["properties"]["autoUpgradeProfileId"]), (200, &json!(path)), "{}", put.body);
     assert_eq!(world.put(&id, body).await.status, 200);
 
-    // What it made stays when it goes.
+    // Runs of a profile stay when the profile is deleted.
     assert_eq!(world.delete(&path).await.status, 204);
     assert_eq!(world.delete(&path).await.status, 204);
     assert_eq!(world.get(&id).await.status, 200);
@@ -291,7 +291,7 @@ async fn triggers_survive_kills_and_happen_once() {
     }
     all_seen(&world).await;
     publish(&world, "eastus", "1.33.9").await;
-    // From before the look to after some of the runs.
+    // The kills are spread from before the read of the catalogue until after the creation of some runs.
     for pause in [5, 400, 30, 900, 120, 60, 250, 700, 15, 500] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         world.kill();
@@ -330,7 +330,7 @@ async fn a_profile_with_a_deleted_strategy_shows_an_error() {
     two_more_looks(&world).await;
     assert!(runs(&world, &fleet).await.is_empty(), "never one by one instead");
     assert_eq!(status(&world, &path, "Failed").await, told, "told once");
-    // It can still be edited, and works again.
+    // The profile can still be edited, and works again.
     let edited = world.put(&path, json!({"properties": {"channel": "Stable", "updateStrategyId": strategy}})).await;
     assert_eq!(edited.status, 200, "{}", edited.body);
     assert_eq!(world.post(&format!("{path}/generateUpdateRun"), None).await.code(), "UpdateStrategyNotFound");
@@ -345,7 +345,7 @@ async fn unreachable_target_versions_are_reported() {
     let world = watching().await;
     publish(&world, "eastus", "1.30.14").await;
     let stays = |minor: &str, long_term: bool| json!({"channel": "TargetKubernetesVersion", "targetKubernetesVersion": minor, "longTermSupport": long_term});
-    // Nothing is known of a fleet without members: what is wrong shows later.
+    // The target of a fleet without members is unknown. The error shows later.
     let fleet = world.fleet_of("f", &[]).await;
     let early = make(&world, &fleet, "early", stays("1.77", false)).await;
     let gone = make(&world, &fleet, "gone", stays("1.20", true)).await;

@@ -85,7 +85,7 @@ impl<'a> Checked<'a> {
         answer
     }
 
-    /// Reads again and again until a condition holds, checking each answer.
+    /// Reads until a condition holds, and checks each answer.
     async fn until(&self, path: &str, what: &str, holds: impl Fn(&Answer) -> bool) -> Answer {
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
@@ -127,7 +127,7 @@ async fn every_answer_fits_its_schema() {
 }
 
 async fn live(c: &Checked<'_>) {
-    // All regions offer the same: only then is there something to choose.
+    // All regions offer the same images, so that a consistent image can be chosen.
     for (family, version) in [
         ("AKSUbuntu-2204gen2containerd", "202602.01.0"),
         ("AKSAzureLinux-V3gen2", "202602.01.0"),
@@ -277,7 +277,7 @@ async fn live(c: &Checked<'_>) {
     c.ok("DELETE", &strategy, None, 200).await;
     c.ok("DELETE", &strategy, None, 204).await;
 
-    // The end, once nothing of it is in flight.
+    // Deletion, once no upgrade of the fleet is in progress.
     let deadline = Instant::now() + Duration::from_secs(40);
     let gone = loop {
         let answer = c.call("DELETE", &fleet, None).await;

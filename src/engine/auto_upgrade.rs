@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{EngineError, queue, runs::chooses_images};
+use super::{
+    EngineError, queue,
+    runs::{chooses_images, create_plan},
+};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, Target},
@@ -20,7 +23,7 @@ use crate::{
     rollout,
     store::{
         catalogues, memberships,
-        resources::{self, Author, ByService, Draft, Resource},
+        resources::{self, Author, ByService, Draft, Parent, Resource},
         runs,
     },
     work,
@@ -31,6 +34,14 @@ pub async fn watch(conn: &mut Connection, fleet: Uuid) -> Result<(), EngineError
     let unwatched = catalogues::unwatched(conn, fleet).await?;
     let jobs: Vec<_> = unwatched.iter().map(|subscription| queue::catalogue(subscription)).collect();
     Ok(work::enqueue_all(conn, &jobs).await?)
+}
+
+/// [`watch`] for the subscription of a member (a row) that has joined a fleet.
+pub async fn watch_member(conn: &mut Connection, member: Uuid) -> Result<(), EngineError> {
+    match catalogues::unwatched_of_member(conn, member).await? {
+        Some(subscription) => Ok(work::enqueue(conn, queue::catalogue(&subscription)).await?),
+        None => Ok(()),
+    }
 }
 
 /// Has what AKS offers to a fleet read at once, as a person waits for it.
@@ -112,14 +123,14 @@ pub async fn make_run(
         provisioning_state: ProvisioningState::Succeeded,
         operation: None,
     };
-    let parent = Some(wanted.fleet.id);
+    let parent = Some(Parent::of(wanted.fleet.id));
     let Some(run) = resources::insert(tx, &ByService(&id), types::UPDATE_RUNS, parent, &draft, author, now).await?
     else {
         // Another transaction was faster: its run is there now.
         let run = resources::get(tx, &ByService(&id)).await?;
         return Ok(run.map_or(RunCreation::NoMembers, |run| RunCreation::Existing(Box::new(run))));
     };
-    runs::create(tx, run.id, wanted.fleet.id, &plan, now).await?;
+    create_plan(tx, run.id, wanted.fleet.id, &plan, now).await?;
     if let Some(only) = wanted.only {
         runs::limit_to(tx, run.id, only).await?;
     }

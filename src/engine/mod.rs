@@ -13,7 +13,9 @@ mod error;
 mod gates;
 pub mod queue;
 mod runs;
+mod steps;
 
-pub use drive::{drive, drive_all, drive_by};
+pub use drive::{RunCommand, command, drive, drive_all};
 pub use error::EngineError;
-pub use runs::{chooses_images, plan};
+pub use runs::{chooses_images, create_plan, plan, replace_plan};
+pub use steps::{Advanced, advance, advance_all};

@@ -48,7 +48,8 @@ impl Provision {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let OperationJob { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
         let id = subject(attempt)?;
-        let mut tx = attempt.begin(&self.pool).await?;
+        // The end of the job fences the transaction.
+        let mut tx = self.pool.begin().await?;
         let fleet = resources::get_by_row(&mut tx, id).await?;
         let error = fleet.filter(|fleet| fleet.properties.get("hubProfile").is_some()).map(|_| {
             ErrorDetail::new(
@@ -56,8 +57,7 @@ impl Provision {
                 "Hub clusters are not available in this version of the service: hubProfile was stored and checked, but no hub was made. Delete the fleet and create it without hubProfile to group clusters and run updates.",
             )
         });
-        resources::settle(&mut tx, id, operation, error.as_ref(), None).await?;
-        operations::end(&mut tx, operation, error.as_ref(), Timestamp::now()).await?;
+        operations::settle(&mut tx, id, operation, error.as_ref(), None, Timestamp::now()).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
@@ -99,7 +99,7 @@ impl Delete {
         }
         let mut tx = attempt.begin(&self.pool).await?;
         resources::delete(&mut tx, fleet).await?;
-        operations::end(&mut tx, operation, None, now).await?;
+        operations::end(&mut tx, operation, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)

@@ -86,15 +86,15 @@ impl Join {
             }
             Seen::NotYet { error, .. } | Seen::Never(error) => (Some(error), None),
         };
-        let mut tx = attempt.begin(&self.pool).await?;
-        resources::settle(&mut tx, id, operation, error.as_ref(), observed.as_ref()).await?;
+        // The end of the job fences the transaction.
+        let mut tx = self.pool.begin().await?;
+        operations::settle(&mut tx, id, operation, error.as_ref(), observed.as_ref(), now).await?;
         if error.is_some() {
             // Another fleet may have the cluster; joining again takes it again.
             memberships::release(&mut tx, id).await?;
-        } else if let Some(fleet) = member.parent_id {
-            auto_upgrade::watch(&mut tx, fleet).await?;
+        } else {
+            auto_upgrade::watch_member(&mut tx, id).await?;
         }
-        operations::end(&mut tx, operation, error.as_ref(), now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
@@ -134,7 +134,7 @@ fn unreached(error: &UpstreamError) -> Seen {
             Seen::NotYet { error: detail, after: after.unwrap_or(BUSY_AGAIN).max(Duration::from_secs(1)) }
         }
         Verdict::Wait(error) => Seen::NotYet { error, after: BUSY_AGAIN },
-        Verdict::LookAgain => Seen::NotYet {
+        Verdict::ReadAgain => Seen::NotYet {
             error: ErrorDetail::new("ClusterChanged", "The cluster changed while it was looked at."),
             after: Duration::from_secs(1),
         },
@@ -177,7 +177,7 @@ impl Leave {
             }
             resources::delete(&mut tx, id).await?;
         }
-        operations::end(&mut tx, operation, None, now).await?;
+        operations::end(&mut tx, operation, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)

@@ -8,7 +8,7 @@ use crate::{
     arm::ErrorDetail,
     database::Pool,
     engine::queue::{self, OperationJob},
-    store::{memberships, operations, resources},
+    store::{memberships, operations},
     work::{Attempt, Outcome},
 };
 
@@ -27,11 +27,11 @@ async fn operation_failed(pool: &Pool, attempt: &Attempt, reason: String) -> Res
     );
     let row = subject(attempt)?;
     let mut tx = attempt.begin(pool).await?;
-    if resources::settle(&mut tx, row, operation, Some(&error), None).await? && attempt.kind == queue::JOIN {
+    let settled = operations::settle(&mut tx, row, operation, Some(&error), None, Timestamp::now()).await?;
+    if settled && attempt.kind == queue::JOIN {
         // Another fleet may have the cluster. Joining again takes it again.
         memberships::release(&mut tx, row).await?;
     }
-    operations::end(&mut tx, operation, Some(&error), Timestamp::now()).await?;
     attempt.settle(&mut tx, Outcome::Fail { error: reason }).await?;
     tx.commit().await?;
     Ok(Outcome::Settled)

@@ -52,7 +52,7 @@ impl Delete {
         }
         let mut tx = attempt.begin(&self.pool).await?;
         resources::delete(&mut tx, group).await?;
-        operations::end(&mut tx, operation, None, now).await?;
+        operations::end(&mut tx, operation, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)

@@ -15,7 +15,7 @@ use crate::{
     arm::ErrorDetail,
     database::Pool,
     engine::{
-        EngineError, drive, plan,
+        self, EngineError, drive, plan,
         queue::{self, StageJob},
     },
     model::update_run::{UpdateRunProperties, UpdateState},
@@ -77,7 +77,7 @@ impl PlanRun {
         let members = memberships::members_of_run(&mut tx, fleet, id).await?;
         let mut plan = plan(&properties, &members)?;
         plan.order(|member| windows.get(&member.cluster_resource_id).copied().unwrap_or_default());
-        runs::replace_plan(&mut tx, id, &plan, now).await?;
+        engine::replace_plan(&mut tx, id, &plan, now).await?;
         let event = match images {
             RunImages::Latest => Event::Planned,
             RunImages::Chosen(images) => {
@@ -241,7 +241,7 @@ async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError
         Verdict::WaitForBudget { after } => return Ok(Outcome::AgainAfter { delay: after }),
         Verdict::Retry { after, detail, .. } => (after, Some(detail)),
         Verdict::Wait(detail) | Verdict::Fail(detail) => (Some(PUT_OFF), Some(detail)),
-        Verdict::LookAgain => (Some(PUT_OFF), None),
+        Verdict::ReadAgain => (Some(PUT_OFF), None),
     };
     let why = cause.as_ref().map_or_else(String::new, |cause| format!(" ({}: {})", cause.code, cause.message));
     let reason = ErrorDetail::new(

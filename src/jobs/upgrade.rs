@@ -450,7 +450,7 @@ impl UpgradeMember {
                         task.upgrade.withdraw(step);
                         blocked = Some(reason);
                     }
-                    Verdict::LookAgain => {
+                    Verdict::ReadAgain => {
                         task.upgrade.withdraw(step);
                         again = true;
                     }
@@ -537,7 +537,7 @@ impl UpgradeMember {
         match error.verdict() {
             Verdict::WaitForBudget { after } => self.wait_for_budget(task, after).await,
             Verdict::Retry { .. } => self.unreachable(task, error).await.map(Continuation::Return),
-            Verdict::LookAgain => Ok(Continuation::ReadCluster),
+            Verdict::ReadAgain => Ok(Continuation::ReadCluster),
             Verdict::Wait(reason) => self.blocked(task, reason, WaitsFor::Cluster).await.map(Continuation::Return),
             Verdict::Fail(error) => {
                 self.ended(task, upgrade::Outcome::Failed { error }).await.map(Continuation::Return)
@@ -571,7 +571,7 @@ impl UpgradeMember {
             Verdict::Retry { after, detail, .. } => (after, detail),
             Verdict::WaitForBudget { after } => (Some(after), error.detail()),
             Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
-            Verdict::LookAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
+            Verdict::ReadAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
         };
         let failures = task.attempt.failures + 1;
         // A `Retry-After` of nothing does not have AKS called ten times a second.

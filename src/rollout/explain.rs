@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp, Unit};
 
-use super::{is_finished, waits::Waits};
+use super::waits::Waits;
 use crate::{
     arm::ErrorDetail,
     model::update_run::{
@@ -22,12 +22,12 @@ pub fn explain(run: &mut UpdateRunStatus) {
     let mut before: Option<String> = None;
     for stage in &mut run.stages {
         explain_stage(stage, state, before.as_deref());
-        if before.is_none() && !is_finished(stage.status.state) {
+        if before.is_none() && !stage.status.state.is_finished() {
             before = Some(stage.name.clone());
         }
     }
     let error = run.status.error.as_ref().map(|error| error.message.clone());
-    let current = run.stages.iter().find(|stage| !is_finished(stage.status.state));
+    let current = run.stages.iter().find(|stage| !stage.status.state.is_finished());
     run.explanation = match state {
         UpdateState::NotStarted => {
             let begins = "The update run begins when somebody starts it.";
@@ -68,7 +68,7 @@ fn explain_stage(stage: &mut UpdateStageStatus, run: UpdateState, before: Option
         explain_group(group, run, &stage.name, stage.max_concurrency, shared);
     }
     stage.explanation = match stage.status.state {
-        state if is_finished(state) => None,
+        state if state.is_finished() => None,
         UpdateState::Failed => {
             let members = stage.groups.iter().flat_map(|group| &group.members);
             Some(with_failures(stage.status.error.as_ref(), members))
@@ -127,7 +127,7 @@ fn explain_group(group: &mut UpdateGroupStatus, run: UpdateState, stage: &str, s
     let limit = limit(group.max_concurrency, stage_max, shared);
     let begun = group.status.start_time.is_some();
     group.explanation = match group.status.state {
-        state if is_finished(state) => None,
+        state if state.is_finished() => None,
         UpdateState::Failed => Some(with_failures(group.status.error.as_ref(), group.members.iter())),
         UpdateState::NotStarted => Some(format!("Begins when stage '{stage}' begins.")),
         _ if gates(&group.before_gates, run).next().is_some() => {

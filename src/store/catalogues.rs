@@ -16,6 +16,9 @@ use crate::{
     model::managed_cluster::NodeImage,
 };
 
+/// The `NOTIFY` channel that reports each read of what AKS offers. The payload is the subscription.
+pub const CHANNEL: &str = "catalogues";
+
 /// What a look at a subscription is for.
 #[derive(Debug, Clone)]
 pub struct Watched {
@@ -93,6 +96,19 @@ pub async fn unwatched(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>
     .map_err(StoreError::while_("reading whose catalogues are not watched"))
 }
 
+/// The subscription (in lower case) of a member's cluster, if its fleet has profiles and nobody looks at the subscription yet.
+pub async fn unwatched_of_member(conn: &mut Connection, member: Uuid) -> Result<Option<String>, StoreError> {
+    sqlx::query_scalar(
+        "SELECT split_part(cluster_key, '/', 3) FROM memberships m
+         WHERE member_id = $1 AND EXISTS (SELECT FROM auto_upgrade_profiles p WHERE p.fleet_id = m.fleet_id)
+           AND NOT EXISTS (SELECT FROM catalogue_watches w WHERE w.subscription = split_part(m.cluster_key, '/', 3))",
+    )
+    .bind(member)
+    .fetch_optional(conn)
+    .await
+    .map_err(StoreError::while_("reading whether the catalogues of a member are watched"))
+}
+
 /// Subscriptions (in lower case) of a fleet's members.
 pub async fn subscriptions(conn: &mut Connection, fleet: Uuid) -> Result<Vec<String>, StoreError> {
     sqlx::query_scalar("SELECT DISTINCT split_part(cluster_key, '/', 3) FROM memberships WHERE fleet_id = $1")
@@ -154,7 +170,7 @@ pub async fn keep(
     Ok(())
 }
 
-/// Keeps how a look went. Answers since when looks had failed before this one.
+/// Keeps how a look went, and notifies [`CHANNEL`] on commit. Returns since when looks had failed before this one.
 pub async fn keep_outcome(
     conn: &mut Connection,
     subscription: &str,
@@ -172,11 +188,13 @@ pub async fn keep_outcome(
         "INSERT INTO catalogue_watches AS w (subscription, looked_at, failing_since, error)
          VALUES ($1, $2, CASE WHEN $3::jsonb IS NOT NULL THEN $2 END, $3)
          ON CONFLICT (subscription) DO UPDATE SET looked_at = excluded.looked_at, error = excluded.error,
-             failing_since = CASE WHEN excluded.error IS NOT NULL THEN coalesce(w.failing_since, excluded.looked_at) END",
+             failing_since = CASE WHEN excluded.error IS NOT NULL THEN coalesce(w.failing_since, excluded.looked_at) END
+         RETURNING pg_notify($4, subscription)",
     )
     .bind(subscription)
     .bind(now.to_sqlx())
     .bind(error.map(Json))
+    .bind(CHANNEL)
     .execute(conn)
     .await
     .map_err(StoreError::while_(failed))?;

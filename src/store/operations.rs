@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::{Timestamp as SqlTimestamp, ToSqlx};
+use serde_json::Value;
 use sqlx::Row;
 use uuid::Uuid;
 
@@ -11,6 +12,7 @@ use crate::arm::{
     operation::{OperationState, OperationStatus},
 };
 use crate::database::Connection;
+use crate::model::provisioning_state::ProvisioningState;
 
 /// An operation as stored.
 #[derive(Debug, Clone)]
@@ -25,49 +27,90 @@ pub struct Operation {
     pub begun_by: Option<Uuid>,
 }
 
-/// Records a new operation, in the transaction that begins it.
+/// An operation that begins.
+#[derive(Debug, Clone)]
+pub struct NewOperation {
+    /// Its ID.
+    pub id: Uuid,
+    /// The region in whose URLs it is.
+    pub location: String,
+    /// The HTTP verb that begins it.
+    pub verb: &'static str,
+    /// Who begins it: the principal's object ID.
+    pub begun_by: Uuid,
+}
+
+/// Records a new operation, in the transaction that begins it. A write of a resource records its own: see
+/// [`Draft::operation`](super::resources::Draft::operation).
 pub async fn begin(
     conn: &mut Connection,
-    id: Uuid,
     resource: &ResourceId,
-    location: &str,
-    verb: &'static str,
-    begun_by: Uuid,
+    new: &NewOperation,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO operations (id, subscription, location, resource_arm_id, verb, status, start_time, begun_by)
          VALUES ($1, lower($2), $3, $4, $5, 'InProgress', $6, $7)",
     )
-    .bind(id)
+    .bind(new.id)
     .bind(resource.subscription())
-    .bind(location)
+    .bind(&new.location)
     .bind(resource.to_string())
-    .bind(verb)
+    .bind(new.verb)
     .bind(now.to_sqlx())
-    .bind(begun_by)
+    .bind(new.begun_by)
     .execute(conn)
     .await
     .map_err(StoreError::while_("recording an operation"))?;
     Ok(())
 }
 
-/// Ends an operation; one that has ended already keeps its end.
-pub async fn end(
+/// Ends an operation, and sets the state in which it leaves its resource (a row), unless another operation has begun on that since.
+/// Returns whether the resource was changed. An operation that has ended already keeps its end.
+pub async fn settle(
     conn: &mut Connection,
+    resource: Uuid,
     id: Uuid,
     error: Option<&ErrorDetail>,
+    observed: Option<&Value>,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    sqlx::query("UPDATE operations SET status = $2, error = $3, end_time = $4 WHERE id = $1 AND status = 'InProgress'")
+) -> Result<bool, StoreError> {
+    let done = sqlx::query(
+        "WITH ended AS (
+             UPDATE operations SET status = $7, error = $4, end_time = $8 WHERE id = $2 AND status = 'InProgress')
+         UPDATE resources SET provisioning_state = $3, last_operation_error = $4, etag = $5,
+             observed = coalesce($6, observed)
+         WHERE id = $1 AND last_operation_id = $2",
+    )
+    .bind(resource)
+    .bind(id)
+    .bind(if error.is_some() { ProvisioningState::Failed } else { ProvisioningState::Succeeded }.as_str())
+    .bind(error.map(sqlx::types::Json))
+    .bind(Uuid::new_v4())
+    .bind(observed)
+    .bind(outcome(error))
+    .bind(now.to_sqlx())
+    .execute(conn)
+    .await
+    .map_err(StoreError::while_("settling a resource"))?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends an operation whose resource is gone; one that has ended already keeps its end.
+pub async fn end(conn: &mut Connection, id: Uuid, now: Timestamp) -> Result<(), StoreError> {
+    sqlx::query("UPDATE operations SET status = $2, end_time = $3 WHERE id = $1 AND status = 'InProgress'")
         .bind(id)
-        .bind(if error.is_some() { "Failed" } else { "Succeeded" })
-        .bind(error.map(sqlx::types::Json))
+        .bind(outcome(None))
         .bind(now.to_sqlx())
         .execute(conn)
         .await
         .map_err(StoreError::while_("ending an operation"))?;
     Ok(())
+}
+
+/// The status of an operation that has ended.
+fn outcome(error: Option<&ErrorDetail>) -> &'static str {
+    if error.is_some() { "Failed" } else { "Succeeded" }
 }
 
 /// The operation with this ID in this subscription.

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{FromRow, Row, postgres::PgRow};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, operations::NewOperation};
 use crate::arm::{
     ErrorDetail, Etag, Precondition, ResourceId,
     envelope::{SystemData, Tags},
@@ -131,8 +131,8 @@ pub struct Draft {
     pub properties: Value,
     /// State after the write.
     pub provisioning_state: ProvisioningState,
-    /// The operation that the write begins, where it begins one.
-    pub operation: Option<Uuid>,
+    /// The operation that the write begins, and records, where it begins one.
+    pub operation: Option<NewOperation>,
 }
 
 impl Draft {
@@ -172,6 +172,23 @@ impl MayLoad for ByService<'_> {
 }
 
 impl MayChange for ByService<'_> {}
+
+/// What a new resource is in.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent {
+    /// Its row.
+    pub row: Uuid,
+    /// How many resources of the new one's type may be in it. Concurrent creations may exceed it by as many as there are.
+    pub most: Option<i64>,
+}
+
+impl Parent {
+    /// A parent of any number of resources.
+    #[must_use]
+    pub fn of(row: Uuid) -> Self {
+        Self { row, most: None }
+    }
+}
 
 /// How a conditional write went.
 #[derive(Debug)]
@@ -228,30 +245,63 @@ pub async fn get_for_share(conn: &mut Connection, at: &impl MayLoad) -> Result<O
         .map_err(StoreError::while_("reading a parent resource"))
 }
 
-/// Inserts a resource; `None` when one with this ID exists.
+/// What a resource is in, held as [`get_for_share`] does, and then the resource, locked as [`get_for_update`] does.
+///
+/// A resource that is created while the lock of what it is in is waited for is not seen: [`insert`] finds it.
+pub async fn get_in_parent_for_update(
+    conn: &mut Connection,
+    at: &impl MayChange,
+) -> Result<(Option<Resource>, Option<Resource>), StoreError> {
+    let (id, parent) = (at.id(), at.id().parent());
+    let rows: Vec<Resource> = sqlx::query_as(
+        "WITH parent AS MATERIALIZED (SELECT * FROM resources WHERE key = $1 FOR SHARE),
+              own AS MATERIALIZED (SELECT * FROM resources WHERE key = $2 FOR NO KEY UPDATE)
+         SELECT * FROM parent UNION ALL SELECT * FROM own",
+    )
+    .bind(parent.as_ref().map(ResourceId::key))
+    .bind(id.key())
+    .fetch_all(conn)
+    .await
+    .map_err(StoreError::while_("locking a resource and its parent"))?;
+    let (mut found, mut own) = (None, None);
+    for row in rows {
+        if row.arm_id.to_lowercase() == id.key() { own = Some(row) } else { found = Some(row) }
+    }
+    Ok((found, own))
+}
+
+/// Inserts a resource; `None` when one with this ID exists, or its parent has as many as it may have.
 pub async fn insert(
     conn: &mut Connection,
     at: &impl MayChange,
     resource_type: &str,
-    parent: Option<Uuid>,
+    parent: Option<Parent>,
     draft: &Draft,
     author: Author<'_>,
     now: Timestamp,
 ) -> Result<Option<Resource>, StoreError> {
+    let operation = draft.operation.as_ref();
     sqlx::query_as(
-        "INSERT INTO resources (id, key, arm_id, type, name, parent_id, subscription, resource_group, location, tags,
-             identity, properties, provisioning_state, etag, last_operation_id, created_at, created_by,
-             created_by_type, modified_at, modified_by, modified_by_type)
-         VALUES ($1, $2, $3, $4, $5, $6, lower($7), lower($8), $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $16,
-             $17, $18)
-         ON CONFLICT (key) DO NOTHING RETURNING *",
+        "WITH created AS (
+             INSERT INTO resources (id, key, arm_id, type, name, parent_id, subscription, resource_group, location, tags,
+                 identity, properties, provisioning_state, etag, last_operation_id, created_at, created_by,
+                 created_by_type, modified_at, modified_by, modified_by_type)
+             SELECT $1, $2, $3, $4, $5, $6, lower($7), lower($8), $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $16,
+                 $17, $18
+             WHERE $22::bigint IS NULL
+                OR $22 > (SELECT count(*) FROM (SELECT FROM resources WHERE parent_id = $6 AND type = $4 LIMIT $22) few)
+             ON CONFLICT (key) DO NOTHING RETURNING *),
+         begun AS (
+             INSERT INTO operations (id, subscription, location, resource_arm_id, verb, status, start_time, begun_by)
+             SELECT $15, lower($7), $19, $3, $20, 'InProgress', $16, $21 FROM created WHERE $15 IS NOT NULL)
+         SELECT * FROM created",
     )
     .bind(Uuid::now_v7())
     .bind(at.id().key())
     .bind(at.id().to_string())
     .bind(resource_type)
     .bind(at.id().name())
-    .bind(parent)
+    .bind(parent.map(|parent| parent.row))
     .bind(at.id().subscription())
     .bind(at.id().resource_group().unwrap_or_default())
     .bind(&draft.location)
@@ -260,10 +310,14 @@ pub async fn insert(
     .bind(&draft.properties)
     .bind(draft.provisioning_state.as_str())
     .bind(Uuid::new_v4())
-    .bind(draft.operation)
+    .bind(operation.map(|new| new.id))
     .bind(now.to_sqlx())
     .bind(author.name)
     .bind(author.kind)
+    .bind(operation.map(|new| &new.location))
+    .bind(operation.map(|new| new.verb))
+    .bind(operation.map(|new| new.begun_by))
+    .bind(parent.and_then(|parent| parent.most))
     .fetch_optional(conn)
     .await
     .map_err(StoreError::while_("creating a resource"))
@@ -283,12 +337,18 @@ pub async fn update(
         Precondition::Is(Some(Etag(etag))) => Some(etag),
         Precondition::None | Precondition::Exists => None,
     };
+    let operation = draft.operation.as_ref();
     let done: Option<Resource> = sqlx::query_as(
-        "UPDATE resources SET tags = $3, identity = $4, properties = $5, provisioning_state = $6, etag = $7,
-             last_operation_id = coalesce($8, last_operation_id),
-             last_operation_error = CASE WHEN $8 IS NULL THEN last_operation_error END,
-             modified_at = $9, modified_by = $10, modified_by_type = $11
-         WHERE key = $1 AND ($2::uuid IS NULL OR etag = $2) RETURNING *",
+        "WITH changed AS (
+             UPDATE resources SET tags = $3, identity = $4, properties = $5, provisioning_state = $6, etag = $7,
+                 last_operation_id = coalesce($8, last_operation_id),
+                 last_operation_error = CASE WHEN $8 IS NULL THEN last_operation_error END,
+                 modified_at = $9, modified_by = $10, modified_by_type = $11
+             WHERE key = $1 AND ($2::uuid IS NULL OR etag = $2) RETURNING *),
+         begun AS (
+             INSERT INTO operations (id, subscription, location, resource_arm_id, verb, status, start_time, begun_by)
+             SELECT $8, subscription, $12, $13, $14, 'InProgress', $9, $15 FROM changed WHERE $8 IS NOT NULL)
+         SELECT * FROM changed",
     )
     .bind(at.id().key())
     .bind(wanted)
@@ -297,10 +357,14 @@ pub async fn update(
     .bind(&draft.properties)
     .bind(draft.provisioning_state.as_str())
     .bind(Uuid::new_v4())
-    .bind(draft.operation)
+    .bind(operation.map(|new| new.id))
     .bind(now.to_sqlx())
     .bind(author.name)
     .bind(author.kind)
+    .bind(operation.map(|new| &new.location))
+    .bind(at.id().to_string())
+    .bind(operation.map(|new| new.verb))
+    .bind(operation.map(|new| new.begun_by))
     .fetch_optional(&mut *conn)
     .await
     .map_err(StoreError::while_("changing a resource"))?;
@@ -351,31 +415,6 @@ pub async fn begin_operation(
     .fetch_optional(conn)
     .await
     .map_err(StoreError::while_("beginning an operation"))
-}
-
-/// Sets the state in which the operation `operation` leaves the resource, unless another has begun since.
-pub async fn settle(
-    conn: &mut Connection,
-    id: Uuid,
-    operation: Uuid,
-    error: Option<&ErrorDetail>,
-    observed: Option<&Value>,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query(
-        "UPDATE resources SET provisioning_state = $3, last_operation_error = $4, etag = $5,
-             observed = coalesce($6, observed)
-         WHERE id = $1 AND last_operation_id = $2",
-    )
-    .bind(id)
-    .bind(operation)
-    .bind(if error.is_some() { ProvisioningState::Failed } else { ProvisioningState::Succeeded }.as_str())
-    .bind(error.map(sqlx::types::Json))
-    .bind(Uuid::new_v4())
-    .bind(observed)
-    .execute(conn)
-    .await
-    .map_err(StoreError::while_("settling a resource"))?;
-    Ok(done.rows_affected() == 1)
 }
 
 /// Deletes a resource and everything in it.

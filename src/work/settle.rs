@@ -37,16 +37,20 @@ impl Attempt {
     /// Settles the job inside the handler's own transaction, so that its effects and the job's end are one. After the
     /// commit the handler returns [`Outcome::Settled`].
     ///
+    /// This fences the transaction as [`Attempt::fence`] does: one that settles its job last needs no other fence.
+    ///
     /// # Errors
     /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
     pub async fn settle(&self, tx: &mut Connection, outcome: Outcome) -> Result<(), FenceError> {
-        match settle(tx, self, &outcome).await? {
-            Settlement::Lost => Err(FenceError::LeaseLost),
-            settlement => {
-                *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(settlement);
-                Ok(())
+        let settlement = match settle_held(tx, self, &outcome).await? {
+            Some(settlement) => settlement,
+            None => {
+                self.fence(tx).await?;
+                drop_result(tx, self).await?
             }
-        }
+        };
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = Some(settlement);
+        Ok(())
     }
 }
 
@@ -56,6 +60,19 @@ pub(crate) async fn settle(
     attempt: &Attempt,
     outcome: &Outcome,
 ) -> Result<Settlement, sqlx::Error> {
+    match settle_held(conn, attempt, outcome).await? {
+        Some(settlement) => Ok(settlement),
+        None => drop_result(conn, attempt).await,
+    }
+}
+
+/// [`settle`] while the attempt may write. `None`, and nothing is changed, in the rare rest: the job was cancelled or enqueued again
+/// during the attempt, or the lease is lost.
+async fn settle_held(
+    conn: &mut Connection,
+    attempt: &Attempt,
+    outcome: &Outcome,
+) -> Result<Option<Settlement>, sqlx::Error> {
     let failures = attempt.failures.saturating_add(1);
     match outcome {
         Outcome::Done => finish(conn, attempt).await,
@@ -69,7 +86,7 @@ pub(crate) async fn settle(
             reschedule(conn, attempt, When::After(delay), failures, Some(error)).await
         }
         Outcome::Fail { error } => give_up(conn, attempt, failures, error).await,
-        Outcome::Settled => Ok(Settlement::Ended),
+        Outcome::Settled => Ok(Some(Settlement::Ended)),
     }
 }
 
@@ -78,13 +95,14 @@ enum When {
     After(Duration),
 }
 
-async fn finish(conn: &mut Connection, attempt: &Attempt) -> Result<Settlement, sqlx::Error> {
-    let removed = sqlx::query("DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at IS NULL")
-        .bind(attempt.id)
-        .bind(&*attempt.claim)
-        .execute(&mut *conn)
-        .await?;
-    if removed.rows_affected() > 0 { Ok(Settlement::Ended) } else { drop_result(conn, attempt).await }
+async fn finish(conn: &mut Connection, attempt: &Attempt) -> Result<Option<Settlement>, sqlx::Error> {
+    let removed =
+        sqlx::query("DELETE FROM jobs WHERE id = $1 AND lease_owner = $2 AND run_at IS NULL AND NOT cancelled")
+            .bind(attempt.id)
+            .bind(&*attempt.claim)
+            .execute(conn)
+            .await?;
+    Ok((removed.rows_affected() > 0).then_some(Settlement::Ended))
 }
 
 async fn reschedule(
@@ -93,7 +111,7 @@ async fn reschedule(
     when: When,
     failures: u32,
     error: Option<&str>,
-) -> Result<Settlement, sqlx::Error> {
+) -> Result<Option<Settlement>, sqlx::Error> {
     let (at, after) = match when {
         When::At(at) => (Some(at.to_sqlx()), None),
         When::After(delay) => (None, Some(delay.min(LONGEST_DELAY).as_secs_f64())),
@@ -117,12 +135,9 @@ async fn reschedule(
     .bind(failures.cast_signed())
     .bind(error.map(storable))
     .bind(vanished.cast_signed())
-    .fetch_optional(&mut *conn)
+    .fetch_optional(conn)
     .await?;
-    match due_in {
-        Some(seconds) => Ok(Settlement::Goes(seconds_from_now(seconds))),
-        None => drop_result(conn, attempt).await,
-    }
+    Ok(due_in.map(|seconds| Settlement::Goes(seconds_from_now(seconds))))
 }
 
 /// Terminal, unless somebody has enqueued the job again during the attempt: that is a new request, and its failures are counted from zero.
@@ -131,7 +146,7 @@ async fn give_up(
     attempt: &Attempt,
     failures: u32,
     error: &str,
-) -> Result<Settlement, sqlx::Error> {
+) -> Result<Option<Settlement>, sqlx::Error> {
     let due_in: Option<Option<f64>> = sqlx::query_scalar(
         "UPDATE jobs
             SET lease_owner = NULL, lease_until = NULL, last_error = $4,
@@ -145,13 +160,9 @@ async fn give_up(
     .bind(&*attempt.claim)
     .bind(failures.cast_signed())
     .bind(storable(error))
-    .fetch_optional(&mut *conn)
+    .fetch_optional(conn)
     .await?;
-    match due_in {
-        Some(Some(seconds)) => Ok(Settlement::Goes(seconds_from_now(seconds))),
-        Some(None) => Ok(Settlement::Ended),
-        None => drop_result(conn, attempt).await,
-    }
+    Ok(due_in.map(|due_in| due_in.map_or(Settlement::Ended, |seconds| Settlement::Goes(seconds_from_now(seconds)))))
 }
 
 /// The rare rest: the job was cancelled or enqueued again during the attempt, or the lease is lost.

@@ -32,6 +32,7 @@ mod harness;
 mod large_runs;
 mod local_postgres;
 mod lock_order;
+mod member_statements;
 mod memberships;
 mod migrations;
 mod node_images;

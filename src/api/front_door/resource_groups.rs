@@ -32,8 +32,8 @@ use crate::{
     identity::Authorized,
     model::{location::LOCATIONS, provisioning_state::ProvisioningState, types},
     store::{
-        operations,
-        resources::{self, ByService, Draft, Resource, Written},
+        operations::{self, NewOperation},
+        resources::{self, Draft, Resource, Written},
         runs,
         tracked::{self, Wanted},
     },
@@ -150,19 +150,19 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
         resources::begin_operation(&mut tx, fleet.id, ProvisioningState::Deleting, operation).await?;
     }
     resources::begin_operation(&mut tx, group.id, ProvisioningState::Deleting, operation).await?;
-    operations::begin(&mut tx, operation, &request.id, "", "DELETE", request.begun_by(), request.now).await?;
+    let begun = NewOperation { id: operation, location: String::new(), verb: "DELETE", begun_by: request.begun_by() };
+    operations::begin(&mut tx, &request.id, &begun, request.now).await?;
     work::enqueue(&mut tx, queue::delete_group(group.id, operation, request.correlation())).await?;
     tx.commit().await?;
     Ok(accepted(&request, operation))
 }
 
-/// A resource's group, held against deletion until the transaction ends, and fit to be written into.
+/// Returns a resource's group, if it was found and may be written into.
 ///
 /// # Errors
 /// 404 `ResourceGroupNotFound`, 409 while it is being deleted.
-pub(crate) async fn for_write(tx: &mut Connection, id: &ResourceId) -> ApiResult<Resource> {
-    let scope = scope_of(id);
-    let group = resources::get_for_share(tx, &ByService(&scope)).await?.ok_or_else(|| not_found(&scope))?;
+pub(crate) fn for_write(group: Option<Resource>, id: &ResourceId) -> ApiResult<Resource> {
+    let group = group.ok_or_else(|| not_found(&scope_of(id)))?;
     refuse_deleting(&group)?;
     Ok(group)
 }

@@ -20,7 +20,7 @@ use crate::{
         front_door::resource_groups,
         http::{
             body::{self, RawBody},
-            error::ApiResult,
+            error::{ApiError, ApiResult},
             refusals::{created_concurrently, not_found, settled},
             render::{self, Pointers},
             request::{ArmRequest, check_name, parts_of},
@@ -28,10 +28,11 @@ use crate::{
     },
     arm::{ArmError, Problems, ResourceId, page::Page, patch::merge},
     database::Connection,
+    identity::ChangeAction,
     model::{provisioning_state::ProvisioningState, versions},
     store::{
-        operations,
-        resources::{self, ByService, Draft, Resource, Written},
+        operations::{self, NewOperation},
+        resources::{self, ByService, Draft, Parent, Resource, Written},
         tracked as groups,
     },
     work,
@@ -93,8 +94,8 @@ pub(super) async fn put<T: ResourceType>(
     let mut body = body::resource(request.headers(), &bytes, &request.id, T::TYPE, request.version)?;
     T::check_linked_access(&app, &at, &body["properties"]).await?;
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
-    let parent = parent_for_write::<T>(&mut tx, request).await?;
-    let existing = resources::get_for_update(&mut tx, &at.allowed).await?;
+    let (parent, existing) = resources::get_in_parent_for_update(&mut tx, &at.allowed).await?;
+    let parent = parent_for_write::<T>(parent, request)?;
     request.precondition.check(existing.as_ref().map(|row| row.etag))?;
     if let Some(row) = &existing {
         keep_unseen::<T>(&mut body, row, request);
@@ -124,7 +125,8 @@ pub(super) async fn put<T: ResourceType>(
         return Ok(render::accepted(request, StatusCode::OK, shown, operation, &location, Pointers::AsyncOperation));
     }
     let operation = T::PROVISIONING.map(|_| Uuid::new_v4());
-    draft.operation = operation;
+    draft.operation =
+        operation.map(|id| NewOperation { id, location: location.clone(), verb: "PUT", begun_by: request.begun_by() });
     let (row, status) = match (&existing, &stored) {
         (Some(row), Some(stored)) => {
             draft.provisioning_state =
@@ -137,23 +139,31 @@ pub(super) async fn put<T: ResourceType>(
         }
         _ => {
             draft.provisioning_state = T::PROVISIONING.map_or(ProvisioningState::Succeeded, |how| how.creating);
-            T::before_create(&mut change, &new).await?;
             let (author, now) = (request.author(), request.now);
-            let created =
-                resources::insert(change.tx, &at.allowed, T::TYPE, Some(parent.id), &draft, author, now).await?;
-            let row = created.ok_or_else(created_concurrently)?;
+            let place = Parent { row: parent.id, most: T::MOST.map(|limit| limit.most) };
+            let created = resources::insert(change.tx, &at.allowed, T::TYPE, Some(place), &draft, author, now).await?;
+            let Some(row) = created else { return Err(not_created::<T>(change.tx, &parent).await) };
             T::after_create(&mut change, &row, &new).await?;
             (row, StatusCode::CREATED)
         }
     };
     T::after_put(&mut change, &row, &new).await?;
     if let (Some(how), Some(operation)) = (T::PROVISIONING, operation) {
-        operations::begin(&mut tx, operation, &request.id, &location, "PUT", request.begun_by(), request.now).await?;
         work::enqueue(&mut tx, (how.provision)(request, &row, operation)).await?;
     }
     let shown = show::<T>(&mut tx, request, &row).await?;
     tx.commit().await?;
     Ok(render::accepted(request, status, shown, operation, &location, Pointers::AsyncOperation))
+}
+
+/// Why a resource was not created in `parent`.
+async fn not_created<T: ResourceType>(tx: &mut Connection, parent: &Resource) -> ApiError {
+    let Some(limit) = T::MOST else { return created_concurrently() };
+    match resources::count_children(tx, parent.id, T::TYPE).await {
+        Ok(there) if there >= limit.most => (limit.refusal)().into(),
+        Ok(_) => created_concurrently(),
+        Err(error) => error.into(),
+    }
 }
 
 /// Merges the body into what is stored (RFC 7396), and checks the result as a PUT does.
@@ -166,8 +176,7 @@ pub(super) async fn patch<T: ResourceType>(
     let mut body = body::json(request.headers(), &bytes)?;
     versions::hide(&mut body, T::TYPE, request.version);
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
-    let row = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&request.id))?;
-    request.precondition.check(Some(row.etag))?;
+    let row = existing(&mut tx, &at).await?;
     settled(&row)?;
     let mut change = Change { tx: &mut tx, request, parent: None, existing: Some(&row), body: &body };
     let mut problems = Problems::default();
@@ -222,8 +231,9 @@ pub(super) async fn delete<T: ResourceType>(State(app): State<App>, at: At<Delet
         let row = resources::begin_operation(&mut tx, row.id, how.deleting, operation)
             .await?
             .ok_or_else(|| not_found(&request.id))?;
-        let (id, now) = (&request.id, request.now);
-        operations::begin(&mut tx, operation, id, &location, "DELETE", request.begun_by(), now).await?;
+        let begun =
+            NewOperation { id: operation, location: location.clone(), verb: "DELETE", begun_by: request.begun_by() };
+        operations::begin(&mut tx, &request.id, &begun, request.now).await?;
         work::enqueue(&mut tx, (how.delete)(request, &row, operation)).await?;
         (row, Some(operation))
     };
@@ -239,6 +249,13 @@ pub(super) async fn perform<A: ResourceAction>(
     body: RawBody,
 ) -> ApiResult<Response> {
     A::perform(app, at, body).await
+}
+
+/// Locks the resource that a request changes. Fails with 404, or with 412 when the request's condition does not hold.
+pub(super) async fn existing<A: ChangeAction>(tx: &mut Connection, at: &At<A>) -> ApiResult<Resource> {
+    let row = resources::get_for_update(tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
+    at.precondition.check(Some(row.etag))?;
+    Ok(row)
 }
 
 /// A resource as answers show it.
@@ -308,21 +325,24 @@ async fn update<T: ResourceType>(tx: &mut Connection, at: &At<Write<T>>, draft: 
     }
 }
 
-/// The parent of a resource that is written, held against deletion until the transaction ends.
-pub(super) async fn parent_for_write<T: ResourceType>(
-    tx: &mut Connection,
-    request: &ArmRequest,
-) -> ApiResult<Resource> {
+/// The fleet of a request that changes something in it, held against deletion until the transaction ends.
+pub(super) async fn fleet_for_write<T: ResourceType>(tx: &mut Connection, request: &ArmRequest) -> ApiResult<Resource> {
+    let fleet = resources::get_for_share(tx, &ByService(&request.fleet())).await?;
+    parent_for_write::<T>(fleet, request)
+}
+
+/// Returns what a resource is in, if it was found and may be written into.
+fn parent_for_write<T: ResourceType>(parent: Option<Resource>, request: &ArmRequest) -> ApiResult<Resource> {
     if T::SCOPE == Scope::Tracked {
-        return resource_groups::for_write(tx, &request.id).await;
+        return resource_groups::for_write(parent, &request.id);
     }
-    let id = request.fleet();
-    let fleet = resources::get_for_share(tx, &ByService(&id)).await?.ok_or_else(|| {
+    let fleet = parent.ok_or_else(|| {
         ArmError::not_found(
             "ParentResourceNotFound",
             format!(
-                "Failed to perform '{0}/write' on resource(s) of type '{0}', because the parent resource '{id}' could not be found.",
-                T::TYPE
+                "Failed to perform '{0}/write' on resource(s) of type '{0}', because the parent resource '{1}' could not be found.",
+                T::TYPE,
+                request.fleet()
             ),
         )
     })?;

@@ -7,7 +7,7 @@ use super::{
     at::{At, Write},
     handlers::stored,
     linked_access,
-    resource_type::{Change, Noun, Provisioning, ResourceType, Scope, Verbs},
+    resource_type::{Change, Limit, Noun, Provisioning, ResourceType, Scope, Verbs},
 };
 use crate::{
     api::{
@@ -41,6 +41,7 @@ impl ResourceType for Member {
     const VERBS: Verbs = Verbs { put: true, patch: true, delete: true };
     const NAME_PARAMETER: &'static str = "fleetMemberName";
     const PATCHABLE: &'static [&'static str] = &["group", "labels", "clusterResourceId"];
+    const MOST: Option<Limit> = Some(Limit { most: MAX_MEMBERS, refusal: limit_exceeded });
     const PROVISIONING: Option<Provisioning> = Some(Provisioning {
         creating: ProvisioningState::Joining,
         deleting: ProvisioningState::Leaving,
@@ -76,18 +77,6 @@ impl ResourceType for Member {
         _: Option<&Self::Properties>,
     ) -> ApiResult<Self::Properties> {
         Ok(given.to_stored())
-    }
-
-    async fn before_create(change: &mut Change<'_>, _: &Self::Properties) -> ApiResult<()> {
-        let Some(fleet) = change.parent else { return Ok(()) };
-        if resources::count_children(change.tx, fleet.id, types::MEMBERS).await? >= MAX_MEMBERS {
-            return Err(ArmError::bad_request(
-                "MemberLimitExceeded",
-                format!("A fleet has at most {MAX_MEMBERS} members. Use another fleet, or delete members."),
-            )
-            .into());
-        }
-        Ok(())
     }
 
     async fn after_put(change: &mut Change<'_>, row: &Resource, new: &Self::Properties) -> ApiResult<()> {
@@ -126,6 +115,13 @@ impl ResourceType for Member {
         properties.labels = Some(properties.all_labels(&row.name, cluster_location(row)));
         Ok(serde_json::to_value(properties)?)
     }
+}
+
+fn limit_exceeded() -> ArmError {
+    ArmError::bad_request(
+        "MemberLimitExceeded",
+        format!("A fleet has at most {MAX_MEMBERS} members. Use another fleet, or delete members."),
+    )
 }
 
 fn join(request: &ArmRequest, row: &Resource, operation: Uuid) -> NewJob {

@@ -9,6 +9,7 @@ use axum::{
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{
@@ -42,10 +43,8 @@ use crate::{
     },
 };
 
-/// How long a request to generate a run waits for the first look at what AKS offers.
+/// How long a request to generate a run waits for the first read of what AKS offers.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Until it asks again whether that is there.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Auto-upgrade profiles.
 pub(super) struct AutoUpgradeProfile;
@@ -185,10 +184,12 @@ impl ResourceAction for GenerateUpdateRun {
     }
 }
 
-/// A transaction in which it is known what AKS offers to the fleet. The first look may be on its way: it is waited for.
+/// Returns a transaction in which it is known what AKS offers to the fleet. If it is not known yet, a job reads it, and the request
+/// waits for the notification of the read.
 async fn known_offers(app: &App, at: &At<GenerateUpdateRun>) -> ApiResult<Transaction> {
-    let deadline = tokio::time::Instant::now() + LONGEST_WAIT;
-    let mut asked = false;
+    let deadline = Instant::now() + LONGEST_WAIT;
+    let mut changes = app.catalogues.subscribe();
+    let mut requested = false;
     loop {
         let mut tx = app.pool.begin().await?;
         let profile = resources::get(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
@@ -199,18 +200,19 @@ async fn known_offers(app: &App, at: &At<GenerateUpdateRun>) -> ApiResult<Transa
         if catalogues::subscriptions(&mut tx, fleet).await?.is_empty() {
             return Err(no_members(&resources::get_by_row(&mut tx, fleet).await?.ok_or_else(|| not_found(&at.id))?));
         }
-        if tokio::time::Instant::now() > deadline {
+        if Instant::now() >= deadline {
             let mut detail = NoTarget::Unknown.detail();
             detail.details =
                 catalogues::outages(&mut tx, fleet).await?.into_iter().map(|outage| outage.error).collect();
             return Err(ArmError::from_detail(StatusCode::CONFLICT, detail).retry_after(5).into());
         }
-        if !asked {
+        if !requested {
             watch_now(&mut tx, fleet).await?;
-            asked = true;
+            requested = true;
         }
         tx.commit().await?;
-        tokio::time::sleep(ASK_AGAIN).await;
+        // At the deadline the loop looks for the last time.
+        let _ = timeout_at(deadline, changes.changed()).await;
     }
 }
 

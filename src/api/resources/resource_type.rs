@@ -17,7 +17,7 @@ use crate::{
         App,
         http::{body::RawBody, error::ApiResult, request::ArmRequest},
     },
-    arm::{Problems, page::Page},
+    arm::{ArmError, Problems, page::Page},
     database::Connection,
     identity::{Action, ChangeAction},
     model::{name, provisioning_state::ProvisioningState, versions::Since},
@@ -45,6 +45,8 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
     const MAX_PAGE: u32 = u32::MAX;
     /// How many reads of the type may be under way in this process, where their bodies are large. Absent: no limit.
     const READ_SLOTS: Option<&'static tokio::sync::Semaphore> = None;
+    /// How many resources of the type may be in what they are in. Absent: any number.
+    const MOST: Option<Limit> = None;
     /// The job that creation and deletion take; `None` where the answer says that all is done.
     const PROVISIONING: Option<Provisioning> = None;
     /// The properties that a PATCH may change. The others in its body are ignored.
@@ -90,11 +92,6 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
         _stored: Option<&Self::Properties>,
     ) -> impl Future<Output = ApiResult<Self::Properties>> + Send {
         async { Ok(given) }
-    }
-
-    /// Runs before a resource is inserted.
-    fn before_create(_change: &mut Change<'_>, _new: &Self::Properties) -> impl Future<Output = ApiResult<()>> + Send {
-        async { Ok(()) }
     }
 
     /// Runs after a resource was inserted, in the same transaction.
@@ -225,6 +222,15 @@ pub struct Verbs {
     pub patch: bool,
     /// Deleted.
     pub delete: bool,
+}
+
+/// How many resources of a type may be in what they are in.
+#[derive(Debug, Clone, Copy)]
+pub struct Limit {
+    /// So many.
+    pub most: i64,
+    /// The error of a creation beyond that.
+    pub refusal: fn() -> ArmError,
 }
 
 /// The work that follows from creating, replacing or deleting a resource.

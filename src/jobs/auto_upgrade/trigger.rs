@@ -12,12 +12,12 @@ use crate::{
     autoupgrade::{self, Decision, FleetOffers, Target},
     database::{Connection, Pool},
     engine::{
+        self, RunCommand,
         auto_upgrade::{RunCreation, RunWanted, make_run},
-        drive, queue,
+        queue,
     },
     jobs::outcome::{JobError, outcome, subject},
     model::{provisioning_state::ProvisioningState, update_run::UpdateState},
-    rollout::Event,
     store::{
         auto_upgrade::{self, Candidate, Trigger as Kept},
         catalogues,
@@ -147,8 +147,7 @@ impl Task {
             }
         };
         auto_upgrade::record_run(tx, profile.id, &name, run.id, target, self.now).await?;
-        runs::record_action(tx, run.id, AUTHOR, "Start", &[], self.now).await?;
-        drive(tx, run.id, Event::Start, self.now, None).await?;
+        engine::command(tx, run.id, RunCommand::Start, AUTHOR, self.now, None).await?;
         self.succeeded(tx, target, &message).await
     }
 

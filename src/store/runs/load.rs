@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::{
     members,
-    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+    rows::{GateRow, GroupRow, RunRow, StageRow, take_gates},
 };
 use crate::{
     database::Connection,
-    model::update_run::UpdateState,
+    model::{gate::Timing, update_run::UpdateState},
     rollout::{Group, Member, Run, Stage},
     store::StoreError,
 };
@@ -124,7 +124,7 @@ pub async fn load_for_update(conn: &mut Connection, run_id: Uuid) -> Result<Opti
 }
 
 /// [`load_for_update`], for so many events, and who is to be told of what they change.
-pub(super) async fn load_for_events(
+pub async fn load_for_events(
     conn: &mut Connection,
     run_id: Uuid,
     events: usize,

@@ -72,7 +72,7 @@ pub async fn member(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<
 }
 
 /// Members by index, in any order.
-pub(super) async fn by_index(conn: &mut Connection, run_id: Uuid, members: &[u32]) -> Result<Vec<Member>, StoreError> {
+pub async fn members_by_index(conn: &mut Connection, run_id: Uuid, members: &[u32]) -> Result<Vec<Member>, StoreError> {
     let rows: Vec<RunMember> = sqlx::query_as(BY_INDEX)
         .bind(run_id)
         .bind(members.iter().copied().map(index).collect::<Vec<_>>())
@@ -83,7 +83,7 @@ pub(super) async fn by_index(conn: &mut Connection, run_id: Uuid, members: &[u32
 }
 
 /// Members by name.
-pub(super) async fn named(conn: &mut Connection, run_id: Uuid, names: &[&str]) -> Result<Vec<Member>, StoreError> {
+pub async fn members_by_name(conn: &mut Connection, run_id: Uuid, names: &[&str]) -> Result<Vec<Member>, StoreError> {
     let rows: Vec<RunMember> = sqlx::query_as(NAMED)
         .bind(run_id)
         .bind(names)

@@ -52,28 +52,28 @@ pub enum UpstreamError {
     Garbage(String),
 }
 
-/// What the upgrade of a member does after an [`UpstreamError`] (behaviour of update runs: conflicts wait, what is
-/// transient is retried without a change of state, the rest ends the member's attempt).
+/// What the upgrade of a member does after an [`UpstreamError`]: conflicts wait, transient errors are retried without a change of state,
+/// all others end the member's attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing was done, and nothing is wrong: call again after this time.
+    /// The call was not made, and nothing is wrong: call again later.
     WaitForBudget {
-        /// From now.
+        /// How long to wait, from now.
         after: Duration,
     },
-    /// AKS or the credential is out of order: keep what is recorded, look again later.
+    /// AKS or the credential is not available: keep the record and try again later.
     Retry {
-        /// Not before.
+        /// How long to wait at least, from now.
         after: Option<Duration>,
-        /// What happened, for the log and the job's last error.
+        /// The error, for the log and the job's last error.
         detail: ErrorDetail,
-        /// The call may have had its effect: only a look at the cluster tells.
+        /// The call may have had its effect: only a read of the cluster tells.
         may_have_effect: bool,
     },
-    /// Nothing has begun: wait as Pending with this error, then look again.
+    /// Nothing has begun: wait as Pending with this error, then read the cluster again.
     Wait(ErrorDetail),
-    /// Nothing has begun: look again at once.
-    LookAgain,
+    /// Nothing has begun: read the cluster again at once.
+    ReadAgain,
     /// Nothing has begun and nothing will: the member has failed.
     Fail(ErrorDetail),
 }
@@ -123,7 +123,7 @@ impl UpstreamError {
             Self::Unavailable { after, .. } => retry(*after, false),
             Self::Transient { after, .. } => retry(*after, true),
             Self::Garbage(_) => retry(None, true),
-            Self::Changed(_) => Verdict::LookAgain,
+            Self::Changed(_) => Verdict::ReadAgain,
             Self::Busy(inner) => Verdict::Wait(
                 ErrorDetail::new(
                     "ClusterOperationInProgress",

@@ -101,7 +101,6 @@ const SQL: &[&str] = &["store", "work", "local::database"];
 /// resource until the transaction ends; they neither change nor show it.
 const BY_SERVICE: &[(&str, &str)] = &[
     ("api::front_door::authorization::assignments", "the scope of a new assignment must exist"),
-    ("api::front_door::resource_groups", "the resource group of a new fleet must exist, and must not be in deletion"),
     ("api::resources::handlers", "the fleet of a new resource must exist, and must not be in deletion"),
     ("api::resources::profiles", "a profile's fleet and strategy must exist; access to the strategy is checked before"),
     ("api::resources::runs", "a run copies its strategy; access to the strategy is checked before"),
@@ -193,6 +192,22 @@ fn sql_is_in_the_store_and_the_job_engine_only() {
                 .iter()
                 .find(|word| literal.contains(**word));
             assert!(sql.is_none(), "{path} has SQL: {literal}");
+        }
+    }
+}
+
+/// The engine asks `rollout` what a run does next; the store writes the answer. A type of `rollout` is no decision.
+#[test]
+fn the_store_names_types_of_rollout_and_none_of_its_functions() {
+    let source = source();
+    let modules: BTreeSet<&str> = modules_of(&source, "rollout").map(|(path, _)| path).collect();
+    for (path, module) in modules_of(&source, "store") {
+        for name in module.names_after("rollout::") {
+            let (parent, item) = name.rsplit_once("::").unwrap_or(("", name));
+            let of_module = parent.is_empty() || modules.contains(format!("rollout::{parent}").as_str());
+            let is_module = modules.contains(format!("rollout::{name}").as_str());
+            let is_function = of_module && !is_module && !item.starts_with(char::is_uppercase) && item != "self";
+            assert!(!is_function, "{path} decides with `rollout::{name}`: that belongs into `engine`");
         }
     }
 }

@@ -16,7 +16,7 @@ use fleet_manager::{
     model::provisioning_state::ProvisioningState,
     store::{
         auto_upgrade,
-        resources::{self, Author, ByService, Draft},
+        resources::{self, Author, ByService, Draft, Parent},
     },
     upstreams::{
         Upstreams,
@@ -142,9 +142,8 @@ async fn resource(pool: &Pool, id: &str, kind: &str, parent: Option<Uuid>, prope
     };
     let author = Author { name: "test", kind: "User" };
     let mut conn = pool.acquire().await.unwrap();
-    let made =
-        resources::insert(&mut conn, &ByService(&id.parse().unwrap()), kind, parent, &draft, author, Timestamp::now())
-            .await;
+    let (id, parent) = (id.parse().unwrap(), parent.map(Parent::of));
+    let made = resources::insert(&mut conn, &ByService(&id), kind, parent, &draft, author, Timestamp::now()).await;
     made.unwrap().unwrap().id
 }
 

@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::harness::{eventually, postgres::database};
-use fleet_manager::work::{NewJob, Outcome, enqueue};
+use fleet_manager::work::{FenceError, NewJob, Outcome, cancel, enqueue};
 use jiff::Timestamp;
 use sqlx::Executor as _;
 use std::sync::Arc;
@@ -193,6 +193,58 @@ async fn a_job_settled_in_its_transaction_takes_effect_exactly_once() {
     let effects: Vec<i64> = sqlx::query_scalar("SELECT attempt FROM effects").fetch_all(&db.pool).await.unwrap();
     assert_eq!(effects, [2]);
     workers.stop().await;
+}
+
+#[tokio::test]
+async fn settling_is_a_fence_of_its_transaction() {
+    // The end of a job that was cancelled or taken over during the transaction undoes the transaction; that of a job which was
+    // enqueued again does not.
+    for (meanwhile, outcome, effects) in [
+        ("cancelled", Outcome::Done, 0),
+        ("cancelled", Outcome::AgainAfter { delay: Duration::from_secs(60) }, 0),
+        ("cancelled", Outcome::Fail { error: "e".to_owned() }, 0),
+        ("taken over", Outcome::Done, 0),
+        ("enqueued again", Outcome::Done, 1),
+    ] {
+        let db = database().await;
+        db.pool.execute("CREATE TABLE effects (attempt bigint)").await.unwrap();
+        put(&db.pool, "a").await;
+        let (pool, case) = (db.pool.clone(), outcome.clone());
+        let (ended, mut ends) = tokio::sync::mpsc::unbounded_channel();
+        let workers = run(
+            &db.pool,
+            settings(),
+            on(move |attempt| {
+                let (pool, outcome, ended) = (pool.clone(), outcome.clone(), ended.clone());
+                Box::pin(async move {
+                    if attempt.attempt == 2 {
+                        return Outcome::Done;
+                    }
+                    let mut tx = pool.begin().await.unwrap();
+                    sqlx::query("INSERT INTO effects VALUES (1)").execute(&mut *tx).await.unwrap();
+                    match meanwhile {
+                        "cancelled" => assert!(cancel(&mut pool.acquire().await.unwrap(), KIND, "a").await.unwrap()),
+                        "taken over" => _ = pool.execute("UPDATE jobs SET lease_owner = 'other'").await.unwrap(),
+                        _ => put(&pool, "a").await,
+                    }
+                    let outcome = match attempt.settle(&mut tx, outcome).await {
+                        Ok(()) => {
+                            tx.commit().await.unwrap();
+                            Outcome::Settled
+                        }
+                        Err(FenceError::LeaseLost) => Outcome::Done,
+                        Err(error) => panic!("{error}"),
+                    };
+                    ended.send(()).unwrap();
+                    outcome
+                })
+            }),
+        );
+        ends.recv().await.unwrap();
+        let found: i64 = sqlx::query_scalar("SELECT count(*) FROM effects").fetch_one(&db.pool).await.unwrap();
+        assert_eq!(found, effects, "{meanwhile}, {case:?}");
+        workers.stop().await;
+    }
 }
 
 #[tokio::test]

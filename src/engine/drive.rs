@@ -16,7 +16,7 @@ use crate::{
     rollout::{Change, Effect, Event, Run, SkipTarget},
     store::{
         StoreError, outbox,
-        resources::{self, Author, Resource},
+        resources::{self, Author, Resource, RowByService},
         runs::{self, Holder},
     },
     webhooks,
@@ -205,7 +205,7 @@ async fn owner<'a>(
     known: &'a mut Option<Resource>,
 ) -> Result<Option<&'a Resource>, StoreError> {
     if known.is_none() {
-        *known = resources::get_by_row(tx, run_id).await?;
+        *known = resources::get_by_row(tx, RowByService(run_id)).await?;
     }
     Ok(known.as_ref())
 }

@@ -1,5 +1,5 @@
-//! Gate resources, and the timers of those that open by themselves. This is the one place where gates are made, changed and
-//! deleted, always in the transaction of the step that does it: a gate is made once, whatever is killed.
+//! Gate resources. Only this module creates and changes gates, in the transaction of the step of the run, so that a gate is created
+//! once even if a process is killed.
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Makes the resource of a gate that a run has reached.
+/// Creates the resource of a gate that a run has reached.
 pub(super) async fn open(
     tx: &mut Connection,
     owner: &Resource,
@@ -29,7 +29,7 @@ pub(super) async fn open(
     gates::open(tx, &id, owner.id, &properties, now).await
 }
 
-/// Completes the resource of a gate: by a person, or (`None`) because its time has come.
+/// Completes the resource of a gate. `author`: the person who approved; `None` when the gate opens at its scheduled time.
 pub(super) async fn complete(
     tx: &mut Connection,
     owner: &Resource,
@@ -47,7 +47,7 @@ pub(super) async fn skip(tx: &mut Connection, owner: &Resource, gate: Uuid, now:
     gates::skip(tx, &id, now).await
 }
 
-/// A gate of a run as a resource: its ID, and its properties as of its opening.
+/// The ID of a gate of a run, and its properties at the moment when the run reaches it.
 pub(super) fn described(owner: &Resource, run: &Run, gate: Uuid) -> Option<(ResourceId, GateProperties)> {
     gate_id(owner, gate).zip(properties(run, gate, owner))
 }

@@ -22,7 +22,7 @@ use crate::{
     rollout::Event,
     store::{
         memberships,
-        resources::{self, Resource},
+        resources::{self, Resource, RowByService},
         runs,
     },
     upstreams::{
@@ -230,7 +230,7 @@ async fn start_given_up(attempt: &Attempt, pool: &Pool, reason: String) -> Resul
 
 async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
     let mut conn = pool.acquire().await?;
-    let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
+    let Some(run) = resources::get_by_row(&mut conn, RowByService(id)).await? else { return Ok(None) };
     let properties = serde_json::from_value(run.properties.clone())?;
     Ok(Some((run, properties)))
 }

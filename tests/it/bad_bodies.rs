@@ -53,8 +53,8 @@ async fn world() -> (World, Vec<(&'static str, String)>) {
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
     let gates = json!([{"type": "Approval"}]);
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}], "beforeGates": gates}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let waiting = |status: &Value| status["status"]["state"] == "Pending";
     world.until(&run, std::time::Duration::from_secs(30), "at its gate", waiting).await;
     let gates = world.get(&format!("{fleet}/gates")).await.body;

@@ -104,9 +104,9 @@ async fn a_stopped_process_exits_cleanly_and_another_continues_its_work() {
 async fn two_runs_never_upgrade_a_cluster_together() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let first = world.start_run(&fleet, "r1", wish.clone()).await;
-    let second = world.start_run(&fleet, "r2", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let first = world.start_run(&fleet, "r1", properties.clone()).await;
+    let second = world.start_run(&fleet, "r2", properties).await;
     world.until(&first, Duration::from_secs(60), "ended", ended).await;
     world.until(&second, Duration::from_secs(60), "ended", ended).await;
     let applied = world.applied().await;

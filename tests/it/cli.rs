@@ -100,7 +100,7 @@ fn help_documents_every_setting_and_shows_no_secret() {
 
 #[test]
 fn a_bad_setting_stops_the_start_with_one_line() {
-    for (name, value, told) in [
+    for (name, value, expected) in [
         ("DATABASE_URL", "mysql://u:hunter2@h/d", "DATABASE_URL"),
         ("FLEET_LISTEN", "localhost", "--listen"),
         ("FLEET_LISTEN", "", "--listen"),
@@ -134,7 +134,7 @@ fn a_bad_setting_stops_the_start_with_one_line() {
     ] {
         for command in ["serve", "worker", "migrate"] {
             let line = complaint(&run(&[command], &[(name, value)]), 2);
-            assert!(line.contains(told), "{command} {name}={value}: {line}");
+            assert!(line.contains(expected), "{command} {name}={value}: {line}");
             assert!(!line.contains("hunter2"), "{line}");
         }
     }
@@ -217,7 +217,7 @@ fn an_incomplete_credential_stops_the_start_with_one_line() {
         ("AZURE_CLIENT_ID", "33333333-3333-3333-3333-333333333333"),
         ("AZURE_CLIENT_SECRET", "hunter2"),
     ];
-    for (name, value, told) in [
+    for (name, value, expected) in [
         ("AZURE_CLIENT_SECRET", "", "needs AZURE_CLIENT_SECRET"),
         ("AZURE_TENANT_ID", "a/b", "AZURE_TENANT_ID is not a tenant"),
         ("AZURE_AUTHORITY_HOST", "http://login.example", "AZURE_AUTHORITY_HOST"),
@@ -225,7 +225,7 @@ fn an_incomplete_credential_stops_the_start_with_one_line() {
         ("FLEET_ARM_ENDPOINT", "http://arm.example", "must be https"),
     ] {
         let line = complaint(&run(&["worker"], &[&full[..], &[(name, value)]].concat()), 2);
-        assert!(line.contains(told) && !line.contains("hunter2"), "{name}={value}: {line}");
+        assert!(line.contains(expected) && !line.contains("hunter2"), "{name}={value}: {line}");
     }
 }
 

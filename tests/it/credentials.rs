@@ -34,8 +34,8 @@ async fn fleet(world: &World, members: usize) -> String {
 async fn start(world: &World, fleet: &str, at_a_time: usize) -> String {
     let group = json!({"name": "g", "maxConcurrency": at_a_time.to_string()});
     let strategy = json!({"stages": [{"name": "s", "groups": [group]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    world.start_run(fleet, "r", wish).await
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    world.start_run(fleet, "r", properties).await
 }
 
 async fn carries_a_run(world: &World) {

@@ -50,9 +50,9 @@ async fn waiting_parts_say_why_and_what_to_do() {
         {"name": "first", "maxConcurrency": "2", "groups": [{"name": "a", "maxConcurrency": "2"}]},
         {"name": "second", "beforeGates": [{"type": "Approval", "displayName": "look first"}], "groups": [{"name": "b"}]},
     ]);
-    let wish = json!({"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let properties = json!({"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
     let run = format!("{fleet}/updateRuns/r");
-    assert_eq!(world.put(&run, json!({"properties": wish})).await.status, 201);
+    assert_eq!(world.put(&run, json!({"properties": properties})).await.status, 201);
     let before = explained(&world, &run).await;
     assert_eq!(before["explanation"], "The update run begins when somebody starts it.");
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
@@ -102,8 +102,8 @@ async fn a_message_about_an_outage_goes_when_it_is_over() {
     let world = World::start_with(Options { upgrade_seconds: 0.3, ..Options::default() }).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "a")]).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let says = |part: &'static str| move |status: &Value| text(members(status)[0], "message").contains(part);
     world.until(&run, LATE, "in progress", says("Step 1 of 1: control plane")).await;
     let fault = json!({"match": {"path": "/operations/"}, "times": 1000, "action": {"status": 503}});
@@ -123,8 +123,8 @@ async fn a_missing_version_says_when_it_is_checked_again() {
         World::start_with(Options { env: vec![("FLEET_OFFER_RECHECK_SECONDS", "7".to_owned())], ..Options::default() })
             .await;
     let fleet = world.fleet_of("f", &[("m1", 1, "a")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.4")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.4")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.reaches(&run, "Pending", LATE).await;
     let error = &members(&status)[0]["status"]["error"];
     assert_eq!(error["code"], "KubernetesVersionNotAvailable");

@@ -72,9 +72,9 @@ async fn a_busy_cluster_is_pending_and_a_stopped_one_fails() {
     world.emulator("PATCH", "/emulator/clusters/aks-2", Some(json!({"powerState": "Stopped"}))).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "h")]).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}, {"name": "h"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     world.emulator("PATCH", "/emulator/clusters/aks-1", Some(json!({"outsideOperation": {"seconds": 4}}))).await;
-    let run = world.start_run(&fleet, "r", wish).await;
+    let run = world.start_run(&fleet, "r", properties).await;
     let find = |status: &Value, name: &str| members(status).into_iter().find(|m| m["name"] == name).unwrap().clone();
     let pending = |s: &Value| find(s, "m1")["status"]["error"]["code"] == "ClusterOperationInProgress";
     let status = world.until(&run, LATE, "m1 pending", pending).await;
@@ -98,17 +98,17 @@ async fn stopped_clusters_can_be_skipped_and_missing_ones_fail() {
     world.emulator("PATCH", "/emulator/clusters/aks-1", Some(json!({"powerState": "Stopped"}))).await;
     world.emulator("DELETE", "/emulator/clusters/aks-3", None).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}, {"name": "h"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.until(&run, LATE, "ended", |s| s["status"]["state"] == "Failed").await;
     let find = |name: &str| members(&status).into_iter().find(|m| m["name"] == name).unwrap().clone();
     assert_eq!(find("m3")["status"]["error"]["code"], "ClusterNotFound");
     assert!(matches!(find("m1")["status"]["state"].as_str(), Some("Skipped" | "Stopped" | "NotStarted")), "{status:#}");
     // An upgrade over two minor versions is refused before any call to AKS.
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     let fleet = world.fleet_of("e", &[("m4", 5, "g")]).await;
     world.emulator("PATCH", "/emulator/clusters/aks-5", Some(json!({"kubernetesVersion": "1.31.9"}))).await;
-    let run = world.start_run(&fleet, "r", wish).await;
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.reaches(&run, "Failed", LATE).await;
     let error = &members(&status)[0]["status"]["error"];
     assert!(matches!(error["code"].as_str(), Some("KubernetesVersionSkipped")), "{error}");

@@ -20,10 +20,11 @@ async fn run_of(world: &World, many: usize) -> String {
     let fleet = world.fleet_of("f", &listed).await;
     let strategy = json!({"stages": [{"name": "s", "maxAllowedFailures": "100%", "groups": [
         {"name": "g", "maxConcurrency": "10", "maxAllowedFailures": "100%"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     let run = format!("{fleet}/updateRuns/r");
-    let made =
-        world.call("PUT", &format!("{run}?api-version=2026-06-02-preview"), Some(json!({"properties": wish}))).await;
+    let made = world
+        .call("PUT", &format!("{run}?api-version=2026-06-02-preview"), Some(json!({"properties": properties})))
+        .await;
     assert_eq!(made.status, 201, "{}", made.body);
     run
 }

@@ -224,13 +224,13 @@ async fn a_resource_group_is_deleted_with_its_fleets_unless_they_upgrade() {
     world.put(&member, json!({"properties": {"clusterResourceId": World::cluster(1)}})).await;
     world.settled(&member).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.until(&run, Duration::from_secs(30), "Running", |s| s["status"]["state"] == "Running").await;
     let blocked = world.delete(&path).await;
     assert_eq!((blocked.status, blocked.code()), (409, "ResourceGroupDeletionBlocked"), "{}", blocked.body);
     assert_eq!(world.get(&path).await.body["properties"]["provisioningState"], "Succeeded", "nothing changed");
-    eventually("AKS was told", async || !world.applied().await.is_empty()).await;
+    eventually("the upgrade began", async || !world.applied().await.is_empty()).await;
     world.emulator("POST", "/emulator/operations/release", None).await;
     world.reaches(&run, "Completed", Duration::from_secs(30)).await;
 

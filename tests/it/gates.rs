@@ -31,14 +31,14 @@ fn in_three_days() -> (Value, Timestamp) {
     (json!({"type": "ScheduledStart", "displayName": "at night", "scheduledStartConfiguration": schedule}), at)
 }
 
-fn wish(stages: Value) -> Value {
+fn run_body(stages: Value) -> Value {
     json!({"properties": {"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")}})
 }
 
 /// Creates a run in the newest preview version and starts it.
 async fn start(world: &World, fleet: &str, stages: Value) -> String {
     let run = format!("{fleet}/updateRuns/r");
-    let made = world.put(&format!("{run}{PREVIEW}"), wish(stages)).await;
+    let made = world.put(&format!("{run}{PREVIEW}"), run_body(stages)).await;
     assert_eq!(made.status, 201, "{}", made.body);
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
     run
@@ -258,7 +258,7 @@ async fn invalid_gates_are_refused() {
     ];
     let strategy = |stages: &Value| json!({"properties": {"strategy": {"stages": stages}}});
     for (stages, target) in cases {
-        for (path, body) in [("updateStrategies", strategy(&stages)), ("updateRuns", wish(stages))] {
+        for (path, body) in [("updateStrategies", strategy(&stages)), ("updateRuns", run_body(stages))] {
             let answer = world.put(&format!("{fleet}/{path}/x{PREVIEW}"), body.clone()).await;
             assert_eq!((answer.status, answer.code()), (400, "InvalidParameter"), "{body}: {}", answer.body);
             assert_eq!(answer.body["error"]["target"], target, "{}", answer.body);

@@ -18,10 +18,10 @@ const MOST_BYTES: u64 = 500 * 1024 * 1024;
 async fn readers_of_lists_of_large_runs_see_all_and_cost_little() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let properties = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")});
     let wanted: BTreeSet<String> = (0..RUNS).map(|n| format!("r{n}")).collect();
     for run in &wanted {
-        let made = world.put(&format!("{fleet}/updateRuns/{run}"), json!({"properties": wish.clone()})).await;
+        let made = world.put(&format!("{fleet}/updateRuns/{run}"), json!({"properties": properties.clone()})).await;
         assert_eq!(made.status, 201, "{}", made.body);
     }
     sqlx::query(

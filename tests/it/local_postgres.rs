@@ -47,7 +47,7 @@ async fn data_survives_a_restart_and_the_url_connects() {
 }
 
 #[tokio::test]
-async fn nobody_else_reaches_the_socket_and_nothing_listens_on_tcp() {
+async fn other_users_cannot_reach_the_socket_and_nothing_listens_on_tcp() {
     let dir = open_dir();
     let postgres = start(dir.path()).await.unwrap();
     let socket_dir = postgres.options().get_socket().unwrap().clone();

@@ -102,7 +102,7 @@ async fn a_start_without_a_common_image_fails_whole_and_can_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_in_the_way_can_be_skipped() {
+async fn members_without_the_common_image_can_be_skipped() {
     let world = world(&[]).await;
     cluster(&world, "east", "eastus", "1.32.7", OLD).await;
     cluster(&world, "north", "swedencentral", "1.32.7", OLD).await;
@@ -191,11 +191,11 @@ async fn outdated(unavailable: Option<&str>) -> (World, Value) {
     cluster(&world, "north", "swedencentral", "1.32.7", OLD).await;
     let fleet = fleet(&world, &["east", "north"]).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "east"}, "action": {"hangOperation": true}})).await;
-    let mut wish = consistent(&full());
+    let mut properties = consistent(&full());
     if let Some(unavailable) = unavailable {
-        wish["managedClusterUpdate"]["whenImageUnavailable"] = unavailable.into();
+        properties["managedClusterUpdate"]["whenImageUnavailable"] = unavailable.into();
     }
-    let run = world.start_run(&fleet, "r", wish).await;
+    let run = world.start_run(&fleet, "r", properties).await;
     let shown = world.get(&run).await.body["properties"]["managedClusterUpdate"].get("whenImageUnavailable").cloned();
     assert_eq!(shown, unavailable.map(Value::from), "only who asked for it sees it");
     let deadline = std::time::Instant::now() + LATE;
@@ -223,7 +223,7 @@ async fn an_image_that_is_gone_when_the_pool_has_its_turn_fails_the_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn or_the_pool_gets_the_newest_where_the_run_says_so() {
+async fn a_pool_gets_the_newest_image_when_the_run_says_so() {
     let (world, status) = outdated(Some("Newest")).await;
     assert_eq!(status["status"]["state"], "Completed", "{status:#}");
     assert_eq!(image(&world, "east").await, format!("{FAMILY}-202511.20.0"));

@@ -177,7 +177,7 @@ async fn every_url_has_the_origin_that_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_an_attacker_points_here_gets_no_token() {
+async fn a_request_for_a_foreign_host_name_gets_no_token() {
     let world = World::start().await;
     let port = world.url.rsplit(':').next().unwrap();
     let secret = format!("grant_type=client_credentials&client_id={PRINCIPAL}&client_secret=secret");
@@ -222,7 +222,7 @@ async fn a_name_that_an_attacker_points_here_gets_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_this_machine_no_token_comes_without_a_password() {
+async fn with_insecure_local_auth_every_token_needs_a_password() {
     let (world, _) = world().await;
     let [client, _] = clients(&world);
     let asked = Asked { client: &client, url: world.url.clone(), token: &world.token };

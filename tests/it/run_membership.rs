@@ -155,6 +155,6 @@ async fn a_member_that_leaves_at_any_point_of_a_run_is_not_upgraded_after_that()
     assert_left(&status, "m3");
 
     let log = world.emulator_log().await;
-    let told: Vec<&str> = log.iter().filter_map(|entry| entry["cluster"].as_str()).collect();
-    assert_eq!(told, ["aks-1"], "{log:?}");
+    let upgraded: Vec<&str> = log.iter().filter_map(|entry| entry["cluster"].as_str()).collect();
+    assert_eq!(upgraded, ["aks-1"], "{log:?}");
 }

@@ -152,8 +152,8 @@ async fn an_invalid_selector_is_refused_with_its_position() {
                 let answer = world.put(&format!("{fleet}/{collection}/x{PREVIEW}"), stages(&json!([stage]))).await;
                 assert_eq!((answer.status, answer.code()), (400, "InvalidParameter"), "{text}: {}", answer.body);
                 assert_eq!(answer.body["error"]["target"], format!("properties.strategy.{at}"));
-                let told = answer.body["error"]["message"].as_str().unwrap();
-                assert!(told.contains(message), "{text}: {told}");
+                let said = answer.body["error"]["message"].as_str().unwrap();
+                assert!(said.contains(message), "{text}: {said}");
             }
         }
     }

@@ -62,8 +62,8 @@ fn control_plane(max: &str) -> Value {
     json!({"strategy": one_group(max), "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})
 }
 
-/// Returns the calls to AKS, in order.
-async fn told(world: &World) -> Vec<String> {
+/// Returns the names of the clusters that calls to AKS changed, in the order of the calls.
+async fn upgraded(world: &World) -> Vec<String> {
     let log = world.emulator_log().await;
     assert!(log.iter().all(|entry| entry["status"] != 409), "{log:?}");
     log.iter().filter(|entry| entry["applied"] == true).map(|entry| entry["cluster"].as_str().unwrap().into()).collect()
@@ -93,15 +93,15 @@ async fn a_closed_window_delays_no_other_member_and_changes_are_noticed() {
     );
     let message = m1["message"].as_str().unwrap();
     assert!(message.contains(VERSIONS) && message.contains("opens next at 2123-01-01T02:30:00Z"), "{message}");
-    assert_eq!(told(&world).await, ["aks-2"]);
+    assert_eq!(upgraded(&world).await, ["aks-2"]);
 
     // The window gets another opening, which is not now.
     set(&world, "aks-1", VERSIONS, daily("2124-02-29", "00:00", 4)).await;
     let moved = |s: &Value| member(s, "m1")["message"].as_str().is_some_and(|m| m.contains("2124-02-29T00:00:00Z"));
-    world.until(&run, LATE, "told the new time", moved).await;
+    world.until(&run, LATE, "showing the new time", moved).await;
     set(&world, "aks-1", VERSIONS, open()).await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-2", "aks-1"]);
+    assert_eq!(upgraded(&world).await, ["aks-2", "aks-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +138,7 @@ async fn a_member_waits_until_the_opening() {
     sqlx::query("NOTIFY jobs").execute(world.pool()).await.unwrap();
     eventually("it waits again", async || at_opening(next_look(&world).await)).await;
     assert_eq!(world.get(&run).await.body["properties"]["status"]["status"]["state"], "Pending");
-    assert!(told(&world).await.is_empty());
+    assert!(upgraded(&world).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,7 +184,7 @@ async fn a_member_waiting_for_its_window_survives_a_kill() {
     world.kill();
     world.restart().await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-1", "aks-2"]);
+    assert_eq!(upgraded(&world).await, ["aks-1", "aks-2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +203,7 @@ async fn a_window_that_never_opens_says_what_to_do() {
     let skip = json!({"targets": [{"type": "Member", "name": "m1"}]});
     assert_eq!(world.post(&format!("{run}/skip"), Some(skip)).await.status, 200);
     world.reaches(&run, "Skipped", LATE).await;
-    assert!(told(&world).await.is_empty());
+    assert!(upgraded(&world).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -235,12 +235,12 @@ async fn an_upgrade_in_progress_continues_when_its_window_closes() {
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let full = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")});
     let run = world.start_run(&fleet, "r", full).await;
-    eventually("the control plane moves", async || told(&world).await.len() == 1).await;
+    eventually("the control plane moves", async || upgraded(&world).await.len() == 1).await;
     set(&world, "aks-1", VERSIONS, closed()).await;
     world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
     let status = world.reaches(&run, "Completed", LATE).await;
     assert_eq!(member(&status, "m1")["status"]["state"], "Completed");
-    assert!(told(&world).await.len() > 1, "the pools followed");
+    assert!(upgraded(&world).await.len() > 1, "the pools followed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,7 +256,7 @@ async fn members_begin_in_the_order_of_their_windows() {
     let status = world.reaches(&run, "Pending", LATE).await;
     let order: Vec<&str> = members(&status).into_iter().map(|member| member["name"].as_str().unwrap()).collect();
     assert_eq!(order, ["m4", "m3", "m2", "m5", "m1"]);
-    assert_eq!(told(&world).await, ["aks-4", "aks-2", "aks-5"]);
+    assert_eq!(upgraded(&world).await, ["aks-4", "aks-2", "aks-5"]);
 }
 
 /// A window that opens while its member queues gives it the next free slot, whatever the order was at the start.
@@ -267,7 +267,7 @@ async fn a_member_whose_window_opens_while_it_queues_goes_first() {
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g")]).await;
     let run = world.start_run(&fleet, "r", control_plane("1")).await;
-    eventually("m1 is upgraded", async || told(&world).await == ["aks-1"]).await;
+    eventually("m1 is upgraded", async || upgraded(&world).await == ["aks-1"]).await;
     let rank = async |expected: i16| {
         let rank = "SELECT window_rank FROM run_members WHERE name = 'm4'";
         sqlx::query_scalar::<_, i16>(rank).fetch_one(world.pool()).await.unwrap() == expected
@@ -284,7 +284,7 @@ async fn a_member_whose_window_opens_while_it_queues_goes_first() {
     .await;
     world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-1", "aks-4", "aks-2", "aks-3"]);
+    assert_eq!(upgraded(&world).await, ["aks-1", "aks-4", "aks-2", "aks-3"]);
     let over = "SELECT count(*) FROM jobs WHERE kind = 'run.windows' AND run_at <= now()";
     eventually("nobody watches windows of a run that is over", async || {
         sqlx::query("UPDATE jobs SET run_at = now() WHERE kind = 'run.windows'").execute(world.pool()).await.unwrap();
@@ -319,7 +319,7 @@ async fn an_outage_of_aks_fails_no_member_that_waits_for_a_window() {
     world.fault(json!({"match": reads, "times": 2, "action": throttled})).await;
     set(&world, "aks-1", VERSIONS, open()).await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-1"]);
+    assert_eq!(upgraded(&world).await, ["aks-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -356,7 +356,7 @@ async fn a_run_reads_the_windows_of_its_members_only() {
     sqlx::query("UPDATE update_runs SET only_members = ARRAY['m2']").execute(world.pool()).await.unwrap();
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-2"]);
+    assert_eq!(upgraded(&world).await, ["aks-2"]);
     let reads = world.emulator("GET", "/emulator/state", None).await.body["maintenanceReads"].as_u64().unwrap();
     assert!((1..=2).contains(&reads), "{reads}");
 }

@@ -1,4 +1,4 @@
-//! Gates of update runs. Runs make and delete them; a person, or the time, completes them.
+//! Gates of update runs. A run creates and deletes its gates; a person, or a timer, completes them.
 
 use axum::{
     Json,
@@ -64,7 +64,7 @@ impl ResourceType for Gate {
         Ok(())
     }
 
-    /// By state and type where `$filter` says so.
+    /// `$filter` may name a state and a type.
     async fn page(
         conn: &mut Connection,
         request: &ArmRequest,
@@ -76,7 +76,7 @@ impl ResourceType for Gate {
         Ok(gates::list(conn, &parent.resource_id()?, state, kind, page).await?)
     }
 
-    /// A gate has no author until somebody completes it; that author is who approved.
+    /// A gate has no author until a person completes it; the author is then that person.
     fn finish(row: &Resource, body: &mut Value) {
         if let (true, Value::Object(body)) = (row.system_data.created_by.is_empty(), body) {
             body.remove("systemData");
@@ -100,11 +100,11 @@ pub(super) async fn complete(
     let missing = || not_found(&request.id);
     let seen = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     if !completes {
-        // A patch that says nothing changes nothing; least of all does it approve.
+        // A patch without a state changes nothing, and does not approve.
         request.precondition.check(Some(seen.etag))?;
         return Ok(Json(handlers::show::<Gate>(&mut tx, request, &seen).await?).into_response());
     }
-    // The run's row comes first, as everywhere: two locks in one order.
+    // Lock the run before the gate, as all transactions do.
     let (Some(run), Ok(name)) = (seen.parent_id, uuid::Uuid::try_parse(&seen.name)) else {
         return Err(missing());
     };

@@ -159,7 +159,7 @@ pub(super) async fn put<T: ResourceType>(
 /// Why a resource was not created in `parent`.
 async fn not_created<T: ResourceType>(tx: &mut Connection, parent: &Resource) -> ApiError {
     let Some(limit) = T::MOST else { return created_concurrently() };
-    match resources::count_children(tx, parent.id, T::TYPE).await {
+    match resources::count_children(tx, parent, T::TYPE).await {
         Ok(there) if there >= limit.most => (limit.refusal)().into(),
         Ok(_) => created_concurrently(),
         Err(error) => error.into(),
@@ -228,7 +228,7 @@ pub(super) async fn delete<T: ResourceType>(State(app): State<App>, at: At<Delet
         settled(&row)?;
         T::before_delete(&mut tx, request, &row).await?;
         let operation = Uuid::new_v4();
-        let row = resources::begin_operation(&mut tx, row.id, how.deleting, operation)
+        let row = resources::begin_operation(&mut tx, &row, how.deleting, operation)
             .await?
             .ok_or_else(|| not_found(&request.id))?;
         let begun =
@@ -358,8 +358,9 @@ fn parent_not_found(id: &ResourceId) -> ArmError {
 
 /// The region of a resource, or of what it is in.
 async fn location(tx: &mut Connection, row: &Resource) -> ApiResult<String> {
-    if let (None, Some(parent)) = (&row.location, row.parent_id) {
-        return Ok(resources::get_by_row(tx, parent).await?.and_then(|parent| parent.location).unwrap_or_default());
-    }
-    Ok(row.location.clone().unwrap_or_default())
+    let location = match &row.location {
+        Some(location) => Some(location.clone()),
+        None => resources::get_parent(tx, row).await?.and_then(|parent| parent.location),
+    };
+    Ok(location.unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! Auto-upgrade profiles of a fleet. The runs that follow from one are made by jobs.
+//! Auto-upgrade profiles of a fleet. Jobs create and start the runs of a profile.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -148,8 +148,8 @@ impl ResourceType for AutoUpgradeProfile {
     }
 }
 
-/// Makes the run for the profile's present target without starting it. A run that exists for the target is answered as it is.
-/// Disabled profiles do this, too.
+/// Creates the run for the profile's present target without starting it, also for a disabled profile. If the run exists already, the
+/// answer names it.
 pub(super) struct GenerateUpdateRun;
 
 impl ResourceAction for GenerateUpdateRun {
@@ -198,7 +198,7 @@ async fn known_offers(app: &App, at: &At<GenerateUpdateRun>) -> ApiResult<Transa
             return Ok(tx);
         }
         if catalogues::subscriptions(&mut tx, fleet).await?.is_empty() {
-            return Err(no_members(&resources::get_by_row(&mut tx, fleet).await?.ok_or_else(|| not_found(&at.id))?));
+            return Err(no_members(&resources::get_parent(&mut tx, &profile).await?.ok_or_else(|| not_found(&at.id))?));
         }
         if Instant::now() >= deadline {
             let mut detail = NoTarget::Unknown.detail();
@@ -236,7 +236,7 @@ fn check(
             format!("The API version {} has no channel {}.", request.version, given.channel.as_str()),
         );
     }
-    // What was released when it was written may be kept when it is not offered any more.
+    // A stored version may be sent back when AKS no longer offers it.
     let changed = stored.is_none_or(|stored| !stored.follows_as(given));
     if given.channel == UpgradeChannel::TargetKubernetesVersion
         && changed
@@ -247,7 +247,8 @@ fn check(
     }
 }
 
-/// A profile that was made keeps its strategy's ID whatever becomes of the strategy: it can still be disabled.
+/// Checks that the strategy of a new profile exists. An existing profile keeps the ID of a deleted strategy, so that the profile can
+/// still be disabled.
 async fn check_strategy_exists(tx: &mut Connection, new: &AutoUpgradeProfileProperties) -> ApiResult<()> {
     let Some(text) = &new.update_strategy_id else { return Ok(()) };
     let found = match text.parse::<ResourceId>() {
@@ -261,7 +262,7 @@ async fn check_strategy_exists(tx: &mut Connection, new: &AutoUpgradeProfileProp
     Err(ArmError::bad_request("UpdateStrategyNotFound", message).at("properties.updateStrategyId").into())
 }
 
-/// The status, and why nothing can be triggered at the moment.
+/// The status, with the outages that keep the profile from triggering a run.
 fn with_outages(status: Option<AutoUpgradeProfileStatus>, outages: &[Outage]) -> Option<AutoUpgradeProfileStatus> {
     if outages.is_empty() {
         return status;

@@ -169,7 +169,7 @@ impl ResourceType for UpdateRun {
         parent: &Resource,
         page: &Page,
     ) -> ApiResult<(Vec<Resource>, bool)> {
-        let (mut rows, more) = resources::list_children(conn, parent.id, Self::TYPE, page).await?;
+        let (mut rows, more) = resources::list_children(conn, parent, Self::TYPE, page).await?;
         let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
         let members = runs::member_counts(conn, &ids).await?;
         let fit = fitting(ids.iter().map(|id| members.get(id).copied().unwrap_or_default()));
@@ -337,7 +337,8 @@ async fn answer(
     Ok(Json(body).into_response())
 }
 
-/// Gates that stand beside the strategy instead of inside it: they would be ignored, and nobody would ever be asked.
+/// The name of a property with gates outside of the strategy, if there is one. Such gates would be ignored, and the run would go on
+/// without an approval.
 fn stray_gates(body: &Value) -> Option<&'static str> {
     let has = |position: &&str| {
         body["properties"].get(position).and_then(Value::as_array).is_some_and(|gates| !gates.is_empty())
@@ -354,7 +355,7 @@ fn is_copy(given: &UpdateRunProperties, stored: &UpdateRunProperties) -> bool {
     same(&given.update_strategy_id, &stored.update_strategy_id) && given.strategy == stored.strategy
 }
 
-/// Copies the strategy that a body names; the copy of a run that names the same as before stays as it is.
+/// Copies the strategy that a body names. A run keeps its copy when the body names the same strategy as before.
 async fn with_strategy(
     tx: &mut Connection,
     mut given: UpdateRunProperties,
@@ -393,7 +394,7 @@ async fn plan(
     properties: &UpdateRunProperties,
 ) -> ApiResult<rollout::Plan> {
     let members = memberships::members_of_run(tx, fleet, run).await?;
-    // Selectors are checked before: those of a strategy that is copied, when it was written.
+    // The selectors of a copied strategy were checked when the strategy was written.
     rollout::plan(properties.strategy.as_ref(), &members).map_err(|error| {
         ArmError::bad_request("InvalidParameter", format!("The strategy cannot be used: {error}."))
             .at("properties.strategy")

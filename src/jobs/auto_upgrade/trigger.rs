@@ -21,7 +21,7 @@ use crate::{
     store::{
         auto_upgrade::{self, Candidate, Trigger as Kept},
         catalogues,
-        resources::{self, Author, ByService, Resource},
+        resources::{self, Author, ByService, Resource, RowByService},
         runs,
     },
     work::{Attempt, Handler, Outcome},
@@ -69,7 +69,7 @@ struct Task {
 impl Task {
     async fn load(tx: &mut Connection, id: Uuid) -> Result<Option<Self>, JobError> {
         // The fleet comes first, as in requests: two locks in one order.
-        let Some(profile) = resources::get_by_row(tx, id).await? else { return Ok(None) };
+        let Some(profile) = resources::get_by_row(tx, RowByService(id)).await? else { return Ok(None) };
         let profile_id = profile.resource_id()?;
         let Some(fleet_id) = profile_id.parent() else { return Ok(None) };
         let fleet = resources::get_for_share(tx, &ByService(&fleet_id)).await?;

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_opens_or_cannot_be_read_says_what_to_do() {
+    fn a_window_that_never_opens_or_cannot_be_read_says_what_to_do() {
         let never = daily(VERSIONS, "20:00", json!([{"start": "2000-01-01", "end": "9999-12-31"}]));
         let garbage = configuration(VERSIONS, json!({"maintenanceWindow": {"schedule": {"hourly": {}}}}));
         let old_form = configuration(VERSIONS, json!({"timeInWeek": []}));

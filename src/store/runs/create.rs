@@ -65,7 +65,7 @@ pub async fn create_rows(
     insert(conn, run_id, plan, now).await
 }
 
-/// Makes a run one for these members of its fleet only, whenever its plan is made anew.
+/// Limits a run to these members of its fleet, in this and later plans.
 pub async fn limit_to(conn: &mut Connection, run_id: Uuid, members: &BTreeSet<String>) -> Result<(), StoreError> {
     let names: Vec<&str> = members.iter().map(String::as_str).collect();
     sqlx::query("UPDATE update_runs SET only_members = $2 WHERE run_id = $1")
@@ -162,7 +162,7 @@ fn gates_of(
     }
 }
 
-/// A tolerance as the column holds it: more than that is more than any fleet has.
+/// A tolerance as the column holds it. The largest value is more than any fleet has members.
 fn count(tolerance: u32) -> i32 {
     i32::try_from(tolerance).unwrap_or(i32::MAX)
 }

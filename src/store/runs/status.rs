@@ -123,8 +123,7 @@ pub async fn selected_images(conn: &mut Connection, run_id: Uuid) -> Result<Vec<
     Ok(images.map(|Json(images)| images).unwrap_or_default())
 }
 
-/// Says why a run that was told to start has not been started yet. The reason goes with the start, or with the choice of
-/// images.
+/// Stores why a run whose start was requested has not begun. The start, and the choice of images, remove the reason.
 pub async fn explain_wait(conn: &mut Connection, run_id: Uuid, reason: &ErrorDetail) -> Result<(), StoreError> {
     sqlx::query(EXPLAIN)
         .bind(run_id)
@@ -215,7 +214,7 @@ impl Document {
     }
 }
 
-/// Says of what is Pending for its members what they wait for.
+/// Adds to a Pending node what its members wait for.
 fn waiting(mut status: UpdateStatus, waits: &Waits) -> UpdateStatus {
     if status.state == UpdateState::Pending && status.error.is_none() {
         status.error = waits.error();

@@ -224,6 +224,9 @@ fn the_service_uses_its_own_right_in_named_places_only() {
             assert!(line.contains("get_for_share("), "{path} does more than hold a resource by `ByService`: {line}");
         }
     }
+    for (path, module) in source.modules().filter(|(path, _)| outside(path)) {
+        assert!(!module.names("RowByService"), "{path} knows resources by their rows: load them by the proof first");
+    }
     let named: BTreeSet<&str> = BY_SERVICE.iter().map(|(path, _)| *path).collect();
     assert_eq!(found, named, "request handlers load and change resources by the proof that the caller may do so");
 }

@@ -29,8 +29,8 @@ async fn members_behind_the_target_get_a_run() {
     let path = make(&world, &fleet, "p", json!({"channel": "Stable", "reconcile": "Continuous"})).await;
     eventually("those that lag behind are upgraded", async || made(&world, &fleet).await == [run_of(&["m1", "m2"])])
         .await;
-    let told = status(&world, &path, "Succeeded").await;
-    assert!(told["lastTriggerMessage"].as_str().unwrap().contains("2 members"), "{told}");
+    let shown = status(&world, &path, "Succeeded").await;
+    assert!(shown["lastTriggerMessage"].as_str().unwrap().contains("2 members"), "{shown}");
     join(&world, &fleet, "m3", 7).await;
     let both = [run_of(&["m1", "m2"]), run_of(&["m3"])];
     eventually("who joined late is upgraded", async || made(&world, &fleet).await == both).await;

@@ -148,9 +148,9 @@ async fn each_channel_follows_its_releases() {
     let update =
         json!({"upgrade": {"type": "Full", "kubernetesVersion": "1.33.9"}, "nodeImageSelection": {"type": "Latest"}});
     assert_eq!(shown["managedClusterUpdate"], update);
-    let told = status(&world, &profile(&fleet, "stable"), "Succeeded").await;
-    assert_eq!(told["lastTriggerUpgradeVersions"], json!(["1.33.9"]));
-    assert!(told["lastTriggeredAt"].is_string() && told["lastTriggerMessage"].is_string(), "{told}");
+    let shown = status(&world, &profile(&fleet, "stable"), "Succeeded").await;
+    assert_eq!(shown["lastTriggerUpgradeVersions"], json!(["1.33.9"]));
+    assert!(shown["lastTriggeredAt"].is_string() && shown["lastTriggerMessage"].is_string(), "{shown}");
 
     publish(&world, "eastus", "1.34.5").await;
     let run = run_named(&world, &fleet, "auto-rapid-rapid-1-34-5-").await;
@@ -171,8 +171,8 @@ async fn each_channel_follows_its_releases() {
         let chosen = update["nodeImageSelection"]["customNodeImageVersions"].to_string();
         assert!(chosen.contains(&format!("{UBUNTU}-202601.15.0")), "{chosen}");
         assert!(windows || !chosen.contains("Windows"), "{chosen}");
-        let told = status(&world, &profile(&fleet, name), "Succeeded").await;
-        assert!(told["lastTriggerUpgradeVersions"].to_string().contains("202601.15.0"), "{told}");
+        let shown = status(&world, &profile(&fleet, name), "Succeeded").await;
+        assert!(shown["lastTriggerUpgradeVersions"].to_string().contains("202601.15.0"), "{shown}");
         world.until(&run, LATE, "started", |status| status["status"]["state"] != "NotStarted").await;
     }
     assert_eq!(runs(&world, &fleet).await.len(), 5, "one a release and profile");
@@ -324,7 +324,7 @@ async fn triggers_survive_kills_and_happen_once() {
     }
     two_more_looks(&world).await;
     assert_eq!(runs(&world, &fleet).await.len(), 10);
-    assert!(world.applied().await.values().all(|times| *times == 1), "each cluster was told once");
+    assert!(world.applied().await.values().all(|times| *times == 1), "each cluster was upgraded once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,13 +342,13 @@ async fn a_profile_with_a_deleted_strategy_shows_an_error() {
     all_seen(&world).await;
     assert_eq!(world.delete(&strategy).await.status, 200);
     publish(&world, "eastus", "1.34.5").await;
-    let told = status(&world, &path, "Failed").await;
-    assert_eq!(told["lastTriggerError"]["code"], "UpdateStrategyNotFound");
-    assert!(told["lastTriggerError"]["message"].as_str().unwrap().contains("Create it again"), "{told}");
-    assert_eq!(told["lastTriggerUpgradeVersions"], json!(["1.34.5"]));
+    let shown = status(&world, &path, "Failed").await;
+    assert_eq!(shown["lastTriggerError"]["code"], "UpdateStrategyNotFound");
+    assert!(shown["lastTriggerError"]["message"].as_str().unwrap().contains("Create it again"), "{shown}");
+    assert_eq!(shown["lastTriggerUpgradeVersions"], json!(["1.34.5"]));
     two_more_looks(&world).await;
     assert!(runs(&world, &fleet).await.is_empty(), "never one by one instead");
-    assert_eq!(status(&world, &path, "Failed").await, told, "told once");
+    assert_eq!(status(&world, &path, "Failed").await, shown, "the error stays the same");
     // The profile can still be edited, and works again.
     let edited = world.put(&path, json!({"properties": {"channel": "Stable", "updateStrategyId": strategy}})).await;
     assert_eq!(edited.status, 200, "{}", edited.body);
@@ -371,8 +371,8 @@ async fn unreachable_target_versions_are_reported() {
     let plain = make(&world, &fleet, "plain", stays("1.30", false)).await;
     let supported = make(&world, &fleet, "supported", stays("1.30", true)).await;
     join(&world, &fleet, "m1", 1).await;
-    let told = status(&world, &early, "Failed").await;
-    assert_eq!(told["lastTriggerError"]["code"], "KubernetesVersionNotReleased");
+    let shown = status(&world, &early, "Failed").await;
+    assert_eq!(shown["lastTriggerError"]["code"], "KubernetesVersionNotReleased");
     assert_eq!(status(&world, &gone, "Failed").await["lastTriggerError"]["code"], "KubernetesVersionNotSupported");
     let refused = world.put(&profile(&fleet, "late"), json!({"properties": stays("1.77", false)})).await;
     assert_eq!((refused.status, refused.code()), (400, "KubernetesVersionNotReleased"), "{}", refused.body);
@@ -380,9 +380,9 @@ async fn unreachable_target_versions_are_reported() {
 
     // Community support has ended for 1.30: N is 1.34.
     publish(&world, "eastus", "1.30.15").await;
-    let told = status(&world, &plain, "Failed").await;
-    assert_eq!(told["lastTriggerError"]["code"], "LongTermSupportRequired");
-    assert!(told["lastTriggerError"]["message"].as_str().unwrap().contains("longTermSupport"), "{told}");
+    let shown = status(&world, &plain, "Failed").await;
+    assert_eq!(shown["lastTriggerError"]["code"], "LongTermSupportRequired");
+    assert!(shown["lastTriggerError"]["message"].as_str().unwrap().contains("longTermSupport"), "{shown}");
     status(&world, &supported, "Succeeded").await;
     run_named(&world, &fleet, "auto-suppo").await;
     publish(&world, "eastus", "1.77.0").await;
@@ -407,7 +407,7 @@ async fn an_outage_of_the_catalogue_is_shown_and_recovered_from() {
         let shown = world.get(&format!("{path}{PREVIEW}")).await.body;
         shown["properties"]["autoUpgradeProfileStatus"]["lastTriggerMessage"].as_str().unwrap_or_default().to_owned()
     };
-    eventually("the profile tells of it", async || message().await.contains("under repair")).await;
+    eventually("the profile shows the error", async || message().await.contains("under repair")).await;
     assert!(message().await.contains("since"), "{}", message().await);
     assert!(world.log_text().contains("the catalogue cannot be read"));
     publish(&world, "eastus", "1.34.5").await;
@@ -417,7 +417,7 @@ async fn an_outage_of_the_catalogue_is_shown_and_recovered_from() {
     assert!(generated.body["id"].as_str().unwrap().contains("1-34-1"), "by what was known last: {}", generated.body);
     world.emulator("DELETE", "/emulator/faults", None).await;
     run_named(&world, &fleet, "auto-p-rapid-1-34-5-").await;
-    eventually("it is told no more", async || !message().await.contains("under repair")).await;
+    eventually("the profile no longer shows the error", async || !message().await.contains("under repair")).await;
     assert!(world.log_text().contains("can be read again"));
 }
 
@@ -433,7 +433,7 @@ async fn unreadable_pools_do_not_hide_other_pools_or_versions() {
         json!({"match": {"method": "GET", "path": path}, "times": 100_000,
             "action": {"status": 500, "code": "InternalError", "message": "this pool is broken"}})
     };
-    let told = async || {
+    let shown = async || {
         let shown = world.get(&format!("{versions}{PREVIEW}")).await.body;
         let message = shown["properties"]["autoUpgradeProfileStatus"]["lastTriggerMessage"].clone();
         message.as_str().is_some_and(|message| message.contains("this pool is broken"))
@@ -444,7 +444,7 @@ async fn unreadable_pools_do_not_hide_other_pools_or_versions() {
     run_named(&world, &fleet, "auto-images-nodeimage-").await;
 
     world.fault(broken("agentPools")).await;
-    eventually("the profile tells of it", async || told().await).await;
+    eventually("the profile shows the error", async || shown().await).await;
     publish(&world, "eastus", "1.34.5").await;
     run_named(&world, &fleet, "auto-versions-rapid-1-34-5-").await;
 }

@@ -448,9 +448,9 @@ async fn unsupported_operations_are_refused_with_a_message() {
         let az = Az::new(&world, version, "f");
         let body = (!body.is_empty()).then(|| serde_json::from_str(body).unwrap());
         let answer = az.run(command, method, &format!("{fleet}{path}"), body).await;
-        let told = (answer.status, answer.code());
+        let actual = (answer.status, answer.code());
         assert_eq!(
-            told,
+            actual,
             (404, "InvalidResourceType"),
             "{command}: is it there now? Then move its row: {}",
             answer.body

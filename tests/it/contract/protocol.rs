@@ -108,8 +108,8 @@ async fn a_gate_is_completed_only_with_its_current_etag() {
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
     let gates = json!([{"type": "Approval"}]);
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}], "beforeGates": gates}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.reaches(&run, "Pending", Duration::from_secs(20)).await;
     let gate = world.get(&format!("{fleet}/gates")).await.body["value"][0].clone();
     let (path, tag) = (gate["id"].as_str().unwrap(), gate["eTag"].as_str().unwrap());

@@ -201,9 +201,9 @@ async fn live(c: &Checked<'_>) {
 
     // Auto-upgrade profiles.
     let profile = |name: &str| format!("{fleet}/autoUpgradeProfiles/{name}");
-    let wish = json!({"properties": {"channel": "Rapid", "updateStrategyId": strategy, "nodeImageSelection": {"type": "Latest"}}});
-    c.ok("PUT", &profile("p"), Some(wish.clone()), 201).await;
-    c.ok("PUT", &profile("p"), Some(wish), 200).await;
+    let properties = json!({"properties": {"channel": "Rapid", "updateStrategyId": strategy, "nodeImageSelection": {"type": "Latest"}}});
+    c.ok("PUT", &profile("p"), Some(properties.clone()), 201).await;
+    c.ok("PUT", &profile("p"), Some(properties), 200).await;
     c.ok("GET", &profile("p"), None, 200).await;
     let target = json!({"channel": "TargetKubernetesVersion", "targetKubernetesVersion": "1.33", "disabled": true});
     c.ok("PUT", &profile("target"), Some(json!({"properties": target})), 201).await;
@@ -222,9 +222,9 @@ async fn live(c: &Checked<'_>) {
     // A run through its states.
     let run = format!("{fleet}/updateRuns/r");
     let act = |action: &str| format!("{run}/{action}");
-    let wish = json!({"updateStrategyId": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
-    c.ok("PUT", &run, Some(json!({"properties": wish})), 201).await;
-    c.ok("PUT", &run, Some(json!({"properties": wish})), 200).await;
+    let properties = json!({"updateStrategyId": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    c.ok("PUT", &run, Some(json!({"properties": properties})), 201).await;
+    c.ok("PUT", &run, Some(json!({"properties": properties})), 200).await;
     c.ok("POST", &act("stop"), None, 409).await;
     c.ok("POST", &act("start"), None, 200).await;
     c.reaches(&run, "Pending").await;

@@ -270,8 +270,8 @@ impl World {
     /// Sends SIGTERM to all replicas, which must exit with success.
     pub fn stop(&mut self) {
         for mut replica in self.replicas.drain(..) {
-            let told = Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap();
-            assert!(told.success());
+            let signalled = Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap();
+            assert!(signalled.success());
             assert!(replica.wait().unwrap().success());
         }
     }

@@ -122,9 +122,9 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
     let sequences: Vec<u64> = events.iter().map(sequence).collect();
     assert_eq!(sequences, (1..=events.len() as u64).collect::<Vec<_>>());
     // The two members of the last group may end in either order.
-    let told = story(&events);
+    let lines = story(&events);
     let position = |wanted: &str| {
-        told.iter().position(|line| line == wanted).unwrap_or_else(|| panic!("{wanted} is not in {told:#?}"))
+        lines.iter().position(|line| line == wanted).unwrap_or_else(|| panic!("{wanted} is not in {lines:#?}"))
     };
     for chain in [
         &[
@@ -154,9 +154,9 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
         ][..],
         &["Group b Running", "Member m3 Running", "Member m3 Completed", "Gate After Pending"],
     ] {
-        assert!(chain.is_sorted_by_key(|line| position(line)), "{chain:?}: {told:#?}");
+        assert!(chain.is_sorted_by_key(|line| position(line)), "{chain:?}: {lines:#?}");
     }
-    assert_eq!(position("Completed"), told.len() - 1);
+    assert_eq!(position("Completed"), lines.len() - 1);
     for event in &events {
         assert_eq!(event["specversion"], "1.0");
         assert_eq!(event["source"], "/subscriptions/00000000-0000-0000-0000-000000000001");
@@ -185,7 +185,7 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
     // Events in Event Grid's schema, and the events of a deleted run.
     let gates = world.get(&format!("{fleet}/gates")).await.body["value"].clone();
     assert_eq!(world.delete(&run).await.status, 200);
-    eventually("the deletion is told", || async { grid.events().len() == 6 }).await;
+    eventually("the deletion is lines", || async { grid.events().len() == 6 }).await;
     let kinds: Vec<String> = grid.events().iter().map(|event| event["eventType"].to_string()).collect();
     assert_eq!(kinds.iter().filter(|kind| kind.contains("FleetGateDeleted")).count(), 2, "{kinds:?}");
     for event in grid.events() {
@@ -229,7 +229,7 @@ async fn events_are_delivered_in_order_despite_kills() {
     let run =
         world.start_run(&fleet, "r", json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})).await;
     for kill in 1..=6 {
-        eventually("more was told", || async { ops.taken().len() >= kill * 2 }).await;
+        eventually("more was lines", || async { ops.taken().len() >= kill * 2 }).await;
         world.kill();
         world.restart().await;
     }
@@ -237,9 +237,9 @@ async fn events_are_delivered_in_order_despite_kills() {
     has_ended(&ops).await;
     let sequences: Vec<u64> = ops.events().iter().map(sequence).collect();
     assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>());
-    let told = story(&ops.events());
+    let lines = story(&ops.events());
     for member in members {
-        assert!(told.contains(&format!("Member {member} Completed")), "{told:#?}");
+        assert!(lines.contains(&format!("Member {member} Completed")), "{lines:#?}");
     }
 }
 
@@ -440,8 +440,8 @@ async fn events_take_one_statement_a_step_and_none_without_webhooks() {
         let skip = json!({"targets": [{"type": "Stage", "name": "rest"}]});
         assert_eq!(world.post(&format!("{run}/skip"), Some(skip)).await.status, 200);
         // Twelve members, a group, a stage and a gate that is never reached.
-        let told = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM events").fetch_one(world.pool()).await.unwrap();
-        assert_eq!(told, events);
+        let lines = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM events").fetch_one(world.pool()).await.unwrap();
+        assert_eq!(lines, events);
         let recording = recorded(&world);
         assert!(world.log_text().contains("sqlx::query"), "statements are logged");
         assert_eq!(recording, statements, "{}", world.log_tail());
@@ -532,7 +532,7 @@ async fn gates_deleted_with_their_fleet_have_events() {
         let events = ops.events().into_iter().filter(|event| kind(event) == "FleetGateDeleted");
         events.map(|event| properties_of(&event)["target"]["id"].clone()).collect::<Vec<_>>()
     };
-    eventually("both gates are told to be gone", || async { deleted().len() == 2 }).await;
+    eventually("both gates are lines to be gone", || async { deleted().len() == 2 }).await;
     let mut runs = deleted();
     runs.sort_by_key(Value::to_string);
     assert_eq!(runs, ["r1", "r2"].map(|run| json!(format!("{fleet}/updateRuns/{run}"))));
@@ -542,7 +542,7 @@ async fn gates_deleted_with_their_fleet_have_events() {
 async fn a_webhook_without_its_secret_stops_the_start() {
     let ops = Receiver::start().await;
     let world = world(json!([webhook("ops", &ops)]), &[]).await;
-    for (secret, told) in [(None, "OPS_SECRET is not set"), (Some("short"), "16 bytes or more")] {
+    for (secret, lines) in [(None, "OPS_SECRET is not set"), (Some("short"), "16 bytes or more")] {
         let mut command = world.command();
         command.arg("worker").env_remove("OPS_SECRET");
         if let Some(secret) = secret {
@@ -552,7 +552,7 @@ async fn a_webhook_without_its_secret_stops_the_start() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
         let line = error.lines().last().unwrap();
-        assert!(line.contains("the webhook 'ops'") && line.contains(told), "{line}");
+        assert!(line.contains("the webhook 'ops'") && line.contains(lines), "{line}");
     }
 }
 

@@ -601,7 +601,8 @@ impl UpgradeMember {
             }
             _ => String::new(),
         };
-        let progress = task.upgrade.progress().map_or_else(String::new, |progress| format!(" {progress}"));
+        let progress = task.upgrade.progress().filter(|_| !task.has_begun_nothing());
+        let progress = progress.map_or_else(String::new, |progress| format!(" {progress}"));
         let message = format!("{OUTAGE} (failure {failures} in a row): {cause} {CALLED_AGAIN}{way_out}{progress}");
         runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
         task.attempt.settle(&mut tx, retry).await?;

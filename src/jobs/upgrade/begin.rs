@@ -89,7 +89,7 @@ impl UpgradeMember {
                         task.upgrade.withdraw(step);
                         blocked = Some(reason);
                     }
-                    Verdict::LookAgain => {
+                    Verdict::ReadAgain => {
                         task.upgrade.withdraw(step);
                         again = true;
                     }

@@ -73,8 +73,7 @@ impl UpgradeMember {
                 .map(|run| run.arm_id)
                 .unwrap_or_default()
         };
-        let message =
-            format!("The cluster is being upgraded by the update run '{run}'; this one goes on when that has ended.");
+        let message = format!("The update run '{run}' is upgrading the cluster.");
         self.blocked(task, ErrorDetail::new("ClusterOperationInProgress", message), WaitsFor::Cluster).await
     }
 
@@ -90,14 +89,19 @@ impl UpgradeMember {
             WaitsFor::Window(opens) => until_next_check(opens, self.policy.window_recheck, Timestamp::now()),
         };
         let again = Outcome::AgainAfter { delay };
-        let error = match waits_for {
-            // Constant, so that a check that finds nothing new writes nothing.
-            WaitsFor::Offer => {
-                let checked = format!(" It is checked again every {} s.", self.policy.offer_recheck.as_secs());
-                ErrorDetail { message: error.message + &checked, ..error }
-            }
-            WaitsFor::Cluster | WaitsFor::Window(_) => error,
+        // Constant, so that a check that finds nothing new writes nothing.
+        let then = match waits_for {
+            WaitsFor::Offer => format!(
+                " The service checks again every {} s, and begins the upgrade by itself. To go on sooner, skip the member, or create an update run with another version.",
+                self.policy.offer_recheck.as_secs()
+            ),
+            WaitsFor::Cluster => format!(
+                " The service checks again every {} s, and begins the upgrade when the cluster is free. Skip the member to go on without it.",
+                BUSY_RECHECK.as_secs()
+            ),
+            WaitsFor::Window(_) => String::new(),
         };
+        let error = ErrorDetail { message: error.message + &then, ..error };
         let is_reported = task.row.error.as_ref() == Some(&error) && task.row.message.as_ref() == Some(&error.message);
         if task.row.member.state == UpdateState::Pending && is_reported {
             return Ok(again);
@@ -122,7 +126,8 @@ impl UpgradeMember {
             upgrade::Outcome::Failed { error }
                 if error.code == "ClusterStopped" && self.policy.stopped == StoppedClusters::Skip =>
             {
-                rollout::Outcome::Skipped { message: error.message }
+                let message = "skipped: the cluster is stopped, and AKS upgrades running clusters only. Start the cluster, then create another update run.";
+                rollout::Outcome::Skipped { message: message.to_owned() }
             }
             upgrade::Outcome::Failed { error } => rollout::Outcome::Failed { error, message: None },
         };

@@ -27,6 +27,9 @@ const PENDING_AFTER: u32 = 6;
 /// A wait for AKS's limit on calls that is longer than this is shown on the member.
 const SHOWN_WAIT: Duration = Duration::from_secs(60);
 
+/// What the service does about it by itself.
+const CALLED_AGAIN: &str = "The service calls AKS again by itself, at least every 5 minutes.";
+
 impl UpgradeMember {
     /// Decides how to go on after a call failed that changes nothing.
     pub(super) async fn read_failed(
@@ -37,7 +40,7 @@ impl UpgradeMember {
         match error.verdict() {
             Verdict::WaitForBudget { after } => self.wait_for_budget(task, after).await,
             Verdict::Retry { .. } => self.unreachable(task, error).await.map(Continuation::Return),
-            Verdict::LookAgain => Ok(Continuation::ReadCluster),
+            Verdict::ReadAgain => Ok(Continuation::ReadCluster),
             Verdict::Wait(reason) => self.blocked(task, reason, WaitsFor::Cluster).await.map(Continuation::Return),
             Verdict::Fail(error) => {
                 self.ended(task, upgrade::Outcome::Failed { error }).await.map(Continuation::Return)
@@ -67,16 +70,17 @@ impl UpgradeMember {
             Verdict::Retry { after, detail, .. } => (after, detail),
             Verdict::WaitForBudget { after } => (Some(after), error.detail()),
             Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
-            Verdict::LookAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
+            Verdict::ReadAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
         };
         let failures = task.attempt.failures + 1;
         // A `Retry-After` of nothing does not have AKS called ten times a second.
         let after = after.map(|after| after.max(SOONEST_ROW * 2_u32.pow(failures.min(8))));
-        let cause = format!("{}: {}", detail.code, detail.message);
+        let end = if detail.message.ends_with('.') { "" } else { "." };
+        let cause = format!("{}: {}{end}", detail.code, detail.message);
         let retry = Outcome::Retry { error: cause.clone(), after };
         if task.row.member.state == UpdateState::Running && task.has_begun_nothing() && failures >= PENDING_AFTER {
             let message = format!(
-                "{OUTAGE}: {cause} Nothing was begun on the cluster. The upgrade begins by itself when AKS can be called again."
+                "{OUTAGE}: {cause} Nothing was begun on the cluster. {CALLED_AGAIN} The upgrade begins by itself when AKS can be called again."
             );
             let error = ErrorDetail::new("UpstreamUnavailable", message.clone()).with(detail);
             let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
@@ -88,10 +92,15 @@ impl UpgradeMember {
             Some(operation) if failures >= PENDING_AFTER => format!(
                 " The member waits for the AKS operation {operation}. If AKS never answers, skip the member as a target of type 'RunningMember'."
             ),
+            None if task.has_begun_nothing() => " Nothing was begun on the cluster.".to_owned(),
+            None if failures >= PENDING_AFTER => {
+                " The upgrade may have begun in AKS; the next read of the cluster tells. If AKS never answers, skip the member as a target of type 'RunningMember'.".to_owned()
+            }
             _ => String::new(),
         };
-        let progress = task.upgrade.progress().map_or_else(String::new, |progress| format!(" {progress}"));
-        let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}{way_out}{progress}");
+        let progress = task.upgrade.progress().filter(|_| !task.has_begun_nothing());
+        let progress = progress.map_or_else(String::new, |progress| format!(" {progress}"));
+        let message = format!("{OUTAGE} (failure {failures} in a row): {cause} {CALLED_AGAIN}{way_out}{progress}");
         self.save(task, Some(message), retry).await
     }
 }

@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Settings; no behaviour.
     ("config", &["identity", "model", "arm", "webhooks"]),
     ("telemetry", &["config"]),
-    // Doing.
+    // Work.
     ("engine", &["database", "store", "work", "rollout", "autoupgrade", "webhooks", "model", "arm"]),
     (
         "jobs",
@@ -94,8 +94,8 @@ const IMPURE: &[&str] = &[
 /// Rooms and modules that may have SQL: the store, the job engine, and what creates a database on a private server.
 const SQL: &[&str] = &["store", "work", "local::database"];
 
-/// Modules of request handlers that may load a resource without a proof that the caller may read it, and why. They hold the
-/// resource against changes until the transaction ends; they neither change it nor show it.
+/// Modules of request handlers that may load a resource without a proof that the caller may read it, and why. These modules lock the
+/// resource until the transaction ends; they neither change nor show it.
 const BY_SERVICE: &[(&str, &str)] = &[
     ("api::front_door::authorization::assignments", "the scope of a new assignment must exist"),
     ("api::resources::handlers", "the fleet of a new resource must exist, and must not be in deletion"),
@@ -151,7 +151,7 @@ fn no_modules_use_each_other_in_a_circle() {
     }
 }
 
-/// Who uses whom in a circle, a line each.
+/// The uses among the modules of a circle, one line each.
 fn edges(source: &Crate, circle: &[String]) -> String {
     let line = |path: &String| {
         let used: Vec<String> = source.used_by(path).into_iter().filter(|used| circle.contains(used)).collect();

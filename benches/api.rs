@@ -73,6 +73,7 @@ async fn run() -> anyhow::Result<ExitCode> {
         stopping: tokio_util::sync::CancellationToken::new(),
         verifier: Arc::new(verifier),
         access,
+        catalogues: Arc::default(),
         sealer: TokenSealer::new(rand::random()),
         origins: Origins::new("http", settings.listen, Vec::new(), OtherHosts::Answer),
         pass_through: None,

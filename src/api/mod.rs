@@ -15,5 +15,6 @@ pub use self::http::{
     request::ArmRequest,
 };
 pub use front_door::pass_through::PassThrough;
+pub use resources::catalogue_changes::CatalogueChanges;
 pub use router::{Service, router, router_of};
 pub use state::{App, AppState};

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    api::{AccessCache, PassThrough, RequestBudgets},
+    api::{AccessCache, CatalogueChanges, PassThrough, RequestBudgets},
     arm::{Origins, page::TokenSealer},
     database::Pool,
     identity::Verifier,
@@ -41,6 +41,8 @@ pub struct AppState {
     pub verifier: Arc<Verifier>,
     /// What callers may do.
     pub access: Arc<AccessCache>,
+    /// Notifies of reads of what AKS offers.
+    pub catalogues: Arc<CatalogueChanges>,
     /// Seals the tokens of pages.
     pub sealer: TokenSealer,
     /// Hosts that the service answers to, and the origins of its links.

@@ -95,11 +95,13 @@ async fn serve_on(
     let Identity { verifier, login_endpoint, tokens, fresh } = identify(settings)?;
     let secret = store::keys::shared_secret(&mut pool.acquire().await?, "page-tokens", rand::random()).await?;
     let access = Arc::new(api::AccessCache::new(owners(settings)));
+    let catalogues = Arc::new(api::CatalogueChanges::default());
     let state = api::AppState {
         pool: pool.clone(),
         stopping: stop.clone(),
         verifier: Arc::new(verifier),
         access: Arc::clone(&access),
+        catalogues: Arc::clone(&catalogues),
         sealer: TokenSealer::new(secret),
         origins: Origins::new(scheme, listener.local_addr()?, settings.public_url.clone(), other_hosts(settings)),
         pass_through: upstream::pass_through(settings)?,
@@ -135,6 +137,7 @@ async fn serve_on(
         () = closes => {}
         () = fresh => {}
         () = access.listen(pool) => {}
+        () = catalogues.listen(pool) => {}
     }
     // The listener may have ended by itself.
     stop.cancel();

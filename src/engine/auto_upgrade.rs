@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{EngineError, queue, runs::chooses_images};
+use super::{
+    EngineError, queue,
+    runs::{chooses_images, create_plan},
+};
 use crate::{
     arm::{ErrorDetail, ResourceId},
     autoupgrade::{self, Target},
@@ -41,43 +44,43 @@ pub async fn watch_member(conn: &mut Connection, member: Uuid) -> Result<(), Eng
     }
 }
 
-/// Has what AKS offers to a fleet read at once, as a person waits for it.
+/// Enqueues the jobs that read what AKS offers to a fleet, to run at once, since a request waits for them.
 pub async fn watch_now(conn: &mut Connection, fleet: Uuid) -> Result<(), EngineError> {
     let subscriptions = catalogues::subscriptions(conn, fleet).await?;
     let jobs: Vec<_> = subscriptions.iter().map(|subscription| queue::catalogue(subscription)).collect();
     Ok(work::enqueue_all(conn, &jobs).await?)
 }
 
-/// What a run is to be made from.
+/// What a run is created from.
 #[derive(Debug, Clone, Copy)]
 pub struct RunWanted<'a> {
     /// The fleet.
     pub fleet: &'a Resource,
     /// The profile.
     pub profile: &'a Resource,
-    /// What the profile says.
+    /// The properties of the profile.
     pub properties: &'a AutoUpgradeProfileProperties,
-    /// Where to.
+    /// The versions that the run upgrades to.
     pub target: &'a Target,
     /// For these members only.
     pub only: Option<&'a BTreeSet<String>>,
 }
 
-/// What became of a [`RunWanted`].
+/// The result of [`make_run`].
 #[derive(Debug)]
 pub enum RunCreation {
-    /// A run that was not there before.
+    /// The run was created.
     New(Box<Resource>),
-    /// The run for this target was there, and is as it was.
+    /// The run for this target exists, and did not change.
     Existing(Box<Resource>),
-    /// There is nothing to make one for.
+    /// The fleet has no members to upgrade.
     NoMembers,
-    /// A run cannot be made: why not, and what to do.
+    /// The run cannot be created: why not, and what to do.
     Refused(ErrorDetail),
 }
 
-/// Makes the run of a profile for a target, if there is none yet, and does not start it. Its name is that of
-/// [`autoupgrade::run_name`], so that the second of two transactions finds it.
+/// Creates the run of a profile for a target, unless it exists, and does not start it. Its name is [`autoupgrade::run_name`], so that
+/// the second of two transactions finds the run.
 pub async fn make_run(
     tx: &mut Connection,
     wanted: RunWanted<'_>,
@@ -127,7 +130,7 @@ pub async fn make_run(
         let run = resources::get(tx, &ByService(&id)).await?;
         return Ok(run.map_or(RunCreation::NoMembers, |run| RunCreation::Existing(Box::new(run))));
     };
-    runs::create(tx, run.id, wanted.fleet.id, &plan, now).await?;
+    create_plan(tx, run.id, wanted.fleet.id, &plan, now).await?;
     if let Some(only) = wanted.only {
         runs::limit_to(tx, run.id, only).await?;
     }

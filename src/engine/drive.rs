@@ -1,21 +1,23 @@
-//! Events of a run, from wherever they come: load the snapshot, ask [`crate::rollout::advance`], store what follows. All in the
-//! caller's transaction, so that an event and its consequences are one.
+//! Events of a run: take its steps, and carry out their effects as jobs, gates and webhook events. All in the caller's transaction,
+//! so that an event and its consequences are one.
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     EngineError, deliveries, gates,
     queue::{self, GateJob, MemberJob, StageJob},
+    steps::{Advanced, advance_all},
 };
 use crate::{
     arm::ResourceId,
     database::Connection,
-    rollout::{Change, Effect, Event, Run},
+    rollout::{Change, Effect, Event, Run, SkipTarget},
     store::{
         StoreError, outbox,
-        resources::{self, Author, Resource},
-        runs::{self, Advanced, Holder},
+        resources::{self, Author, Resource, RowByService},
+        runs::{self, Holder},
     },
     webhooks,
     work::{self, NewJob},
@@ -24,7 +26,41 @@ use crate::{
 /// When the windows of members that queue are looked at after a step, unless that is due sooner.
 const FIRST_RANKING: SignedDuration = SignedDuration::from_secs(60);
 
-/// Carries out an event, and answers the run after it; `None` when there is no such run.
+/// What a person, or an auto-upgrade profile, does with a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RunCommand {
+    /// Starts or restarts the run.
+    Start,
+    /// Stops the run.
+    Stop,
+    /// Skips parts of the run: all of them, or none.
+    Skip(Vec<SkipTarget>),
+    /// Completes the gate with this name.
+    CompleteGate(Uuid),
+}
+
+impl RunCommand {
+    /// The name that is recorded.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "Start",
+            Self::Stop => "Stop",
+            Self::Skip(_) => "Skip",
+            Self::CompleteGate(_) => "CompleteGate",
+        }
+    }
+
+    /// The names of the parts of the run that the command is about.
+    fn targets(&self) -> Vec<String> {
+        match self {
+            Self::Start | Self::Stop => Vec::new(),
+            Self::Skip(targets) => targets.iter().map(|target| target.name().to_owned()).collect(),
+            Self::CompleteGate(gate) => vec![gate.to_string()],
+        }
+    }
+}
+
+/// Carries out an event, and returns the run after it; `None` when there is no such run.
 pub async fn drive(
     tx: &mut Connection,
     run_id: Uuid,
@@ -46,16 +82,23 @@ pub async fn drive_all(
     carry_out(tx, run_id, events, None, now, trace).await
 }
 
-/// [`drive`] for an event that a person causes, whose name goes on the gates that it completes.
-pub async fn drive_by(
+/// Carries out a command on a run, and records who gave it. Returns the run after it; `None` when there is no such run.
+pub async fn command(
     tx: &mut Connection,
     run_id: Uuid,
-    event: Event,
+    command: RunCommand,
     author: Author<'_>,
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, EngineError> {
-    carry_out(tx, run_id, vec![event], Some(author), now, trace).await
+    runs::record_action(tx, run_id, author, command.name(), &command.targets(), now).await?;
+    let (event, gate_author) = match command {
+        RunCommand::Start => (Event::Start, None),
+        RunCommand::Stop => (Event::Stop, None),
+        RunCommand::Skip(targets) => (Event::Skip { targets, members: Vec::new() }, None),
+        RunCommand::CompleteGate(gate) => (Event::GateCompleted { gate }, Some(author)),
+    };
+    carry_out(tx, run_id, vec![event], gate_author, now, trace).await
 }
 
 async fn carry_out(
@@ -66,8 +109,7 @@ async fn carry_out(
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, EngineError> {
-    let Some(advanced) = runs::advance_all(tx, run_id, events, now).await? else { return Ok(None) };
-    let advanced = advanced?;
+    let Some(advanced) = advance_all(tx, run_id, events, now).await? else { return Ok(None) };
     carry_on(tx, run_id, &advanced, author, now, trace).await?;
     Ok(Some(advanced.after))
 }
@@ -147,7 +189,7 @@ async fn record_changes(
             && let Some(owner) = owner(tx, run_id, resource).await?
             && let Some((id, properties)) = gates::described(owner, &advanced.after, gate.id)
         {
-            let of_gate = webhooks::gate_events(&id.to_string(), *was, Some(&gate.status), &properties, now);
+            let of_gate = webhooks::gate_events(&id.to_string(), *was, Some(&gate.status), &json!(properties), now);
             recorded.extend(of_gate.into_iter().map(|event| (run_id, event)));
         }
         recorded.push((run_id, webhooks::describe(&audience.run, change, now)));
@@ -163,7 +205,7 @@ async fn owner<'a>(
     known: &'a mut Option<Resource>,
 ) -> Result<Option<&'a Resource>, StoreError> {
     if known.is_none() {
-        *known = resources::get_by_row(tx, run_id).await?;
+        *known = resources::get_by_row(tx, RowByService(run_id)).await?;
     }
     Ok(known.as_ref())
 }

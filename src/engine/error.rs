@@ -14,10 +14,10 @@ pub enum EngineError {
     /// The database, outside the store.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
-    /// A stored document does not read: a fault of ours.
+    /// A stored document cannot be parsed: a fault of the service.
     #[error("a stored document does not read")]
     Document(#[from] serde_json::Error),
-    /// What is stored contradicts itself: a fault of ours.
+    /// Stored rows contradict each other: a fault of the service.
     #[error("{0}")]
     Inconsistent(String),
 }

@@ -1,13 +1,15 @@
-//! Gate resources, and the timers of those that open by themselves. This is the one place where gates are made, changed and
-//! deleted, always in the transaction of the step that does it: a gate is made once, whatever is killed.
+//! Gate resources. Only this module creates and changes gates, in the transaction of the step of the run, so that a gate is created
+//! once even if a process is killed.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{
     arm::ResourceId,
     database::Connection,
+    model::gate::{
+        GateProperties, GateState, GateTarget, ScheduledStartProperties, Timing, UpdateRunGateTargetProperties,
+    },
     rollout::{Gate, Run},
     store::{
         StoreError, gates,
@@ -15,7 +17,7 @@ use crate::{
     },
 };
 
-/// Makes the resource of a gate that a run has reached.
+/// Creates the resource of a gate that a run has reached.
 pub(super) async fn open(
     tx: &mut Connection,
     owner: &Resource,
@@ -27,7 +29,7 @@ pub(super) async fn open(
     gates::open(tx, &id, owner.id, &properties, now).await
 }
 
-/// Completes the resource of a gate: by a person, or (`None`) because its time has come.
+/// Completes the resource of a gate. `author`: the person who approved; `None` when the gate opens at its scheduled time.
 pub(super) async fn complete(
     tx: &mut Connection,
     owner: &Resource,
@@ -45,8 +47,8 @@ pub(super) async fn skip(tx: &mut Connection, owner: &Resource, gate: Uuid, now:
     gates::skip(tx, &id, now).await
 }
 
-/// A gate of a run as a resource: its ID, and its properties as of its opening.
-pub(super) fn described(owner: &Resource, run: &Run, gate: Uuid) -> Option<(ResourceId, Value)> {
+/// The ID of a gate of a run, and its properties at the moment when the run reaches it.
+pub(super) fn described(owner: &Resource, run: &Run, gate: Uuid) -> Option<(ResourceId, GateProperties)> {
     gate_id(owner, gate).zip(properties(run, gate, owner))
 }
 
@@ -55,42 +57,35 @@ fn gate_id(run: &Resource, gate: Uuid) -> Option<ResourceId> {
     Some(run.arm_id.parse::<ResourceId>().ok()?.parent()?.child("gates", &gate.to_string()))
 }
 
-fn properties(run: &Run, gate: Uuid, owner: &Resource) -> Option<Value> {
+fn properties(run: &Run, gate: Uuid, owner: &Resource) -> Option<GateProperties> {
     let (gate, stage, group, timing) = find(run, gate)?;
-    let mut target = json!({"name": owner.name, "stage": stage, "timing": timing});
-    if let (Some(group), Value::Object(target)) = (group, &mut target) {
-        target.insert("group".to_owned(), Value::from(group));
-    }
-    let mut properties = json!({
-        "gateType": gate.gate_type,
-        "state": "Pending",
-        "target": {"id": owner.arm_id, "updateRunProperties": target},
-    });
-    if let Value::Object(properties) = &mut properties {
-        if let Some(name) = &gate.display_name {
-            properties.insert("displayName".to_owned(), Value::from(name.clone()));
-        }
-        if let (Some(schedule), Some(at)) = (&gate.schedule, gate.due()) {
-            let mut schedule = json!(schedule);
-            if let Value::Object(schedule) = &mut schedule {
-                schedule.insert("absoluteStartTime".to_owned(), json!(at));
-            }
-            properties.insert("scheduledStartProperties".to_owned(), schedule);
-        }
-    }
-    Some(properties)
+    let schedule = gate.schedule.clone().zip(gate.due());
+    let position = UpdateRunGateTargetProperties {
+        name: owner.name.clone(),
+        stage: Some(stage.to_owned()),
+        group: group.map(str::to_owned),
+        timing,
+    };
+    Some(GateProperties {
+        display_name: gate.display_name.clone(),
+        gate_type: gate.gate_type,
+        target: GateTarget { id: owner.arm_id.clone(), update_run_properties: Some(position) },
+        state: GateState::Pending,
+        scheduled_start_properties: schedule
+            .map(|(schedule, absolute_start_time)| ScheduledStartProperties { schedule, absolute_start_time }),
+    })
 }
 
-fn find(run: &Run, id: Uuid) -> Option<(&Gate, &str, Option<&str>, &'static str)> {
+fn find(run: &Run, id: Uuid) -> Option<(&Gate, &str, Option<&str>, Timing)> {
     let among = |gates: &'_ [Gate]| gates.iter().position(|gate| gate.id == id);
     for stage in &run.stages {
         let groups = stage.groups.iter().map(|group| (Some(group.name.as_str()), &group.before, &group.after));
         for (group, before, after) in std::iter::once((None, &stage.before, &stage.after)).chain(groups) {
             if let Some(gate) = among(before).and_then(|at| before.get(at)) {
-                return Some((gate, &stage.name, group, "Before"));
+                return Some((gate, &stage.name, group, Timing::Before));
             }
             if let Some(gate) = among(after).and_then(|at| after.get(at)) {
-                return Some((gate, &stage.name, group, "After"));
+                return Some((gate, &stage.name, group, Timing::After));
             }
         }
     }

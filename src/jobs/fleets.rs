@@ -19,7 +19,11 @@ use crate::{
     },
     model::types,
     rollout::Event,
-    store::{operations, resources, runs},
+    store::{
+        operations,
+        resources::{self, RowByService},
+        runs,
+    },
     work::{Attempt, Handler, Outcome},
 };
 
@@ -50,7 +54,7 @@ impl Provision {
         let id = subject(attempt)?;
         // The end of the job fences the transaction.
         let mut tx = self.pool.begin().await?;
-        let fleet = resources::get_by_row(&mut tx, id).await?;
+        let fleet = resources::get_by_row(&mut tx, RowByService(id)).await?;
         let error = fleet.filter(|fleet| fleet.properties.get("hubProfile").is_some()).map(|_| {
             ErrorDetail::new(
                 "FeatureNotAvailable",
@@ -98,7 +102,7 @@ impl Delete {
             return Ok(waits);
         }
         let mut tx = attempt.begin(&self.pool).await?;
-        resources::delete(&mut tx, fleet).await?;
+        resources::delete(&mut tx, &RowByService(fleet)).await?;
         operations::end(&mut tx, operation, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;
@@ -111,11 +115,12 @@ impl Delete {
 /// stopped, and the deletion goes on when they have ended.
 pub(super) async fn empty(attempt: &Attempt, pool: &Pool, fleet: Uuid) -> Result<Option<Outcome>, JobError> {
     let (now, trace) = (Timestamp::now(), attempt.trace.as_deref());
-    let runs_of_fleet = resources::child_rows(&mut pool.acquire().await?, fleet, types::UPDATE_RUNS).await?;
+    let runs_of_fleet =
+        resources::child_rows(&mut pool.acquire().await?, RowByService(fleet), types::UPDATE_RUNS).await?;
     let mut waits = None;
     for run in runs_of_fleet {
         let mut tx = pool.begin_locking(run).await?;
-        if resources::get_by_row_for_update(&mut tx, run).await?.is_none() {
+        if resources::get_by_row_for_update(&mut tx, RowByService(run)).await?.is_none() {
             continue;
         }
         let snapshot = runs::load_for_update(&mut tx, run).await?;
@@ -135,7 +140,7 @@ pub(super) async fn empty(attempt: &Attempt, pool: &Pool, fleet: Uuid) -> Result
     }
     loop {
         let mut tx = attempt.begin(pool).await?;
-        let deleted = resources::delete_children(&mut tx, fleet, types::MEMBERS, BATCH).await?;
+        let deleted = resources::delete_children(&mut tx, RowByService(fleet), types::MEMBERS, BATCH).await?;
         tx.commit().await?;
         if deleted < BATCH.into() {
             return Ok(None);

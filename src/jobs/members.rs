@@ -22,7 +22,7 @@ use crate::{
     rollout::Event,
     store::{
         memberships, operations,
-        resources::{self, Resource},
+        resources::{self, Resource, RowByService},
         runs,
     },
     upstreams::{
@@ -72,7 +72,7 @@ impl Join {
         let id = subject(attempt)?;
         let member = {
             let mut conn = self.pool.acquire().await?;
-            resources::get_by_row(&mut conn, id).await?
+            resources::get_by_row(&mut conn, RowByService(id)).await?
         };
         let Some(member) = member.filter(|member| member.last_operation_id == Some(operation)) else {
             return Ok(Outcome::Done);
@@ -168,14 +168,14 @@ impl Leave {
         let id = subject(attempt)?;
         let now = Timestamp::now();
         let mut tx = attempt.begin(&self.pool).await?;
-        if let Some(member) = resources::get_by_row(&mut tx, id).await? {
+        if let Some(member) = resources::get_by_row(&mut tx, RowByService(id)).await? {
             if let Some(fleet) = member.parent_id {
                 for (run, member) in runs::runs_of_member(&mut tx, fleet, &member.name).await? {
                     let left = Event::MemberLeft { member };
                     drive(&mut tx, run, left, now, attempt.trace.as_deref()).await?;
                 }
             }
-            resources::delete(&mut tx, id).await?;
+            resources::delete(&mut tx, &RowByService(id)).await?;
         }
         operations::end(&mut tx, operation, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;

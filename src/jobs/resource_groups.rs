@@ -12,7 +12,10 @@ use crate::{
     database::Pool,
     engine::queue::{self, OperationJob},
     model::types,
-    store::{operations, resources},
+    store::{
+        operations,
+        resources::{self, RowByService},
+    },
     work::{Attempt, Handler, Outcome},
 };
 
@@ -41,17 +44,18 @@ impl Delete {
     async fn run(&self, attempt: &Attempt) -> Result<Outcome, JobError> {
         let OperationJob { operation, .. } = serde_json::from_value(attempt.payload.clone())?;
         let (group, now) = (subject(attempt)?, Timestamp::now());
-        let fleets_of_group = resources::child_rows(&mut self.pool.acquire().await?, group, types::FLEETS).await?;
+        let fleets_of_group =
+            resources::child_rows(&mut self.pool.acquire().await?, RowByService(group), types::FLEETS).await?;
         for fleet in fleets_of_group {
             if let Some(waits) = fleets::empty(attempt, &self.pool, fleet).await? {
                 return Ok(waits);
             }
             let mut tx = attempt.begin(&self.pool).await?;
-            resources::delete(&mut tx, fleet).await?;
+            resources::delete(&mut tx, &RowByService(fleet)).await?;
             tx.commit().await?;
         }
         let mut tx = attempt.begin(&self.pool).await?;
-        resources::delete(&mut tx, group).await?;
+        resources::delete(&mut tx, &RowByService(group)).await?;
         operations::end(&mut tx, operation, now).await?;
         attempt.settle(&mut tx, Outcome::Done).await?;
         tx.commit().await?;

@@ -15,14 +15,14 @@ use crate::{
     arm::ErrorDetail,
     database::Pool,
     engine::{
-        EngineError, drive, plan,
+        self, EngineError, drive, plan,
         queue::{self, StageJob},
     },
     model::update_run::{UpdateRunProperties, UpdateState},
     rollout::Event,
     store::{
         memberships,
-        resources::{self, Resource},
+        resources::{self, Resource, RowByService},
         runs,
     },
     upstreams::{
@@ -77,7 +77,7 @@ impl PlanRun {
         let members = memberships::members_of_run(&mut tx, fleet, id).await?;
         let mut plan = plan(&properties, &members)?;
         plan.order(|member| windows.get(&member.cluster_resource_id).copied().unwrap_or_default());
-        runs::replace_plan(&mut tx, id, &plan, now).await?;
+        engine::replace_plan(&mut tx, id, &plan, now).await?;
         let event = match images {
             RunImages::Latest => Event::Planned,
             RunImages::Chosen(images) => {
@@ -230,7 +230,7 @@ async fn start_given_up(attempt: &Attempt, pool: &Pool, reason: String) -> Resul
 
 async fn load(pool: &Pool, id: Uuid) -> Result<Option<(Resource, UpdateRunProperties)>, JobError> {
     let mut conn = pool.acquire().await?;
-    let Some(run) = resources::get_by_row(&mut conn, id).await? else { return Ok(None) };
+    let Some(run) = resources::get_by_row(&mut conn, RowByService(id)).await? else { return Ok(None) };
     let properties = serde_json::from_value(run.properties.clone())?;
     Ok(Some((run, properties)))
 }

@@ -739,7 +739,10 @@ async fn membership(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refus
 }
 
 async fn other_run(conn: &mut Connection, holder: Holder) -> Result<ErrorDetail, JobError> {
-    let run = resources::get_by_row(conn, holder.run_id).await?.map(|run| run.arm_id).unwrap_or_default();
+    let run = resources::get_by_row(conn, resources::RowByService(holder.run_id))
+        .await?
+        .map(|run| run.arm_id)
+        .unwrap_or_default();
     Ok(ErrorDetail::new(
         "ClusterOperationInProgress",
         format!("The cluster is being upgraded by the update run '{run}'; this one goes on when that has ended."),

@@ -6,6 +6,7 @@
 pub mod auto_upgrade_profile;
 pub mod extensions;
 pub mod fleet;
+pub mod gate;
 pub mod identity;
 pub mod label;
 pub mod limit;

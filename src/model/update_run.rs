@@ -71,6 +71,26 @@ pub enum ManagedClusterUpgradeType {
     ControlPlaneOnly,
 }
 
+impl ManagedClusterUpgradeType {
+    /// Whether the upgrade changes Kubernetes versions, so that it needs one.
+    #[must_use]
+    pub const fn changes_version(self) -> bool {
+        match self {
+            Self::Full | Self::ControlPlaneOnly => true,
+            Self::NodeImageOnly => false,
+        }
+    }
+
+    /// Whether the upgrade changes agent pools.
+    #[must_use]
+    pub const fn changes_pools(self) -> bool {
+        match self {
+            Self::Full | Self::NodeImageOnly => true,
+            Self::ControlPlaneOnly => false,
+        }
+    }
+}
+
 /// How node images are chosen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -121,6 +141,17 @@ pub enum UpdateState {
     Pending,
     /// Completed.
     Completed,
+}
+
+impl UpdateState {
+    /// Whether a node in this state needs nothing more. A `Failed` one needs a start.
+    #[must_use]
+    pub const fn is_finished(self) -> bool {
+        match self {
+            Self::Completed | Self::Skipped => true,
+            Self::NotStarted | Self::Running | Self::Stopping | Self::Stopped | Self::Failed | Self::Pending => false,
+        }
+    }
 }
 
 /// State, times and error of one node of a run.

@@ -4,10 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     types,
-    update_run::{
-        ManagedClusterUpdate, ManagedClusterUpgradeType, NodeImageSelectionType, UpdateRunProperties,
-        WhenImageUnavailable,
-    },
+    update_run::{ManagedClusterUpdate, NodeImageSelectionType, UpdateRunProperties, WhenImageUnavailable},
     version::RequestedVersion,
 };
 use crate::arm::{Problems, ResourceId};
@@ -46,16 +43,16 @@ impl ManagedClusterUpdate {
 
     fn check(&self, at: &str, problems: &mut Problems) {
         let version_at = format!("{at}.upgrade.kubernetesVersion");
-        match (self.upgrade.upgrade_type, self.upgrade.kubernetes_version.as_deref().filter(|v| !v.is_empty())) {
-            (ManagedClusterUpgradeType::NodeImageOnly, Some(_)) => {
-                problems
-                    .add(&version_at, "An upgrade of the type NodeImageOnly has no kubernetesVersion: leave it out.");
-            }
-            (ManagedClusterUpgradeType::NodeImageOnly, None) => {}
-            (kind, None) => {
+        let kind = self.upgrade.upgrade_type;
+        let version = self.upgrade.kubernetes_version.as_deref().filter(|version| !version.is_empty());
+        match (kind.changes_version(), version) {
+            (false, None) => {}
+            (false, Some(_)) => problems
+                .add(&version_at, format!("An upgrade of the type {kind:?} has no kubernetesVersion: leave it out.")),
+            (true, None) => {
                 problems.add(&version_at, format!("An upgrade of the type {kind:?} needs a kubernetesVersion."));
             }
-            (_, Some(text)) => {
+            (true, Some(text)) => {
                 if let Err(error) = text.parse::<RequestedVersion>() {
                     problems.add(&version_at, error.to_string());
                 }

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{
     derive,
     event::{Effect, Event, Outcome, Refused, Step},
-    run::{Gate, Group, Member, Run, Stage, is_finished},
+    run::{Gate, Group, Member, Run, Stage},
     skip,
     step::{StepBuilder, begin, conflict, finish},
 };
@@ -97,7 +97,7 @@ fn start(run: &mut Run, out: &mut StepBuilder) -> Result<(), Refused> {
 
 /// Only of a run in which nothing has begun: what has begun goes on.
 fn start_failed(run: &mut Run, error: &ErrorDetail, now: Timestamp) {
-    if run.has_begun() || is_finished(run.status.state) {
+    if run.has_begun() || run.status.state.is_finished() {
         return;
     }
     run.starting = false;
@@ -231,7 +231,7 @@ fn drive(run: &mut Run, out: &mut StepBuilder) {
         }
         move_stage(stage, out);
         derive::stage(stage, true, out.now);
-        if !is_finished(stage.status.state) {
+        if !stage.status.state.is_finished() {
             break;
         }
     }
@@ -249,7 +249,7 @@ fn move_stage(stage: &mut Stage, out: &mut StepBuilder) {
         move_group(group, out);
     }
     admit(stage, out);
-    let done = |group: &Group| is_finished(derive::group_state(group, true));
+    let done = |group: &Group| derive::group_state(group, true).is_finished();
     if !stage.groups.iter().all(done) {
         return;
     }
@@ -262,7 +262,7 @@ fn move_stage(stage: &mut Stage, out: &mut StepBuilder) {
 }
 
 fn move_group(group: &mut Group, out: &mut StepBuilder) {
-    if is_finished(group.status.state) && group.tally.open() == 0 {
+    if group.status.state.is_finished() && group.tally.open() == 0 {
         return;
     }
     if group.tally.total() == 0 {

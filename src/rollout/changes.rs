@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::run::{Gate, Group, Run, Stage};
-use crate::model::update_run::{MemberUpdateStatus, UpdateState, UpdateStatus};
+use crate::model::{
+    gate::Timing,
+    update_run::{MemberUpdateStatus, UpdateState, UpdateStatus},
+};
 
 /// The state of one node has changed, or the reason for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,8 +47,8 @@ pub enum Change {
         stage: String,
         /// Name of its group; absent for a gate of the stage itself.
         group: Option<String>,
-        /// `Before` or `After`.
-        timing: &'static str,
+        /// Whether it is before or after its stage or group.
+        timing: Timing,
         /// The state that it was in.
         was: UpdateState,
         /// What it is now.
@@ -95,12 +98,12 @@ pub fn changes(before: &Run, after: &Run, members: Vec<ChangedMember>) -> Vec<Ch
 fn of_stage(was: &Stage, is: &Stage, members: &mut HashMap<u32, Vec<ChangedMember>>, out: &mut Vec<Change>) {
     let name = || is.name.clone();
     let end = around(out, &was.status, &is.status, |status| Change::Stage { stage: name(), status });
-    of_gates(&was.before, &is.before, is, None, "Before", out);
+    of_gates(&was.before, &is.before, is, None, Timing::Before, out);
     for (was, of) in was.groups.iter().zip(&is.groups) {
         let group = || of.name.clone();
         let end =
             around(out, &was.status, &of.status, |status| Change::Group { stage: name(), group: group(), status });
-        of_gates(&was.before, &of.before, is, Some(of), "Before", out);
+        of_gates(&was.before, &of.before, is, Some(of), Timing::Before, out);
         let mut members = members.remove(&of.index).unwrap_or_default();
         members.sort_by_key(|member| !has_ended(member.status.status.state));
         out.extend(members.into_iter().map(|member| Change::Member {
@@ -109,7 +112,7 @@ fn of_stage(was: &Stage, is: &Stage, members: &mut HashMap<u32, Vec<ChangedMembe
             attempt: member.attempt,
             member: member.status,
         }));
-        of_gates(&was.after, &of.after, is, Some(of), "After", out);
+        of_gates(&was.after, &of.after, is, Some(of), Timing::After, out);
         out.extend(end);
     }
     if let (Some(was), Some(wait)) = (&was.wait, &is.wait)
@@ -117,18 +120,11 @@ fn of_stage(was: &Stage, is: &Stage, members: &mut HashMap<u32, Vec<ChangedMembe
     {
         out.push(Change::Wait { stage: name(), seconds: wait.seconds, status: wait.status.clone() });
     }
-    of_gates(&was.after, &is.after, is, None, "After", out);
+    of_gates(&was.after, &is.after, is, None, Timing::After, out);
     out.extend(end);
 }
 
-fn of_gates(
-    was: &[Gate],
-    is: &[Gate],
-    stage: &Stage,
-    group: Option<&Group>,
-    timing: &'static str,
-    out: &mut Vec<Change>,
-) {
+fn of_gates(was: &[Gate], is: &[Gate], stage: &Stage, group: Option<&Group>, timing: Timing, out: &mut Vec<Change>) {
     let changed = was.iter().zip(is).filter(|(was, is)| differ(&was.status, &is.status));
     out.extend(changed.map(|(was, is)| Change::Gate {
         stage: stage.name.clone(),

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::run::{Gate, Group, Run, Stage, is_finished};
+use super::run::{Gate, Group, Run, Stage};
 use crate::{
     arm::ErrorDetail,
     model::update_run::{UpdateState, UpdateStatus},
@@ -25,7 +25,7 @@ pub(super) fn derive(run: &mut Run, now: Timestamp) {
         return;
     }
     run.starting = false;
-    let (all_skipped, all_finished) = (all(|state| state == UpdateState::Skipped), all(is_finished));
+    let (all_skipped, all_finished) = (all(|state| state == UpdateState::Skipped), all(UpdateState::is_finished));
     let current = run.current();
     let failed = current.filter(|stage| stage.exceeds_failures());
     let state = match run.status.state {
@@ -114,8 +114,8 @@ fn stage_state(stage: &Stage, advancing: bool) -> UpdateState {
         return UpdateState::Failed;
     }
     let around = stage.after.iter().all(Gate::is_passed)
-        && stage.wait.as_ref().is_none_or(|wait| is_finished(wait.status.state));
-    if around && groups().all(is_finished) {
+        && stage.wait.as_ref().is_none_or(|wait| wait.status.state.is_finished());
+    if around && groups().all(UpdateState::is_finished) {
         let skipped = !stage.groups.is_empty() && groups().all(|state| state == UpdateState::Skipped);
         return if skipped { UpdateState::Skipped } else { UpdateState::Completed };
     }
@@ -139,7 +139,7 @@ fn is_pending(gate: &Gate) -> bool {
 fn set(status: &mut UpdateStatus, state: UpdateState, error: Option<ErrorDetail>, now: Timestamp) {
     if status.state != state {
         status.state = state;
-        status.completed_time = (is_finished(state) || state == UpdateState::Failed).then_some(now);
+        status.completed_time = (state.is_finished() || state == UpdateState::Failed).then_some(now);
     }
     status.error = error;
 }

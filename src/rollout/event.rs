@@ -120,6 +120,20 @@ pub enum SkipTarget {
     AfterStageWait(String),
 }
 
+impl SkipTarget {
+    /// The name of the member, group or stage.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Member(name)
+            | Self::RunningMember(name)
+            | Self::Group(name)
+            | Self::Stage(name)
+            | Self::AfterStageWait(name) => name,
+        }
+    }
+}
+
 /// The outcome of an event: the new snapshot, what became of members, and what to set in motion, all to be stored at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {

@@ -95,7 +95,7 @@ pub fn explain(run: &mut UpdateRunStatus) {
     let started = run.status.start_time.is_some();
     for stage in &mut run.stages {
         explain_stage(stage, started, before.as_deref());
-        if !super::is_finished(stage.status.state) && before.is_none() {
+        if !stage.status.state.is_finished() && before.is_none() {
             before = Some(stage.name.clone());
         }
     }
@@ -107,7 +107,7 @@ pub fn explain(run: &mut UpdateRunStatus) {
         UpdateState::Stopped => Some("The update run was stopped. Start it to go on.".to_owned()),
         UpdateState::Stopping => Some("Members in progress are finished; no other member is started.".to_owned()),
         UpdateState::Running | UpdateState::Pending => {
-            let current = run.stages.iter().find(|stage| !super::is_finished(stage.status.state));
+            let current = run.stages.iter().find(|stage| !stage.status.state.is_finished());
             current.map(|stage| {
                 format!("Stage '{}': {}", stage.name, stage.explanation.as_deref().unwrap_or("in progress."))
             })
@@ -123,7 +123,7 @@ fn explain_stage(stage: &mut UpdateStageStatus, run_started: bool, before: Optio
         explain_group(group, stage.max_concurrency);
     }
     stage.explanation = match (stage.status.state, before) {
-        (state, _) if super::is_finished(state) => None,
+        (state, _) if state.is_finished() => None,
         (UpdateState::Failed, _) => stage.status.error.as_ref().map(|error| error.message.clone()),
         _ if !reached => Some(match (run_started, before) {
             (true, Some(before)) => format!("Begins when stage '{before}' has finished."),
@@ -161,7 +161,7 @@ fn explain_group(group: &mut UpdateGroupStatus, stage_max: Option<u32>) {
     let most = [group.max_concurrency, stage_max].into_iter().flatten().min().unwrap_or(1);
     let begun = group.status.start_time.is_some();
     group.explanation = match group.status.state {
-        state if super::is_finished(state) => None,
+        state if state.is_finished() => None,
         UpdateState::Failed => group.status.error.as_ref().map(|error| error.message.clone()),
         UpdateState::Stopped => Some(format!("{queued} members are left for the next start of the run.")),
         _ if gates(&group.before_gates).next().is_some() => {

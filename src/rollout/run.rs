@@ -130,20 +130,6 @@ pub const fn not_started() -> UpdateStatus {
     UpdateStatus { start_time: None, completed_time: None, state: UpdateState::NotStarted, error: None }
 }
 
-/// Whether a node in this state needs nothing more. A `Failed` one does: a start.
-#[must_use]
-pub const fn is_finished(state: UpdateState) -> bool {
-    match state {
-        UpdateState::Completed | UpdateState::Skipped => true,
-        UpdateState::NotStarted
-        | UpdateState::Running
-        | UpdateState::Stopping
-        | UpdateState::Stopped
-        | UpdateState::Failed
-        | UpdateState::Pending => false,
-    }
-}
-
 impl Run {
     /// Whether the run is between a start and its end, so that events move it on.
     #[must_use]
@@ -167,7 +153,7 @@ impl Run {
     /// The stage whose turn it is: the first that is not finished.
     #[must_use]
     pub fn current(&self) -> Option<&Stage> {
-        self.stages.iter().find(|stage| !is_finished(stage.status.state))
+        self.stages.iter().find(|stage| !stage.status.state.is_finished())
     }
 
     /// Whether nothing new may start: a stop was asked for, or too much failed.
@@ -183,7 +169,7 @@ impl Run {
     }
 
     pub(super) fn current_mut(&mut self) -> Option<&mut Stage> {
-        self.stages.iter_mut().find(|stage| !is_finished(stage.status.state))
+        self.stages.iter_mut().find(|stage| !stage.status.state.is_finished())
     }
 
     pub(super) fn group_mut(&mut self, index: u32) -> Option<&mut Group> {
@@ -246,7 +232,7 @@ impl Gate {
     /// Whether it holds nobody back any more.
     #[must_use]
     pub fn is_passed(&self) -> bool {
-        is_finished(self.status.state)
+        self.status.state.is_finished()
     }
 
     /// When it opens by itself, once it was reached: at the first occurrence from then on. A stop does not put it off.

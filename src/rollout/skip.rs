@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::{
     event::{Effect, Refused, SkipTarget},
-    run::{Gate, Group, Member, Run, Stage, is_finished},
+    run::{Gate, Group, Member, Run, Stage},
     step::{StepBuilder, begin, conflict, finish},
 };
 use crate::{
@@ -144,7 +144,7 @@ fn leave_out(run: &mut Run, member: &Member, message: &str, out: &mut StepBuilde
 }
 
 fn skip_group(group: &mut Group, retriable: bool, out: &mut StepBuilder) {
-    if is_finished(group.status.state) {
+    if group.status.state.is_finished() {
         return;
     }
     group.queue.clear();
@@ -162,7 +162,7 @@ fn skip_group(group: &mut Group, retriable: bool, out: &mut StepBuilder) {
 }
 
 fn skip_stage(stage: &mut Stage, retriable: bool, out: &mut StepBuilder) {
-    if is_finished(stage.status.state) {
+    if stage.status.state.is_finished() {
         return;
     }
     for group in &mut stage.groups {
@@ -191,7 +191,7 @@ fn skip_gates(gates: &mut [Gate], out: &mut StepBuilder) {
 }
 
 fn skip_wait(stage: &mut Stage, out: &mut StepBuilder) {
-    if let Some(wait) = stage.wait.as_mut().filter(|wait| !is_finished(wait.status.state)) {
+    if let Some(wait) = stage.wait.as_mut().filter(|wait| !wait.status.state.is_finished()) {
         finish(&mut wait.status, UpdateState::Skipped, out.now);
     }
 }
@@ -199,7 +199,7 @@ fn skip_wait(stage: &mut Stage, out: &mut StepBuilder) {
 /// Groups and stages of which all members were left out before their first turn: nobody is asked at their gates.
 pub(super) fn finish_unreached(run: &mut Run, out: &mut StepBuilder) {
     let unreached = |status: &UpdateStatus, before: &[Gate]| {
-        !is_finished(status.state) && (status.start_time.is_none() || !before.iter().all(Gate::is_passed))
+        !status.state.is_finished() && (status.start_time.is_none() || !before.iter().all(Gate::is_passed))
     };
     for stage in &mut run.stages {
         for group in stage.groups.iter_mut().filter(|group| unreached(&group.status, &group.before)) {
@@ -228,11 +228,11 @@ pub(super) fn finish_empty_group(group: &mut Group, out: &mut StepBuilder) {
 
 /// A stage in which nobody is left to update, when its turn comes: done without gates and wait. Whether it was one.
 pub(super) fn finish_idle_stage(stage: &mut Stage, out: &mut StepBuilder) -> bool {
-    let idle = |group: &Group| group.tally.total() == 0 || is_finished(group.status.state);
+    let idle = |group: &Group| group.tally.total() == 0 || group.status.state.is_finished();
     if stage.status.start_time.is_some() || !stage.groups.iter().all(idle) {
         return false;
     }
-    for group in stage.groups.iter_mut().filter(|group| !is_finished(group.status.state)) {
+    for group in stage.groups.iter_mut().filter(|group| !group.status.state.is_finished()) {
         finish_empty_group(group, out);
     }
     skip_around(stage, out);

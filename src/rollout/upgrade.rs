@@ -261,20 +261,20 @@ impl Goal {
     pub fn chosen_images(&self) -> &[NodeImage] {
         match &self.images {
             ImageGoal::Consistent(images) | ImageGoal::Custom(images) if self.moves_pools() => images,
-            _ => &[],
+            ImageGoal::Consistent(_) | ImageGoal::Custom(_) | ImageGoal::Latest => &[],
         }
     }
 
     /// Whether the upgrade changes Kubernetes versions.
     #[must_use]
     pub fn moves_version(&self) -> bool {
-        self.upgrade_type != ManagedClusterUpgradeType::NodeImageOnly
+        self.upgrade_type.changes_version()
     }
 
     /// Whether the upgrade changes agent pools.
     #[must_use]
     pub fn moves_pools(&self) -> bool {
-        self.upgrade_type != ManagedClusterUpgradeType::ControlPlaneOnly
+        self.upgrade_type.changes_pools()
     }
 }
 

@@ -34,48 +34,47 @@ pub struct AuditEvent<'a> {
 
 /// Writes an event down, before what it is about is done.
 pub async fn begin(pool: &Pool, event: &AuditEvent<'_>) -> Result<(), StoreError> {
-    sqlx::query(
+    insert(
+        pool,
         "INSERT INTO audit_events (id, at, object_id, caller, caller_type, app_id, action, resource, allowed, correlation_id)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        event,
     )
-    .bind(event.id)
-    .bind(event.at.to_sqlx())
-    .bind(event.object_id)
-    .bind(event.caller)
-    .bind(event.caller_type)
-    .bind(event.app_id)
-    .bind(event.action)
-    .bind(event.resource)
-    .bind(event.allowed)
-    .bind(event.correlation_id)
-    .execute(pool)
     .await
-    .map_err(StoreError::while_("writing an audit event"))?;
-    Ok(())
+    .map_err(StoreError::while_("writing an audit event"))
 }
 
 /// Counts a denied read: in the row of the same principal, action, resource and hour, or in a new one. The row keeps the time and
 /// the correlation ID of its first request. The status is known: a denied read is answered 403.
 pub async fn count_denied_read(pool: &Pool, event: &AuditEvent<'_>) -> Result<(), StoreError> {
-    sqlx::query(
+    insert(
+        pool,
         "INSERT INTO audit_events
-             (id, at, object_id, caller, caller_type, app_id, action, resource, allowed, status, correlation_id, hour)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, 403, $9, date_trunc('hour', $2, 'UTC'))
+             (id, at, object_id, caller, caller_type, app_id, action, resource, allowed, correlation_id, status, hour)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 403, date_trunc('hour', $2, 'UTC'))
          ON CONFLICT (object_id, hour, action, lower(resource)) WHERE hour IS NOT NULL
          DO UPDATE SET requests = audit_events.requests + 1, last_at = excluded.at",
+        event,
     )
-    .bind(event.id)
-    .bind(event.at.to_sqlx())
-    .bind(event.object_id)
-    .bind(event.caller)
-    .bind(event.caller_type)
-    .bind(event.app_id)
-    .bind(event.action)
-    .bind(event.resource)
-    .bind(event.correlation_id)
-    .execute(pool)
     .await
-    .map_err(StoreError::while_("counting a denied read"))?;
+    .map_err(StoreError::while_("counting a denied read"))
+}
+
+/// Executes a statement whose parameters are the fields of an event, in their order.
+async fn insert(pool: &Pool, statement: &'static str, event: &AuditEvent<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query(statement)
+        .bind(event.id)
+        .bind(event.at.to_sqlx())
+        .bind(event.object_id)
+        .bind(event.caller)
+        .bind(event.caller_type)
+        .bind(event.app_id)
+        .bind(event.action)
+        .bind(event.resource)
+        .bind(event.allowed)
+        .bind(event.correlation_id)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

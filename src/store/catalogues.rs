@@ -16,6 +16,9 @@ use crate::{
     model::managed_cluster::NodeImage,
 };
 
+/// The `NOTIFY` channel that reports each read of what AKS offers. The payload is the subscription.
+pub const CHANNEL: &str = "catalogues";
+
 /// What a look at a subscription is for.
 #[derive(Debug, Clone)]
 pub struct Watched {
@@ -167,7 +170,7 @@ pub async fn keep(
     Ok(())
 }
 
-/// Keeps how a look went. Answers since when looks had failed before this one.
+/// Keeps how a look went, and notifies [`CHANNEL`] on commit. Returns since when looks had failed before this one.
 pub async fn keep_outcome(
     conn: &mut Connection,
     subscription: &str,
@@ -185,11 +188,13 @@ pub async fn keep_outcome(
         "INSERT INTO catalogue_watches AS w (subscription, looked_at, failing_since, error)
          VALUES ($1, $2, CASE WHEN $3::jsonb IS NOT NULL THEN $2 END, $3)
          ON CONFLICT (subscription) DO UPDATE SET looked_at = excluded.looked_at, error = excluded.error,
-             failing_since = CASE WHEN excluded.error IS NOT NULL THEN coalesce(w.failing_since, excluded.looked_at) END",
+             failing_since = CASE WHEN excluded.error IS NOT NULL THEN coalesce(w.failing_since, excluded.looked_at) END
+         RETURNING pg_notify($4, subscription)",
     )
     .bind(subscription)
     .bind(now.to_sqlx())
     .bind(error.map(Json))
+    .bind(CHANNEL)
     .execute(conn)
     .await
     .map_err(StoreError::while_(failed))?;

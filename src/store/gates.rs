@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
-use serde_json::Value;
+use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
@@ -12,7 +12,10 @@ use super::{
 use crate::{
     arm::{ResourceId, page::Page},
     database::Connection,
-    model::types,
+    model::{
+        gate::{GateProperties, GateState},
+        types,
+    },
 };
 
 /// Creates a gate resource; one that exists stays as it is.
@@ -20,7 +23,7 @@ pub async fn open(
     conn: &mut Connection,
     id: &ResourceId,
     run: Uuid,
-    properties: &Value,
+    properties: &GateProperties,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query(
@@ -38,7 +41,7 @@ pub async fn open(
     .bind(run)
     .bind(id.subscription())
     .bind(id.resource_group().unwrap_or_default())
-    .bind(properties)
+    .bind(Json(properties))
     .bind(Uuid::new_v4())
     .bind(now.to_sqlx())
     .execute(conn)
@@ -49,7 +52,7 @@ pub async fn open(
 
 /// Sets a pending gate to `Skipped`.
 pub async fn skip(conn: &mut Connection, id: &ResourceId, now: Timestamp) -> Result<(), StoreError> {
-    close(conn, id, "Skipped", None, now).await
+    close(conn, id, GateState::Skipped, None, now).await
 }
 
 /// Sets a pending gate to `Completed`, and records who did; `None`: its time had come.
@@ -59,13 +62,13 @@ pub async fn complete(
     author: Option<Author<'_>>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    close(conn, id, "Completed", author, now).await
+    close(conn, id, GateState::Completed, author, now).await
 }
 
 async fn close(
     conn: &mut Connection,
     id: &ResourceId,
-    state: &str,
+    state: GateState,
     author: Option<Author<'_>>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
@@ -75,14 +78,15 @@ async fn close(
              created_at = CASE WHEN $5::text IS NULL THEN created_at ELSE $4 END,
              created_by = coalesce($5, created_by), created_by_type = coalesce($6, created_by_type),
              modified_by = coalesce($5, modified_by), modified_by_type = coalesce($6, modified_by_type)
-         WHERE key = $1 AND properties ->> 'state' = 'Pending'",
+         WHERE key = $1 AND properties ->> 'state' = $7",
     )
     .bind(id.key())
-    .bind(state)
+    .bind(state.as_str())
     .bind(Uuid::new_v4())
     .bind(now.to_sqlx())
     .bind(author.map(|author| author.name))
     .bind(author.map(|author| author.kind))
+    .bind(GateState::Pending.as_str())
     .execute(conn)
     .await
     .map_err(StoreError::while_("closing a gate"))?;

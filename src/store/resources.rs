@@ -173,6 +173,28 @@ impl MayLoad for ByService<'_> {
 
 impl MayChange for ByService<'_> {}
 
+/// The right to the resource in a row: a [`Resource`], which was loaded by a right of its own, or [`RowByService`].
+pub trait AtRow {
+    /// The row.
+    fn row(&self) -> Uuid;
+}
+
+/// [`ByService`] for the resource in a row. Jobs know resources by their rows; requests never use it.
+#[derive(Debug, Clone, Copy)]
+pub struct RowByService(pub Uuid);
+
+impl AtRow for Resource {
+    fn row(&self) -> Uuid {
+        self.id
+    }
+}
+
+impl AtRow for RowByService {
+    fn row(&self) -> Uuid {
+        self.0
+    }
+}
+
 /// What a new resource is in.
 #[derive(Debug, Clone, Copy)]
 pub struct Parent {
@@ -209,12 +231,20 @@ pub async fn get(conn: &mut Connection, at: &impl MayLoad) -> Result<Option<Reso
 }
 
 /// The resource in this row.
-pub async fn get_by_row(conn: &mut Connection, id: Uuid) -> Result<Option<Resource>, StoreError> {
+pub async fn get_by_row(conn: &mut Connection, at: RowByService) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE id = $1")
-        .bind(id)
+        .bind(at.row())
         .fetch_optional(conn)
         .await
         .map_err(StoreError::while_("reading a resource"))
+}
+
+/// The resource that a resource is in.
+pub async fn get_parent(conn: &mut Connection, child: &Resource) -> Result<Option<Resource>, StoreError> {
+    match child.parent_id {
+        Some(parent) => get_by_row(conn, RowByService(parent)).await,
+        None => Ok(None),
+    }
 }
 
 /// The resource with this ID, its row locked until the transaction ends. Rows that refer to it may be added meanwhile: a
@@ -228,9 +258,9 @@ pub async fn get_for_update(conn: &mut Connection, at: &impl MayChange) -> Resul
 }
 
 /// [`get_for_update`] for the resource in this row.
-pub async fn get_by_row_for_update(conn: &mut Connection, id: Uuid) -> Result<Option<Resource>, StoreError> {
+pub async fn get_by_row_for_update(conn: &mut Connection, at: RowByService) -> Result<Option<Resource>, StoreError> {
     sqlx::query_as("SELECT * FROM resources WHERE id = $1 FOR NO KEY UPDATE")
-        .bind(id)
+        .bind(at.row())
         .fetch_optional(conn)
         .await
         .map_err(StoreError::while_("locking a resource"))
@@ -400,7 +430,7 @@ pub async fn set_tags(
 /// Sets the state at the beginning of an operation that changes no body, such as a deletion.
 pub async fn begin_operation(
     conn: &mut Connection,
-    id: Uuid,
+    resource: &Resource,
     state: ProvisioningState,
     operation: Uuid,
 ) -> Result<Option<Resource>, StoreError> {
@@ -408,7 +438,7 @@ pub async fn begin_operation(
         "UPDATE resources SET provisioning_state = $2, last_operation_id = $3, last_operation_error = NULL, etag = $4
          WHERE id = $1 RETURNING *",
     )
-    .bind(id)
+    .bind(resource.id)
     .bind(state.as_str())
     .bind(operation)
     .bind(Uuid::new_v4())
@@ -418,9 +448,9 @@ pub async fn begin_operation(
 }
 
 /// Deletes a resource and everything in it.
-pub async fn delete(conn: &mut Connection, id: Uuid) -> Result<bool, StoreError> {
+pub async fn delete(conn: &mut Connection, at: &impl AtRow) -> Result<bool, StoreError> {
     let done = sqlx::query("DELETE FROM resources WHERE id = $1")
-        .bind(id)
+        .bind(at.row())
         .execute(conn)
         .await
         .map_err(StoreError::while_("deleting a resource"))?;
@@ -430,7 +460,7 @@ pub async fn delete(conn: &mut Connection, id: Uuid) -> Result<bool, StoreError>
 /// Deletes at most `limit` children of a type, and returns how many there were.
 pub async fn delete_children(
     conn: &mut Connection,
-    parent: Uuid,
+    parent: RowByService,
     resource_type: &str,
     limit: u32,
 ) -> Result<u64, StoreError> {
@@ -438,7 +468,7 @@ pub async fn delete_children(
         "DELETE FROM resources WHERE id = ANY (ARRAY(
              SELECT id FROM resources WHERE parent_id = $1 AND type = $2 ORDER BY key LIMIT $3))",
     )
-    .bind(parent)
+    .bind(parent.row())
     .bind(resource_type)
     .bind(i64::from(limit))
     .execute(conn)
@@ -448,9 +478,13 @@ pub async fn delete_children(
 }
 
 /// The rows of the children of a type, in the order of their keys.
-pub async fn child_rows(conn: &mut Connection, parent: Uuid, resource_type: &str) -> Result<Vec<Uuid>, StoreError> {
+pub async fn child_rows(
+    conn: &mut Connection,
+    parent: RowByService,
+    resource_type: &str,
+) -> Result<Vec<Uuid>, StoreError> {
     sqlx::query_scalar("SELECT id FROM resources WHERE parent_id = $1 AND type = $2 ORDER BY key")
-        .bind(parent)
+        .bind(parent.row())
         .bind(resource_type)
         .fetch_all(conn)
         .await
@@ -460,13 +494,13 @@ pub async fn child_rows(conn: &mut Connection, parent: Uuid, resource_type: &str
 /// A page of the children of a resource, and whether there are more.
 pub async fn list_children(
     conn: &mut Connection,
-    parent: Uuid,
+    parent: &Resource,
     resource_type: &str,
     page: &Page,
 ) -> Result<(Vec<Resource>, bool), StoreError> {
     let rows =
         sqlx::query_as("SELECT * FROM resources WHERE parent_id = $1 AND type = $2 AND key > $3 ORDER BY key LIMIT $4")
-            .bind(parent)
+            .bind(parent.id)
             .bind(resource_type)
             .bind(page.after.as_deref().unwrap_or_default())
             .bind(i64::from(page.limit) + 1)
@@ -510,9 +544,9 @@ pub async fn list_in_scope(
 }
 
 /// How many children of a type a resource has.
-pub async fn count_children(conn: &mut Connection, parent: Uuid, resource_type: &str) -> Result<i64, StoreError> {
+pub async fn count_children(conn: &mut Connection, parent: &Resource, resource_type: &str) -> Result<i64, StoreError> {
     sqlx::query_scalar("SELECT count(*) FROM resources WHERE parent_id = $1 AND type = $2")
-        .bind(parent)
+        .bind(parent.id)
         .bind(resource_type)
         .fetch_one(conn)
         .await

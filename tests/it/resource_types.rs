@@ -152,6 +152,7 @@ async fn a_type_that_is_added_to_the_table_is_served() {
         stopping: tokio_util::sync::CancellationToken::new(),
         verifier: Arc::new(verifier),
         access: Arc::new(api::AccessCache::new(vec![LOCAL_USER])),
+        catalogues: Arc::default(),
         sealer: TokenSealer::new(rand::random()),
         origins: Origins::new("http", settings.listen, Vec::new(), OtherHosts::Answer),
         pass_through: None,

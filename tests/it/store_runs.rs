@@ -3,11 +3,12 @@
 use crate::harness::postgres::{TestDatabase, database};
 use fleet_manager::arm::{ErrorDetail, ResourceId};
 use fleet_manager::database::Connection;
+use fleet_manager::engine::{self, Advanced, EngineError};
 use fleet_manager::model::strategy::{GateConfiguration, GateType, UpdateGroup, UpdateRunStrategy, UpdateStage};
 use fleet_manager::model::update_run::{NodeImageVersion, UpdateRunStatus, UpdateState};
 use fleet_manager::rollout::upgrade::WindowRank;
 use fleet_manager::rollout::{Effect, Event, FleetMember, Member, Outcome, Plan, Refused, SkipTarget, plan};
-use fleet_manager::store::runs::{self, Advanced, Holder, RankedMember};
+use fleet_manager::store::runs::{self, Holder, RankedMember};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -93,15 +94,20 @@ impl World {
         let mut conn = db.pool.acquire().await.unwrap();
         let fleet = resource(&mut conn, None).await;
         let run = resource(&mut conn, Some(fleet)).await;
-        runs::create(&mut conn, run, fleet, plan, now()).await.unwrap();
+        engine::create_plan(&mut conn, run, fleet, plan, now()).await.unwrap();
         Self { db, fleet, run }
     }
 
     async fn try_raise(&self, event: Event, now: Timestamp) -> Result<Advanced, Refused> {
         let mut tx = self.db.pool.begin().await.unwrap();
-        let advanced = runs::advance(&mut tx, self.run, event, now).await.unwrap().unwrap();
-        tx.commit().await.unwrap();
-        advanced
+        match engine::advance(&mut tx, self.run, event, now).await {
+            Ok(advanced) => {
+                tx.commit().await.unwrap();
+                Ok(advanced.unwrap())
+            }
+            Err(EngineError::Refused(refused)) => Err(refused),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// What follows of an event; of a first start, once the members are chosen.
@@ -282,7 +288,7 @@ async fn a_new_plan_keeps_skipped_members_and_is_refused_after_the_start() {
     let world = World::of(&planned([2, 2, 2])).await;
     world.skip(vec![SkipTarget::Member("a-00001".to_owned()), SkipTarget::Stage("s2".to_owned())]).await.unwrap();
     let mut conn = world.db.pool.acquire().await.unwrap();
-    assert!(runs::replace_plan(&mut conn, world.run, &planned([3, 1, 2]), now()).await.unwrap());
+    assert!(engine::replace_plan(&mut conn, world.run, &planned([3, 1, 2]), now()).await.unwrap());
     let status = world.status().await;
     let states = |group: usize| -> Vec<UpdateState> {
         status.stages[0].groups[group].members.iter().map(|m| m.status.state).collect()
@@ -293,7 +299,7 @@ async fn a_new_plan_keeps_skipped_members_and_is_refused_after_the_start() {
     assert_eq!(status.stages[1].after_stage_wait_status.as_ref().unwrap().status.state, UpdateState::Skipped);
     world.tallies_hold().await;
     world.raise(Event::Start).await;
-    assert!(!runs::replace_plan(&mut conn, world.run, &planned([1, 1, 1]), now()).await.unwrap());
+    assert!(!engine::replace_plan(&mut conn, world.run, &planned([1, 1, 1]), now()).await.unwrap());
 }
 
 #[tokio::test]
@@ -351,7 +357,7 @@ async fn events_in_one_step_have_the_result_of_single_steps() {
             effects.extend(one_by_one.raise(event).await);
         }
         let mut tx = together.db.pool.begin().await.unwrap();
-        let advanced = runs::advance_all(&mut tx, together.run, events, now()).await.unwrap().unwrap().unwrap();
+        let advanced = engine::advance_all(&mut tx, together.run, events, now()).await.unwrap().unwrap();
         tx.commit().await.unwrap();
         let upgrades = |effects: &[Effect]| effects.iter().filter(|e| matches!(e, Effect::Upgrade { .. })).count();
         assert_eq!(upgrades(&effects), upgrades(&advanced.effects), "round {round}");
@@ -389,7 +395,7 @@ async fn a_member_step_touches_a_handful_of_rows_of_ten_thousand() {
         let mut tx = world.db.pool.begin().await.unwrap();
         let event = Event::MemberEnded { attempt: 1, member, outcome: completed() };
         let before = touched(&mut tx).await;
-        runs::advance(&mut tx, world.run, event, now()).await.unwrap().unwrap().unwrap();
+        engine::advance(&mut tx, world.run, event, now()).await.unwrap().unwrap();
         let after = touched(&mut tx).await;
         let (written, read) = (after.0 - before.0, after.1 - before.1);
         assert!(written <= 4, "{written} rows written in round {round}");
@@ -409,7 +415,7 @@ async fn every_statement_has_an_index() {
     sqlx::query("SET LOCAL enable_seqscan = off").execute(&mut *tx).await.unwrap();
     let targets = vec![SkipTarget::Member("a-00002".to_owned()), SkipTarget::AfterStageWait("s2".to_owned())];
     for event in [Event::Skip { targets, members: vec![] }, Event::Start, Event::Planned, Event::Stop] {
-        runs::advance(&mut tx, world.run, event, now()).await.unwrap().unwrap().unwrap();
+        engine::advance(&mut tx, world.run, event, now()).await.unwrap().unwrap();
     }
     let member = runs::member(&mut tx, world.run, 3).await.unwrap().unwrap();
     runs::members_to_rank(&mut tx, world.run).await.unwrap();

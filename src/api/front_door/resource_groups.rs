@@ -147,9 +147,9 @@ pub(crate) async fn delete(State(app): State<App>, request: ArmRequest) -> ApiRe
             );
             return Err(ArmError::conflict("ResourceGroupDeletionBlocked", message).into());
         }
-        resources::begin_operation(&mut tx, fleet.id, ProvisioningState::Deleting, operation).await?;
+        resources::begin_operation(&mut tx, &fleet, ProvisioningState::Deleting, operation).await?;
     }
-    resources::begin_operation(&mut tx, group.id, ProvisioningState::Deleting, operation).await?;
+    resources::begin_operation(&mut tx, &group, ProvisioningState::Deleting, operation).await?;
     let begun = NewOperation { id: operation, location: String::new(), verb: "DELETE", begun_by: request.begun_by() };
     operations::begin(&mut tx, &request.id, &begun, request.now).await?;
     work::enqueue(&mut tx, queue::delete_group(group.id, operation, request.correlation())).await?;

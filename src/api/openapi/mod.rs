@@ -21,7 +21,7 @@ use utoipa::{
 use crate::{
     api::resources::runs::SkipProperties,
     arm::{ErrorResponse, operation::OperationStatus},
-    model::versions,
+    model::{gate::GatePatch, versions},
 };
 
 #[derive(OpenApi)]
@@ -47,7 +47,7 @@ use crate::{
         auto_upgrade::GenerateResponse,
         resources::Gate,
         resources::GateListResult,
-        resources::GatePatch,
+        GatePatch,
         resources::OperationListResult,
         OperationStatus,
     ))

@@ -11,9 +11,10 @@ use crate::{
     arm::ErrorDetail,
     model::{
         fleet::HubProfile,
+        gate::GateProperties,
         identity::IdentityType,
         member::MemberProperties,
-        strategy::{FleetUpdateStrategyProperties, GateType},
+        strategy::FleetUpdateStrategyProperties,
         update_run::{UpdateRunProperties, UpdateRunStatus},
     },
 };
@@ -273,65 +274,17 @@ struct ShownRunProperties {
 pub(super) struct Gate {
     #[serde(flatten)]
     resource: Resource,
-    properties: Option<GateProperties>,
+    properties: Option<ShownGateProperties>,
 }
 
 /// Properties of a gate.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct GateProperties {
+struct ShownGateProperties {
+    #[serde(flatten)]
+    written: GateProperties,
     #[schema(read_only)]
     provisioning_state: Option<ProvisioningState>,
-    #[schema(min_length = 1, max_length = 100)]
-    display_name: Option<String>,
-    gate_type: GateType,
-    target: GateTarget,
-    state: GateState,
-}
-
-#[derive(ToSchema)]
-enum GateState {
-    Pending,
-    Skipped,
-    Completed,
-}
-
-/// What a gate holds back.
-#[derive(ToSchema)]
-#[serde(rename_all = "camelCase")]
-struct GateTarget {
-    /// The update run.
-    id: String,
-    update_run_properties: Option<UpdateRunGateTargetProperties>,
-}
-
-/// Where in an update run.
-#[derive(ToSchema)]
-struct UpdateRunGateTargetProperties {
-    #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-    name: String,
-    #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-    stage: Option<String>,
-    #[schema(min_length = 1, max_length = 50, pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")]
-    group: Option<String>,
-    timing: Timing,
-}
-
-#[derive(ToSchema)]
-enum Timing {
-    Before,
-    After,
-}
-
-/// A change of a gate.
-#[derive(ToSchema)]
-pub(super) struct GatePatch {
-    properties: Option<GatePatchProperties>,
-}
-
-#[derive(ToSchema)]
-struct GatePatchProperties {
-    state: Option<GateState>,
 }
 
 /// A page of a list.

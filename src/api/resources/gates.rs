@@ -1,11 +1,10 @@
-//! Gates of update runs. Runs make and delete them; a person, or the time, completes them.
+//! Gates of update runs. A run creates and deletes its gates; a person, or a timer, completes them.
 
 use axum::{
     Json,
     extract::State,
     response::{IntoResponse, Response},
 };
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -29,12 +28,12 @@ use crate::{
         page::Page,
     },
     database::Connection,
-    engine,
+    engine::{self, RunCommand},
     model::{
+        gate::{GatePatch, GateProperties},
         types,
         versions::{P2025_04_01, Since, V2026_06_01, since},
     },
-    rollout::Event,
     store::{
         gates,
         resources::{self, Resource},
@@ -45,11 +44,6 @@ use crate::{
 /// Gates.
 pub(super) struct Gate;
 
-#[derive(Deserialize)]
-struct Patch {
-    state: Option<String>,
-}
-
 impl ResourceType for Gate {
     const TYPE: &'static str = types::GATES;
     const SCOPE: Scope = Scope::Fleet;
@@ -58,14 +52,19 @@ impl ResourceType for Gate {
     const VERBS: Verbs = Verbs { put: false, patch: true, delete: false };
     const NAME_PARAMETER: &'static str = "gateName";
 
-    type Properties = Value;
+    type Properties = GateProperties;
     type Extras = ();
 
-    async fn check(_: &mut Change<'_>, _: &Value, _: Option<&Value>, _: &mut Problems) -> ApiResult<()> {
+    async fn check(
+        _: &mut Change<'_>,
+        _: &GateProperties,
+        _: Option<&GateProperties>,
+        _: &mut Problems,
+    ) -> ApiResult<()> {
         Ok(())
     }
 
-    /// By state and type where `$filter` says so.
+    /// `$filter` may name a state and a type.
     async fn page(
         conn: &mut Connection,
         request: &ArmRequest,
@@ -77,7 +76,7 @@ impl ResourceType for Gate {
         Ok(gates::list(conn, &parent.resource_id()?, state, kind, page).await?)
     }
 
-    /// A gate has no author until somebody completes it; that author is who approved.
+    /// A gate has no author until a person completes it; the author is then that person.
     fn finish(row: &Resource, body: &mut Value) {
         if let (true, Value::Object(body)) = (row.system_data.created_by.is_empty(), body) {
             body.remove("systemData");
@@ -93,36 +92,26 @@ pub(super) async fn complete(
 ) -> ApiResult<Response> {
     let request = &at.request;
     let body = body::json(request.headers(), &bytes)?;
-    let Patch { state } = body::part(&body, "properties")?;
-    let completes = state.is_some();
-    if let Some(state) = state.filter(|state| state != "Completed") {
-        return Err(ArmError::bad_request(
-            "InvalidParameter",
-            format!("A gate's state can be set to 'Completed' only, not to '{state}'. Skip its stage or group to pass it by."),
-        )
-        .at("properties.state")
-        .into());
-    }
+    let patch: GatePatch = body::whole(&body)?;
+    let mut problems = Problems::default();
+    let completes = patch.properties.completes(&mut problems);
+    problems.into_result()?;
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
     let missing = || not_found(&request.id);
     let seen = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     if !completes {
-        // A patch that says nothing changes nothing; least of all does it approve.
+        // A patch without a state changes nothing, and does not approve.
         request.precondition.check(Some(seen.etag))?;
         return Ok(Json(handlers::show::<Gate>(&mut tx, request, &seen).await?).into_response());
     }
-    // The run's row comes first, as everywhere: two locks in one order.
+    // Lock the run before the gate, as all transactions do.
     let (Some(run), Ok(name)) = (seen.parent_id, uuid::Uuid::try_parse(&seen.name)) else {
         return Err(missing());
     };
     runs::lock(&mut tx, run).await?;
-    let gate = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
-    request.precondition.check(Some(gate.etag))?;
-    let (event, trace) = (Event::GateCompleted { gate: name }, Some(request.correlation()));
-    let targets = [seen.name.clone()];
-    runs::record_action(&mut tx, run, request.author(), "CompleteGate", &targets, request.now).await?;
-    let driven = engine::drive_by(&mut tx, run, event, request.author(), request.now, trace).await?;
-    driven.ok_or_else(missing)?;
+    handlers::existing(&mut tx, &at).await?;
+    let (command, trace) = (RunCommand::CompleteGate(name), Some(request.correlation()));
+    engine::command(&mut tx, run, command, request.author(), request.now, trace).await?.ok_or_else(missing)?;
     let gate = resources::get(&mut tx, &at.allowed).await?.ok_or_else(missing)?;
     let shown = handlers::show::<Gate>(&mut tx, request, &gate).await?;
     tx.commit().await?;

@@ -28,6 +28,7 @@ use crate::{
     },
     arm::{ArmError, Problems, ResourceId, page::Page, patch::merge},
     database::Connection,
+    identity::ChangeAction,
     model::{provisioning_state::ProvisioningState, versions},
     store::{
         operations::{self, NewOperation},
@@ -158,7 +159,7 @@ pub(super) async fn put<T: ResourceType>(
 /// Why a resource was not created in `parent`.
 async fn not_created<T: ResourceType>(tx: &mut Connection, parent: &Resource) -> ApiError {
     let Some(limit) = T::MOST else { return created_concurrently() };
-    match resources::count_children(tx, parent.id, T::TYPE).await {
+    match resources::count_children(tx, parent, T::TYPE).await {
         Ok(there) if there >= limit.most => (limit.refusal)().into(),
         Ok(_) => created_concurrently(),
         Err(error) => error.into(),
@@ -175,8 +176,7 @@ pub(super) async fn patch<T: ResourceType>(
     let mut body = body::json(request.headers(), &bytes)?;
     versions::hide(&mut body, T::TYPE, request.version);
     let mut tx = app.pool.begin_locking(request.id.key()).await?;
-    let row = resources::get_for_update(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&request.id))?;
-    request.precondition.check(Some(row.etag))?;
+    let row = existing(&mut tx, &at).await?;
     settled(&row)?;
     let mut change = Change { tx: &mut tx, request, parent: None, existing: Some(&row), body: &body };
     let mut problems = Problems::default();
@@ -228,7 +228,7 @@ pub(super) async fn delete<T: ResourceType>(State(app): State<App>, at: At<Delet
         settled(&row)?;
         T::before_delete(&mut tx, request, &row).await?;
         let operation = Uuid::new_v4();
-        let row = resources::begin_operation(&mut tx, row.id, how.deleting, operation)
+        let row = resources::begin_operation(&mut tx, &row, how.deleting, operation)
             .await?
             .ok_or_else(|| not_found(&request.id))?;
         let begun =
@@ -249,6 +249,13 @@ pub(super) async fn perform<A: ResourceAction>(
     body: RawBody,
 ) -> ApiResult<Response> {
     A::perform(app, at, body).await
+}
+
+/// Locks the resource that a request changes. Fails with 404, or with 412 when the request's condition does not hold.
+pub(super) async fn existing<A: ChangeAction>(tx: &mut Connection, at: &At<A>) -> ApiResult<Resource> {
+    let row = resources::get_for_update(tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
+    at.precondition.check(Some(row.etag))?;
+    Ok(row)
 }
 
 /// A resource as answers show it.
@@ -351,8 +358,9 @@ fn parent_not_found(id: &ResourceId) -> ArmError {
 
 /// The region of a resource, or of what it is in.
 async fn location(tx: &mut Connection, row: &Resource) -> ApiResult<String> {
-    if let (None, Some(parent)) = (&row.location, row.parent_id) {
-        return Ok(resources::get_by_row(tx, parent).await?.and_then(|parent| parent.location).unwrap_or_default());
-    }
-    Ok(row.location.clone().unwrap_or_default())
+    let location = match &row.location {
+        Some(location) => Some(location.clone()),
+        None => resources::get_parent(tx, row).await?.and_then(|parent| parent.location),
+    };
+    Ok(location.unwrap_or_default())
 }

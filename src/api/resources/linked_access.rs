@@ -20,8 +20,8 @@ use crate::{
 /// What joining a fleet does to a cluster.
 const CLUSTER_WRITE: &str = "Microsoft.ContainerService/managedClusters/write";
 
-/// Checks that the caller may change a cluster that it makes a member. The upstream is asked with the caller's own token where
-/// clusters are passed through, as its roles on clusters are there; else the role assignments here decide.
+/// Checks that the caller may change the cluster of a new member. Where requests for clusters are passed through, the upstream is asked
+/// with the caller's token, since the roles on clusters are there. Otherwise the role assignments of this service decide.
 ///
 /// # Errors
 /// 403 `LinkedAuthorizationFailed`; 502 or 504 when the upstream does not answer.
@@ -37,8 +37,8 @@ pub(super) async fn may_join<T: ResourceType>(app: &App, at: &At<Write<T>>, clus
     decide(app, at, allowed, &Write::<T>::name(), CLUSTER_WRITE, cluster).await
 }
 
-/// Checks that the caller may read the strategy that `properties` name in `updateStrategyId`, where they do: runs get a copy of
-/// it. A text that is not an ID is left to validation.
+/// Checks that the caller may read the strategy in `updateStrategyId`, if `properties` have one: runs get a copy of the strategy. A
+/// text that is not an ID is left to validation.
 ///
 /// # Errors
 /// 403 `LinkedAuthorizationFailed`.

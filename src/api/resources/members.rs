@@ -107,7 +107,7 @@ impl ResourceType for Member {
             .at("$filter")
             .into());
         }
-        Ok(resources::list_children(conn, parent.id, Self::TYPE, page).await?)
+        Ok(resources::list_children(conn, parent, Self::TYPE, page).await?)
     }
 
     fn show(row: &Resource, (): &mut ()) -> ApiResult<Value> {

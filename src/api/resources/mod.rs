@@ -1,6 +1,7 @@
 //! The resource types of the provider: one file a type, which says what is special about it. Everything else is generic.
 
 pub mod at;
+pub mod catalogue_changes;
 mod fleets;
 mod gates;
 mod handlers;

@@ -1,4 +1,4 @@
-//! Auto-upgrade profiles of a fleet. The runs that follow from one are made by jobs.
+//! Auto-upgrade profiles of a fleet. Jobs create and start the runs of a profile.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,6 +9,7 @@ use axum::{
 use http::StatusCode;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use super::{
@@ -42,10 +43,8 @@ use crate::{
     },
 };
 
-/// How long a request to generate a run waits for the first look at what AKS offers.
+/// How long a request to generate a run waits for the first read of what AKS offers.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
-/// Until it asks again whether that is there.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Auto-upgrade profiles.
 pub(super) struct AutoUpgradeProfile;
@@ -149,8 +148,8 @@ impl ResourceType for AutoUpgradeProfile {
     }
 }
 
-/// Makes the run for the profile's present target without starting it. A run that exists for the target is answered as it is.
-/// Disabled profiles do this, too.
+/// Creates the run for the profile's present target without starting it, also for a disabled profile. If the run exists already, the
+/// answer names it.
 pub(super) struct GenerateUpdateRun;
 
 impl ResourceAction for GenerateUpdateRun {
@@ -185,10 +184,12 @@ impl ResourceAction for GenerateUpdateRun {
     }
 }
 
-/// A transaction in which it is known what AKS offers to the fleet. The first look may be on its way: it is waited for.
+/// Returns a transaction in which it is known what AKS offers to the fleet. If it is not known yet, a job reads it, and the request
+/// waits for the notification of the read.
 async fn known_offers(app: &App, at: &At<GenerateUpdateRun>) -> ApiResult<Transaction> {
-    let deadline = tokio::time::Instant::now() + LONGEST_WAIT;
-    let mut asked = false;
+    let deadline = Instant::now() + LONGEST_WAIT;
+    let mut changes = app.catalogues.subscribe();
+    let mut requested = false;
     loop {
         let mut tx = app.pool.begin().await?;
         let profile = resources::get(&mut tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
@@ -197,20 +198,21 @@ async fn known_offers(app: &App, at: &At<GenerateUpdateRun>) -> ApiResult<Transa
             return Ok(tx);
         }
         if catalogues::subscriptions(&mut tx, fleet).await?.is_empty() {
-            return Err(no_members(&resources::get_by_row(&mut tx, fleet).await?.ok_or_else(|| not_found(&at.id))?));
+            return Err(no_members(&resources::get_parent(&mut tx, &profile).await?.ok_or_else(|| not_found(&at.id))?));
         }
-        if tokio::time::Instant::now() > deadline {
+        if Instant::now() >= deadline {
             let mut detail = NoTarget::Unknown.detail();
             detail.details =
                 catalogues::outages(&mut tx, fleet).await?.into_iter().map(|outage| outage.error).collect();
             return Err(ArmError::from_detail(StatusCode::CONFLICT, detail).retry_after(5).into());
         }
-        if !asked {
+        if !requested {
             watch_now(&mut tx, fleet).await?;
-            asked = true;
+            requested = true;
         }
         tx.commit().await?;
-        tokio::time::sleep(ASK_AGAIN).await;
+        // At the deadline the loop looks for the last time.
+        let _ = timeout_at(deadline, changes.changed()).await;
     }
 }
 
@@ -234,7 +236,7 @@ fn check(
             format!("The API version {} has no channel {}.", request.version, given.channel.as_str()),
         );
     }
-    // What was released when it was written may be kept when it is not offered any more.
+    // A stored version may be sent back when AKS no longer offers it.
     let changed = stored.is_none_or(|stored| !stored.follows_as(given));
     if given.channel == UpgradeChannel::TargetKubernetesVersion
         && changed
@@ -245,7 +247,8 @@ fn check(
     }
 }
 
-/// A profile that was made keeps its strategy's ID whatever becomes of the strategy: it can still be disabled.
+/// Checks that the strategy of a new profile exists. An existing profile keeps the ID of a deleted strategy, so that the profile can
+/// still be disabled.
 async fn check_strategy_exists(tx: &mut Connection, new: &AutoUpgradeProfileProperties) -> ApiResult<()> {
     let Some(text) = &new.update_strategy_id else { return Ok(()) };
     let found = match text.parse::<ResourceId>() {
@@ -259,7 +262,7 @@ async fn check_strategy_exists(tx: &mut Connection, new: &AutoUpgradeProfileProp
     Err(ArmError::bad_request("UpdateStrategyNotFound", message).at("properties.updateStrategyId").into())
 }
 
-/// The status, and why nothing can be triggered at the moment.
+/// The status, with the outages that keep the profile from triggering a run.
 fn with_outages(status: Option<AutoUpgradeProfileStatus>, outages: &[Outage]) -> Option<AutoUpgradeProfileStatus> {
     if outages.is_empty() {
         return status;

@@ -138,7 +138,7 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
         row: &Resource,
     ) -> impl Future<Output = ApiResult<()>> + Send {
         async {
-            resources::delete(tx, row.id).await?;
+            resources::delete(tx, row).await?;
             Ok(())
         }
     }
@@ -150,7 +150,7 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
         parent: &Resource,
         page: &Page,
     ) -> impl Future<Output = ApiResult<(Vec<Resource>, bool)>> + Send {
-        async { Ok(resources::list_children(conn, parent.id, Self::TYPE, page).await?) }
+        async { Ok(resources::list_children(conn, parent, Self::TYPE, page).await?) }
     }
 
     /// What answers show of these resources beyond their rows.

@@ -29,14 +29,14 @@ use crate::{
     },
     arm::{ArmError, Problems, ResourceId, page::Page},
     database::{Connection, Transaction},
-    engine::{self, queue},
+    engine::{self, RunCommand, queue},
     model::{
         strategy::FleetUpdateStrategyProperties,
         types,
         update_run::{UpdateRunProperties, UpdateRunStatus, UpdateState},
         versions::{P2025_04_01, Since, V2024_04_01, since},
     },
-    rollout::{self, Event, SkipTarget},
+    rollout::{self, SkipTarget},
     store::{
         memberships,
         resources::{self, ByService, Resource},
@@ -126,7 +126,7 @@ impl ResourceType for UpdateRun {
         }
         if let Some(fleet) = change.parent {
             let plan = plan(change.tx, fleet.id, row.id, new).await?;
-            runs::replace_plan(change.tx, row.id, &plan, change.request.now).await?;
+            engine::replace_plan(change.tx, row.id, &plan, change.request.now).await?;
         }
         Ok(Replace::Write)
     }
@@ -134,7 +134,7 @@ impl ResourceType for UpdateRun {
     async fn after_create(change: &mut Change<'_>, row: &Resource, new: &Self::Properties) -> ApiResult<()> {
         let Some(fleet) = change.parent else { return Ok(()) };
         let plan = plan(change.tx, fleet.id, row.id, new).await?;
-        Ok(runs::create(change.tx, row.id, fleet.id, &plan, change.request.now).await?)
+        Ok(engine::create_plan(change.tx, row.id, fleet.id, &plan, change.request.now).await?)
     }
 
     async fn after_put(change: &mut Change<'_>, row: &Resource, new: &Self::Properties) -> ApiResult<()> {
@@ -169,7 +169,7 @@ impl ResourceType for UpdateRun {
         parent: &Resource,
         page: &Page,
     ) -> ApiResult<(Vec<Resource>, bool)> {
-        let (mut rows, more) = resources::list_children(conn, parent.id, Self::TYPE, page).await?;
+        let (mut rows, more) = resources::list_children(conn, parent, Self::TYPE, page).await?;
         let ids: Vec<_> = rows.iter().map(|run| run.id).collect();
         let members = runs::member_counts(conn, &ids).await?;
         let fit = fitting(ids.iter().map(|id| members.get(id).copied().unwrap_or_default()));
@@ -217,20 +217,12 @@ impl ResourceAction for Start {
         let mut tx = app.pool.begin_locking(at.id.key()).await?;
         // A fleet that is being deleted starts nothing, and is not deleted before this transaction ends.
         handlers::fleet_for_write::<UpdateRun>(&mut tx, request).await?;
-        let run = locked(&mut tx, &at).await?;
+        let run = handlers::existing(&mut tx, &at).await?;
         runs::lock(&mut tx, run.id).await?;
-        let mut before = UpdateRun::extras(&mut tx, std::slice::from_ref(&run)).await?;
-        if before.get(&run.id).is_none_or(|before| before.status.state != UpdateState::NotStarted) {
-            return drive(tx, request, &run, Event::Start).await;
-        }
-        let trace = Some(request.correlation());
-        record(&mut tx, request, &run, &Event::Start).await?;
-        engine::drive(&mut tx, run.id, Event::Start, request.now, trace)
-            .await?
-            .ok_or_else(|| not_found(&request.id))?;
-        let shown = handlers::show_with::<UpdateRun>(request, &run, &mut before)?;
-        tx.commit().await?;
-        Ok(Json(shown).into_response())
+        let before = UpdateRun::extras(&mut tx, std::slice::from_ref(&run)).await?;
+        let is_first = before.get(&run.id).is_some_and(|before| before.status.state == UpdateState::NotStarted);
+        command(&mut tx, request, &run, RunCommand::Start).await?;
+        answer(tx, request, &run, is_first.then_some(before)).await
     }
 }
 
@@ -245,8 +237,9 @@ impl ResourceAction for Stop {
 
     async fn perform(app: App, at: At<Self>, _: RawBody) -> ApiResult<Response> {
         let mut tx = app.pool.begin_locking(at.id.key()).await?;
-        let run = locked(&mut tx, &at).await?;
-        drive(tx, &at, &run, Event::Stop).await
+        let run = handlers::existing(&mut tx, &at).await?;
+        command(&mut tx, &at, &run, RunCommand::Stop).await?;
+        answer(tx, &at, &run, None).await
     }
 }
 
@@ -272,9 +265,10 @@ impl ResourceAction for Skip {
             .into());
         }
         let mut tx = app.pool.begin_locking(at.id.key()).await?;
-        let run = locked(&mut tx, &at).await?;
+        let run = handlers::existing(&mut tx, &at).await?;
         let targets = targets.into_iter().map(SkipTarget::from).collect();
-        drive(tx, &at, &run, Event::Skip { targets, members: Vec::new() }).await
+        command(&mut tx, &at, &run, RunCommand::Skip(targets)).await?;
+        answer(tx, &at, &run, None).await
     }
 }
 
@@ -319,48 +313,32 @@ impl From<Target> for SkipTarget {
     }
 }
 
-/// Applies an event to a run, commits, and answers with the run.
-async fn drive(mut tx: Transaction, request: &ArmRequest, run: &Resource, event: Event) -> ApiResult<Response> {
+/// Carries out a command on a run, in the name of the caller.
+async fn command(tx: &mut Connection, request: &ArmRequest, run: &Resource, command: RunCommand) -> ApiResult<()> {
     let trace = Some(request.correlation());
-    record(&mut tx, request, run, &event).await?;
-    engine::drive(&mut tx, run.id, event, request.now, trace).await?.ok_or_else(|| not_found(&request.id))?;
-    answer(tx, request, run).await
+    let driven = engine::command(tx, run.id, command, request.author(), request.now, trace).await?;
+    driven.ok_or_else(|| not_found(&request.id))?;
+    Ok(())
 }
 
-/// Records who does what to the run, for people.
-async fn record(tx: &mut Connection, request: &ArmRequest, run: &Resource, event: &Event) -> ApiResult<()> {
-    let (action, targets) = match event {
-        Event::Start => ("Start", Vec::new()),
-        Event::Stop => ("Stop", Vec::new()),
-        Event::Skip { targets, .. } => {
-            let name = |target: &SkipTarget| match target {
-                SkipTarget::Member(name)
-                | SkipTarget::RunningMember(name)
-                | SkipTarget::Group(name)
-                | SkipTarget::Stage(name)
-                | SkipTarget::AfterStageWait(name) => name.clone(),
-            };
-            ("Skip", targets.iter().map(name).collect())
-        }
-        _ => return Ok(()),
+/// Commits, and answers with the run; `shown` is its status, absent for that after the command.
+async fn answer(
+    mut tx: Transaction,
+    request: &ArmRequest,
+    run: &Resource,
+    shown: Option<<UpdateRun as ResourceType>::Extras>,
+) -> ApiResult<Response> {
+    let mut status = match shown {
+        Some(status) => status,
+        None => UpdateRun::extras(&mut tx, std::slice::from_ref(run)).await?,
     };
-    Ok(runs::record_action(tx, run.id, request.author(), action, &targets, request.now).await?)
-}
-
-async fn answer(mut tx: Transaction, request: &ArmRequest, run: &Resource) -> ApiResult<Response> {
-    let shown = handlers::show::<UpdateRun>(&mut tx, request, run).await?;
+    let body = handlers::show_with::<UpdateRun>(request, run, &mut status)?;
     tx.commit().await?;
-    Ok(Json(shown).into_response())
+    Ok(Json(body).into_response())
 }
 
-/// The run that an action is about, under the action's condition.
-async fn locked<A: ResourceAction>(tx: &mut Connection, at: &At<A>) -> ApiResult<Resource> {
-    let run = resources::get_for_update(tx, &at.allowed).await?.ok_or_else(|| not_found(&at.id))?;
-    at.precondition.check(Some(run.etag))?;
-    Ok(run)
-}
-
-/// Gates that stand beside the strategy instead of inside it: they would be ignored, and nobody would ever be asked.
+/// The name of a property with gates outside of the strategy, if there is one. Such gates would be ignored, and the run would go on
+/// without an approval.
 fn stray_gates(body: &Value) -> Option<&'static str> {
     let has = |position: &&str| {
         body["properties"].get(position).and_then(Value::as_array).is_some_and(|gates| !gates.is_empty())
@@ -377,7 +355,7 @@ fn is_copy(given: &UpdateRunProperties, stored: &UpdateRunProperties) -> bool {
     same(&given.update_strategy_id, &stored.update_strategy_id) && given.strategy == stored.strategy
 }
 
-/// Copies the strategy that a body names; the copy of a run that names the same as before stays as it is.
+/// Copies the strategy that a body names. A run keeps its copy when the body names the same strategy as before.
 async fn with_strategy(
     tx: &mut Connection,
     mut given: UpdateRunProperties,
@@ -416,7 +394,7 @@ async fn plan(
     properties: &UpdateRunProperties,
 ) -> ApiResult<rollout::Plan> {
     let members = memberships::members_of_run(tx, fleet, run).await?;
-    // Selectors are checked before: those of a strategy that is copied, when it was written.
+    // The selectors of a copied strategy were checked when the strategy was written.
     rollout::plan(properties.strategy.as_ref(), &members).map_err(|error| {
         ArmError::bad_request("InvalidParameter", format!("The strategy cannot be used: {error}."))
             .at("properties.strategy")

@@ -12,16 +12,16 @@ use crate::{
     autoupgrade::{self, Decision, FleetOffers, Target},
     database::{Connection, Pool},
     engine::{
+        self, RunCommand,
         auto_upgrade::{RunCreation, RunWanted, make_run},
-        drive, queue,
+        queue,
     },
     jobs::outcome::{JobError, outcome, subject},
     model::{provisioning_state::ProvisioningState, update_run::UpdateState},
-    rollout::Event,
     store::{
         auto_upgrade::{self, Candidate, Trigger as Kept},
         catalogues,
-        resources::{self, Author, ByService, Resource},
+        resources::{self, Author, ByService, Resource, RowByService},
         runs,
     },
     work::{Attempt, Handler, Outcome},
@@ -69,7 +69,7 @@ struct Task {
 impl Task {
     async fn load(tx: &mut Connection, id: Uuid) -> Result<Option<Self>, JobError> {
         // The fleet comes first, as in requests: two locks in one order.
-        let Some(profile) = resources::get_by_row(tx, id).await? else { return Ok(None) };
+        let Some(profile) = resources::get_by_row(tx, RowByService(id)).await? else { return Ok(None) };
         let profile_id = profile.resource_id()?;
         let Some(fleet_id) = profile_id.parent() else { return Ok(None) };
         let fleet = resources::get_for_share(tx, &ByService(&fleet_id)).await?;
@@ -147,8 +147,7 @@ impl Task {
             }
         };
         auto_upgrade::record_run(tx, profile.id, &name, run.id, target, self.now).await?;
-        runs::record_action(tx, run.id, AUTHOR, "Start", &[], self.now).await?;
-        drive(tx, run.id, Event::Start, self.now, None).await?;
+        engine::command(tx, run.id, RunCommand::Start, AUTHOR, self.now, None).await?;
         self.succeeded(tx, target, &message).await
     }
 

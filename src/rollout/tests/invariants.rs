@@ -154,16 +154,16 @@ fn order(sim: &Sim) {
             let open = stage.before.iter().chain(&group.before).all(Gate::is_passed);
             assert!(!attempted(group) || (finished && open), "{} was attempted too early", group.name);
         }
-        let groups_done = stage.groups.iter().all(|g| g.tally.open() == 0 && is_finished(g.status.state));
+        let groups_done = stage.groups.iter().all(|g| g.tally.open() == 0 && g.status.state.is_finished());
         let gates = stage.before.iter().chain(&stage.after).all(Gate::is_passed);
-        let waited = stage.wait.as_ref().is_none_or(|w| is_finished(w.status.state));
-        if is_finished(stage.status.state) {
+        let waited = stage.wait.as_ref().is_none_or(|w| w.status.state.is_finished());
+        if stage.status.state.is_finished() {
             assert!(
                 groups_done && gates && waited && finished || stage.status.state == UpdateState::Skipped,
                 "{stage:?}"
             );
         }
-        finished &= is_finished(stage.status.state);
+        finished &= stage.status.state.is_finished();
     }
 }
 
@@ -193,7 +193,7 @@ fn times(sim: &Sim) {
     let all = sim.run.stages.iter().flat_map(nodes).chain([sim.run.status.clone()]);
     let gates = sim.gates().into_iter().map(|g| g.status.clone()).collect::<Vec<_>>();
     for status in all.chain(gates).chain(sim.rows.iter().map(|r| r.status.clone())) {
-        let ended = is_finished(status.state) || status.state == UpdateState::Failed;
+        let ended = status.state.is_finished() || status.state == UpdateState::Failed;
         assert_eq!(status.completed_time.is_some(), ended, "{status:?}");
         match status.state {
             UpdateState::NotStarted => assert_eq!(status, not_started()),
@@ -228,7 +228,7 @@ fn states(run: &Run) {
         let all = |f: fn(&Group) -> bool| stage.groups.iter().all(f);
         match stage.status.state {
             UpdateState::Skipped => assert!(all(|g| g.status.state == UpdateState::Skipped)),
-            UpdateState::Completed => assert!(all(|g| is_finished(g.status.state))),
+            UpdateState::Completed => assert!(all(|g| g.status.state.is_finished())),
             UpdateState::Failed => assert!(stage.exceeds_failures() && stage.running() == 0),
             UpdateState::Running | UpdateState::Pending => assert!(run.in_progress() && !run.is_winding_down()),
             UpdateState::Stopping => assert!(stage.running() > 0 && run.is_winding_down()),

@@ -411,7 +411,7 @@ impl Sim {
         for _ in 0..(20 * self.rows.len() + 200) {
             self.pass_time(1);
             if !self.run.in_progress() {
-                if is_finished(self.run.status.state) {
+                if self.run.status.state.is_finished() {
                     assert!(self.rows.iter().all(|r| !matches!(
                         r.status.state,
                         UpdateState::NotStarted | UpdateState::Running | UpdateState::Pending | UpdateState::Stopped

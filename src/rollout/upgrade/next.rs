@@ -12,10 +12,7 @@ use super::{
 };
 use crate::{
     arm::ErrorDetail,
-    model::{
-        managed_cluster::{Catalogue, ManagedCluster, Subject, UpgradeAction},
-        update_run::ManagedClusterUpgradeType,
-    },
+    model::managed_cluster::{Catalogue, ManagedCluster, Subject, UpgradeAction},
 };
 
 /// What to do next on a cluster, from the record of the attempt, the cluster as read just now, the goal, and what its
@@ -40,7 +37,7 @@ pub fn next(upgrade: &Upgrade, cluster: &ManagedCluster, goal: &Goal, catalogue:
         return if running.is_empty() { failed(as_upgrade_failure(error)) } else { Next::Follow(running) };
     }
     let begun = !running.is_empty() || !done.is_empty();
-    if !begun && cluster.node_auto_provisioning && goal.upgrade_type != ManagedClusterUpgradeType::ControlPlaneOnly {
+    if !begun && cluster.node_auto_provisioning && goal.moves_pools() {
         return Next::Done(Outcome::Skipped {
             message: "Clusters with node auto-provisioning support upgrades of type ControlPlaneOnly only.".to_owned(),
         });

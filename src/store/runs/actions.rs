@@ -20,7 +20,7 @@ const INSERT: &str = "INSERT INTO run_actions (run_id, at, action, principal, pr
 const SELECT: &str = "SELECT at, action, principal, principal_type, targets FROM run_actions
      WHERE run_id = $1 ORDER BY action_id DESC LIMIT $2";
 
-/// Records an action on a run: one row. `targets` are the names of what it is about, where that is not the run as a whole.
+/// Records an action on a run. `targets` are the names of the parts of the run that the action is about; none for the whole run.
 pub async fn record_action(
     conn: &mut Connection,
     run_id: Uuid,

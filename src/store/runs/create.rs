@@ -1,20 +1,17 @@
 //! A run's rows before its start.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{apply, load::load_for_update, ranks, status};
+use super::ranks;
 use crate::{
     database::Connection,
-    model::{
-        strategy::GateConfiguration,
-        update_run::{UpdateRunStatus, UpdateState},
-    },
-    rollout::{Event, Plan, PlannedGroup, SkipTarget},
+    model::{gate::Timing, strategy::GateConfiguration, update_run::UpdateState},
+    rollout::Plan,
     store::StoreError,
 };
 
@@ -51,8 +48,8 @@ const INSERT_MEMBERS: &str = "INSERT INTO run_members
      FROM jsonb_to_recordset($2) AS c(member_index integer, group_index integer, name text, cluster_resource_id text,
          state text, completed_time timestamptz, message text, window_rank smallint, window_ranked_until timestamptz)";
 
-/// Makes the rows of a run whose resource was just created. A few statements, whatever the number of members.
-pub async fn create(
+/// Inserts the rows of a run whose resource was just created. A few statements, whatever the number of members.
+pub async fn create_rows(
     conn: &mut Connection,
     run_id: Uuid,
     fleet_id: Uuid,
@@ -65,11 +62,10 @@ pub async fn create(
         .execute(&mut *conn)
         .await
         .map_err(StoreError::while_("creating an update run"))?;
-    insert(conn, run_id, plan, now).await?;
-    settle_repeats(conn, run_id, plan, now).await
+    insert(conn, run_id, plan, now).await
 }
 
-/// Makes a run one for these members of its fleet only, whenever its plan is made anew.
+/// Limits a run to these members of its fleet, in this and later plans.
 pub async fn limit_to(conn: &mut Connection, run_id: Uuid, members: &BTreeSet<String>) -> Result<(), StoreError> {
     let names: Vec<&str> = members.iter().map(String::as_str).collect();
     sqlx::query("UPDATE update_runs SET only_members = $2 WHERE run_id = $1")
@@ -81,80 +77,14 @@ pub async fn limit_to(conn: &mut Connection, run_id: Uuid, members: &BTreeSet<St
     Ok(())
 }
 
-/// Gives a run that has not begun another plan: it was edited, or its membership is resolved again at the first start. What was
-/// skipped by name stays skipped. Returns whether the run has the new plan: one that has begun keeps its own.
-pub async fn replace_plan(
-    conn: &mut Connection,
-    run_id: Uuid,
-    plan: &Plan,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    let Some(run) = load_for_update(conn, run_id).await? else { return Ok(false) };
-    if run.has_begun() || (run.status.state != UpdateState::NotStarted && !run.starting) {
-        return Ok(false);
-    }
-    let skipped = status::without_gates(conn, run_id).await?.map(|status| skips(&status, plan)).unwrap_or_default();
+/// Replaces the plan of a run by another. The caller has locked the run, and has seen that it has not begun.
+pub async fn replace_rows(conn: &mut Connection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
     sqlx::query(DELETE_STAGES)
         .bind(run_id)
         .execute(&mut *conn)
         .await
         .map_err(StoreError::while_("replacing the plan of an update run"))?;
-    insert(conn, run_id, plan, now).await?;
-    if skipped.is_empty() {
-        settle_repeats(conn, run_id, plan, now).await?;
-    } else {
-        // Of a run that was not started, with names that exist: nothing to refuse.
-        let _ = apply::advance(conn, run_id, Event::Skip { targets: skipped, members: Vec::new() }, now).await?;
-    }
-    Ok(true)
-}
-
-/// Groups all of whose members are part of others are skipped with them.
-async fn settle_repeats(conn: &mut Connection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
-    let mut groups = plan.stages.iter().flat_map(|stage| &stage.groups);
-    if groups.any(|group| group.members.iter().any(|member| member.repeats.is_some())) {
-        // Nothing that could be refused.
-        let _ = apply::advance(conn, run_id, Event::Continue, now).await?;
-    }
-    Ok(())
-}
-
-/// What was skipped by somebody, as far as the new plan still has it. What was skipped because it is part of an earlier group
-/// as well is for the new plan to decide.
-fn skips(status: &UpdateRunStatus, plan: &Plan) -> Vec<SkipTarget> {
-    let is_skipped = |state| state == UpdateState::Skipped;
-    let planned: Vec<&PlannedGroup> = plan.stages.iter().flat_map(|stage| &stage.groups).collect();
-    let groups: HashSet<&str> = planned.iter().map(|group| group.name.as_str()).collect();
-    let members: HashSet<&str> = planned.iter().flat_map(|group| &group.members).map(|m| m.name.as_str()).collect();
-    let mut seen = HashSet::new();
-    let mut targets = Vec::new();
-    for stage in &status.stages {
-        let mut repeats_only = false;
-        for group in &stage.groups {
-            // The first row of a name is the one that counts.
-            let own: Vec<_> = group.members.iter().filter(|member| seen.insert(member.name.as_str())).collect();
-            if own.is_empty() && !group.members.is_empty() {
-                repeats_only = true;
-            } else if is_skipped(group.status.state) && groups.contains(group.name.as_str()) {
-                targets.push(SkipTarget::Group(group.name.clone()));
-            }
-            let skipped = own.into_iter().filter(|member| is_skipped(member.status.state));
-            let still_in = skipped.filter(|member| members.contains(member.name.as_str()));
-            targets.extend(still_in.map(|member| SkipTarget::Member(member.name.clone())));
-        }
-        let Some(planned) = plan.stages.iter().find(|planned| planned.name == stage.name) else { continue };
-        let left_out = is_skipped(stage.status.state);
-        if left_out && !repeats_only {
-            targets.push(SkipTarget::Stage(stage.name.clone()));
-        }
-        if planned.wait_seconds.is_some()
-            && !(left_out && repeats_only)
-            && stage.after_stage_wait_status.as_ref().is_some_and(|wait| is_skipped(wait.status.state))
-        {
-            targets.push(SkipTarget::AfterStageWait(stage.name.clone()));
-        }
-    }
-    targets
+    insert(conn, run_id, plan, now).await
 }
 
 async fn insert(conn: &mut Connection, run_id: Uuid, plan: &Plan, now: Timestamp) -> Result<(), StoreError> {
@@ -217,7 +147,7 @@ fn gates_of(
     before: &[GateConfiguration],
     after: &[GateConfiguration],
 ) {
-    for (timing, gates) in [("Before", before), ("After", after)] {
+    for (timing, gates) in [(Timing::Before, before), (Timing::After, after)] {
         for (gate_index, gate) in gates.iter().enumerate() {
             rows.push(json!({
                 "stage_index": stage_index,
@@ -232,7 +162,7 @@ fn gates_of(
     }
 }
 
-/// A tolerance as the column holds it: more than that is more than any fleet has.
+/// A tolerance as the column holds it. The largest value is more than any fleet has members.
 fn count(tolerance: u32) -> i32 {
     i32::try_from(tolerance).unwrap_or(i32::MAX)
 }

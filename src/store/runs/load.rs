@@ -1,4 +1,4 @@
-//! Reading the snapshot that a step is decided on.
+//! Reads the snapshot of a run for [`crate::rollout::advance`].
 
 use serde::Deserialize;
 use sqlx::types::Json;
@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::{
     members,
-    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+    rows::{GateRow, GroupRow, RunRow, StageRow, take_gates},
 };
 use crate::{
     database::Connection,
-    model::update_run::UpdateState,
+    model::{gate::Timing, update_run::UpdateState},
     rollout::{Group, Member, Run, Stage},
     store::StoreError,
 };
@@ -41,12 +41,12 @@ struct Snapshot {
     audience: Option<Audience>,
 }
 
-/// Who is to be told of a run's changes.
+/// The webhooks that get events of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Audience {
     /// The run's resource ID.
     pub run: String,
-    /// All that there are.
+    /// All webhooks.
     pub webhooks: Vec<Listener>,
 }
 
@@ -55,7 +55,7 @@ pub struct Audience {
 pub struct Listener {
     /// Its name.
     pub name: String,
-    /// The types of event that it wants; absent: all.
+    /// The types of events that it gets; absent: all.
     pub types: Option<Vec<String>>,
 }
 
@@ -69,9 +69,9 @@ struct QueuedRow {
 
 const LOCK: &str = "SELECT run_id FROM update_runs WHERE run_id = $1 FOR UPDATE";
 
-/// What [`crate::rollout::advance`] needs, and who is to be told: all stages and groups, and of the stage whose turn it is the members that could
-/// be started next, as many as have a slot or get one by so many events ($2). One index range a group, however many members
-/// there are.
+/// What [`crate::rollout::advance`] needs, and the webhooks: all stages and groups, and of the current stage the members that can be
+/// started next, at most as many as have a slot or get one by $2 events. Reads one index range a group, however many members there
+/// are.
 pub(super) const SNAPSHOT: &str = concat!(
     "SELECT json_build_object(",
     nodes!(),
@@ -90,8 +90,8 @@ pub(super) const SNAPSHOT: &str = concat!(
      FROM update_runs r WHERE r.run_id = $1"
 );
 
-/// Locks a run for the rest of the transaction: before the rows of its jobs, as whoever cancels them does. Whether it is
-/// there.
+/// Locks a run for the rest of the transaction, and returns whether it exists. Locked before the rows of its jobs, as in transactions
+/// that cancel them.
 pub async fn lock(conn: &mut Connection, run_id: Uuid) -> Result<bool, StoreError> {
     let locked = sqlx::query(LOCK).bind(run_id).fetch_optional(conn).await;
     Ok(locked.map_err(StoreError::while_("locking an update run"))?.is_some())
@@ -123,14 +123,14 @@ pub async fn load_for_update(conn: &mut Connection, run_id: Uuid) -> Result<Opti
     Ok(load_for_events(conn, run_id, 1).await?.map(|(run, _)| run))
 }
 
-/// [`load_for_update`], for so many events, and who is to be told of what they change.
-pub(super) async fn load_for_events(
+/// [`load_for_update`] for a number of events, with the webhooks that get events of the changes.
+pub async fn load_for_events(
     conn: &mut Connection,
     run_id: Uuid,
     events: usize,
 ) -> Result<Option<(Run, Option<Audience>)>, StoreError> {
     let failed = "loading an update run";
-    // Apart from the reading: that must see what the lock was waited for.
+    // A statement of its own: the next one then sees the changes of the transaction that held the lock.
     if !lock(conn, run_id).await? {
         return Ok(None);
     }

@@ -17,8 +17,8 @@ pub struct Holder {
     pub member: u32,
 }
 
-/// Locks a cluster for a member of a run. `Some` names another that has it, and then nothing changed; locking again is
-/// harmless.
+/// Locks a cluster for a member of a run. Returns the other member that holds it, in which case nothing changed. Locking again changes
+/// nothing.
 pub async fn try_lock_cluster(
     conn: &mut Connection,
     cluster: &ResourceId,
@@ -46,7 +46,7 @@ pub async fn try_lock_cluster(
     Ok((holder != by).then_some(holder))
 }
 
-/// Gives a cluster back, if this member has it.
+/// Releases a cluster, if this member holds it.
 pub async fn unlock_cluster(conn: &mut Connection, cluster: &ResourceId, by: Holder) -> Result<(), StoreError> {
     unlock_clusters(conn, by.run_id, &[(cluster, by.member)]).await
 }

@@ -39,7 +39,7 @@ const SAVE_ALL: &str = "UPDATE run_members m SET upgrade = u.upgrade, operation_
      FROM unnest($2::integer[], $3::integer[], $4::jsonb[], $5::text[]) AS u (member_index, attempt, upgrade, operation_id)
      WHERE m.run_id = $1 AND m.member_index = u.member_index AND m.attempt = u.attempt AND m.state = 'Running'";
 
-/// Of a name that stands in several groups the first row counts.
+/// If several groups have a member of the same name, its first row counts.
 const SKIPPED: &str = "SELECT name FROM run_members WHERE run_id = $1 GROUP BY name HAVING bool_and(state = 'Skipped')";
 
 const RUNNING: &str = "SELECT coalesce(sum(running), 0) FROM run_groups WHERE run_id = $1";
@@ -72,7 +72,7 @@ pub async fn member(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<
 }
 
 /// Members by index, in any order.
-pub(super) async fn by_index(conn: &mut Connection, run_id: Uuid, members: &[u32]) -> Result<Vec<Member>, StoreError> {
+pub async fn members_by_index(conn: &mut Connection, run_id: Uuid, members: &[u32]) -> Result<Vec<Member>, StoreError> {
     let rows: Vec<RunMember> = sqlx::query_as(BY_INDEX)
         .bind(run_id)
         .bind(members.iter().copied().map(index).collect::<Vec<_>>())
@@ -83,7 +83,7 @@ pub(super) async fn by_index(conn: &mut Connection, run_id: Uuid, members: &[u32
 }
 
 /// Members by name.
-pub(super) async fn named(conn: &mut Connection, run_id: Uuid, names: &[&str]) -> Result<Vec<Member>, StoreError> {
+pub async fn members_by_name(conn: &mut Connection, run_id: Uuid, names: &[&str]) -> Result<Vec<Member>, StoreError> {
     let rows: Vec<RunMember> = sqlx::query_as(NAMED)
         .bind(run_id)
         .bind(names)
@@ -93,8 +93,8 @@ pub(super) async fn named(conn: &mut Connection, run_id: Uuid, names: &[&str]) -
     Ok(rows.into_iter().map(|row| row.member).collect())
 }
 
-/// Keeps how far a member's job is, and the AKS operation if there is a new one. Whether it did: what a job of an earlier
-/// attempt says is not kept.
+/// Stores the progress of a member's job, and the AKS operation if there is a new one. Returns false, and stores nothing, for a job of
+/// an earlier attempt.
 pub async fn save_upgrade(
     conn: &mut Connection,
     run_id: Uuid,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use crate::{
     arm::ErrorDetail,
     model::{
+        gate::Timing,
         scheduled_start::ScheduledStartConfiguration,
         strategy::GateType,
         update_run::{NodeImageVersion, UpdateState, UpdateStatus},
@@ -76,12 +77,6 @@ pub(super) struct GateRow {
     pub(super) schedule: Option<ScheduledStartConfiguration>,
     #[serde(flatten)]
     pub(super) node: Node,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Timing {
-    Before,
-    After,
 }
 
 impl From<Node> for UpdateStatus {

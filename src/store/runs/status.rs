@@ -9,16 +9,19 @@ use uuid::Uuid;
 
 use super::{
     load::nodes,
-    rows::{GateRow, GroupRow, RunRow, StageRow, Timing, take_gates},
+    rows::{GateRow, GroupRow, RunRow, StageRow, take_gates},
 };
 use crate::{
     arm::{ErrorDetail, ResourceId},
     database::Connection,
-    model::update_run::{
-        MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
-        UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
+    model::{
+        gate::Timing,
+        update_run::{
+            MemberUpdateStatus, NodeImageSelectionStatus, NodeImageVersion, UpdateGroupStatus, UpdateRunGateStatus,
+            UpdateRunStatus, UpdateStageStatus, UpdateState, UpdateStatus, WaitStatus,
+        },
     },
-    rollout::{Gate, Waits, is_finished},
+    rollout::{Gate, Waits},
     store::StoreError,
 };
 
@@ -97,7 +100,7 @@ pub async fn member_counts(conn: &mut Connection, run_ids: &[Uuid]) -> Result<Ha
 }
 
 /// The status of a run without the IDs of its gates.
-pub(super) async fn without_gates(conn: &mut Connection, run_id: Uuid) -> Result<Option<UpdateRunStatus>, StoreError> {
+pub async fn status_without_gates(conn: &mut Connection, run_id: Uuid) -> Result<Option<UpdateRunStatus>, StoreError> {
     Ok(documents(conn, &[run_id]).await?.pop().map(|(_, document)| document.into_status(None)))
 }
 
@@ -120,8 +123,7 @@ pub async fn selected_images(conn: &mut Connection, run_id: Uuid) -> Result<Vec<
     Ok(images.map(|Json(images)| images).unwrap_or_default())
 }
 
-/// Says why a run that was told to start has not been started yet. The reason goes with the start, or with the choice of
-/// images.
+/// Stores why a run whose start was requested has not begun. The start, and the choice of images, remove the reason.
 pub async fn explain_wait(conn: &mut Connection, run_id: Uuid, reason: &ErrorDetail) -> Result<(), StoreError> {
     sqlx::query(EXPLAIN)
         .bind(run_id)
@@ -212,7 +214,7 @@ impl Document {
     }
 }
 
-/// Says of what is Pending for its members what they wait for.
+/// Adds to a Pending node what its members wait for.
 fn waiting(mut status: UpdateStatus, waits: &Waits) -> UpdateStatus {
     if status.state == UpdateState::Pending && status.error.is_none() {
         status.error = waits.error();
@@ -222,7 +224,7 @@ fn waiting(mut status: UpdateStatus, waits: &Waits) -> UpdateStatus {
 
 /// A stage or group is reached when its gates are, and has begun when the last of them was passed: as Azure shows it.
 fn begun_behind(gates: &[UpdateRunGateStatus], mut status: UpdateStatus) -> UpdateStatus {
-    let held = gates.iter().any(|gate| !is_finished(gate.status.state));
+    let held = gates.iter().any(|gate| !gate.status.state.is_finished());
     let passed = gates.iter().filter_map(|gate| gate.status.completed_time).max();
     status.start_time = status.start_time.filter(|_| !held).map(|reached| passed.map_or(reached, |at| at.max(reached)));
     status

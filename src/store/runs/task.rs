@@ -62,7 +62,7 @@ pub async fn task(conn: &mut Connection, run_id: Uuid, member: u32) -> Result<Op
     .map_err(StoreError::while_(failed))
 }
 
-/// Who holds a cluster now, without a wish for it.
+/// The member of a run that holds a cluster. Locks nothing.
 pub async fn cluster_holder(conn: &mut Connection, cluster: &ResourceId) -> Result<Option<Holder>, StoreError> {
     let failed = "looking who holds a cluster";
     let row = sqlx::query("SELECT run_id, member_index FROM cluster_locks WHERE cluster_key = $1")
@@ -78,7 +78,7 @@ pub async fn cluster_holder(conn: &mut Connection, cluster: &ResourceId) -> Resu
     .map_err(StoreError::while_(failed))
 }
 
-/// Tells people about a member in flight, without a change of its state.
+/// Sets the message of a member in flight. Its state stays.
 pub async fn set_message(
     conn: &mut Connection,
     run_id: Uuid,

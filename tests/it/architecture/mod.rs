@@ -196,6 +196,22 @@ fn sql_is_in_the_store_and_the_job_engine_only() {
     }
 }
 
+/// The engine asks `rollout` what a run does next; the store writes the answer. A type of `rollout` is no decision.
+#[test]
+fn the_store_names_types_of_rollout_and_none_of_its_functions() {
+    let source = source();
+    let modules: BTreeSet<&str> = modules_of(&source, "rollout").map(|(path, _)| path).collect();
+    for (path, module) in modules_of(&source, "store") {
+        for name in module.names_after("rollout::") {
+            let (parent, item) = name.rsplit_once("::").unwrap_or(("", name));
+            let of_module = parent.is_empty() || modules.contains(format!("rollout::{parent}").as_str());
+            let is_module = modules.contains(format!("rollout::{name}").as_str());
+            let is_function = of_module && !is_module && !item.starts_with(char::is_uppercase) && item != "self";
+            assert!(!is_function, "{path} decides with `rollout::{name}`: that belongs into `engine`");
+        }
+    }
+}
+
 #[test]
 fn the_service_uses_its_own_right_in_named_places_only() {
     let source = source();
@@ -207,6 +223,9 @@ fn the_service_uses_its_own_right_in_named_places_only() {
         for line in module.text.lines().filter(|line| line.contains("ByService(")) {
             assert!(line.contains("get_for_share("), "{path} does more than hold a resource by `ByService`: {line}");
         }
+    }
+    for (path, module) in source.modules().filter(|(path, _)| outside(path)) {
+        assert!(!module.names("RowByService"), "{path} knows resources by their rows: load them by the proof first");
     }
     let named: BTreeSet<&str> = BY_SERVICE.iter().map(|(path, _)| *path).collect();
     assert_eq!(found, named, "request handlers load and change resources by the proof that the caller may do so");

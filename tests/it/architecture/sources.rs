@@ -39,6 +39,11 @@ impl Module {
         self.names.contains(path)
     }
 
+    /// What follows `prefix` in the paths that the code names.
+    pub fn names_after<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+        self.names.iter().filter_map(move |name| name.strip_prefix(prefix))
+    }
+
     fn add(&mut self, path: &[String]) {
         for from in 0..path.len() {
             for to in from..path.len() {

@@ -3,14 +3,17 @@
 mod continuous;
 mod counted;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use fleet_manager::{api::CatalogueChanges, store::catalogues};
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::harness::{
     eventually,
-    world::{Options, World, members},
+    postgres::database,
+    world::{Options, SUBSCRIPTION, World, members},
 };
 
 const LATE: Duration = Duration::from_secs(60);
@@ -241,6 +244,22 @@ async fn generate_update_run_creates_a_run_without_starting_it() {
     let path = make(&world, &empty, "p", json!({"channel": "Stable"})).await;
     let refused = world.post(&format!("{path}/generateUpdateRun"), None).await;
     assert_eq!((refused.status, refused.code()), (409, "FleetHasNoMembers"));
+}
+
+/// A request that waits for the first read of what AKS offers does not ask the database again and again.
+#[tokio::test]
+async fn a_read_of_a_catalogue_wakes_the_requests_that_wait_for_it() {
+    let database = database().await;
+    let changes = Arc::new(CatalogueChanges::default());
+    let mut waiting = changes.subscribe();
+    let (heard, pool) = (Arc::clone(&changes), database.pool.clone());
+    let listening = tokio::spawn(async move { heard.listen(&pool).await });
+    tokio::time::timeout(LATE, waiting.changed()).await.expect("connected").unwrap();
+    let mut tx = database.pool.begin().await.unwrap();
+    catalogues::keep_outcome(&mut tx, SUBSCRIPTION, None, Timestamp::now()).await.unwrap();
+    tx.commit().await.unwrap();
+    tokio::time::timeout(LATE, waiting.changed()).await.expect("notified").unwrap();
+    listening.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,4 @@
-//! Writing steps.
-
-use std::collections::VecDeque;
+//! Writing what steps of a run changed.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -10,200 +8,25 @@ use sqlx::types::Json;
 use uuid::Uuid;
 
 use super::{
-    load::{Audience, load_for_events},
-    members,
     rows::{GroupRow, StageRow},
     status::StatusRow,
 };
 use crate::{
     database::Connection,
-    rollout::{self, Change, ChangedMember, Effect, Event, Gate, Member, MemberChange, Refused, Run, SkipTarget, Step},
+    rollout::{ChangedMember, Gate, MemberChange, Run},
     store::StoreError,
 };
 
-/// What an event led to, as stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Advanced {
-    /// The run before the event.
-    pub before: Run,
-    /// The run after it. Its queues are of no use to anybody.
-    pub after: Run,
-    /// To be set in motion in the same transaction.
-    pub effects: Vec<Effect>,
-    /// What is new, in order; empty when there is nobody to tell.
-    pub changes: Vec<Change>,
-    /// Whom to tell, in the same transaction.
-    pub audience: Option<Audience>,
-}
-
-/// Raises an event: locks and loads the run, takes the steps that follow, stores them. `None` when there is no such run.
-///
-/// Members in the event are read again under the lock: of a member event only the index counts, of a skip only the targets.
-///
-/// # Errors
-/// When the database fails. Inside: when the event was refused, and then nothing changed.
-pub async fn advance(
-    conn: &mut Connection,
-    run_id: Uuid,
-    event: Event,
-    now: Timestamp,
-) -> Result<Option<Result<Advanced, Refused>>, StoreError> {
-    advance_all(conn, run_id, vec![event], now).await
-}
-
-/// [`advance`] for many events, in this order, in as few statements as for one where their steps allow it.
-///
-/// # Errors
-/// As [`advance`]; when one of the events was refused, roll back.
-pub async fn advance_all(
-    conn: &mut Connection,
-    run_id: Uuid,
-    events: Vec<Event>,
-    now: Timestamp,
-) -> Result<Option<Result<Advanced, Refused>>, StoreError> {
-    let Some((before, audience)) = load_for_events(conn, run_id, events.len()).await? else { return Ok(None) };
-    let mut events = VecDeque::from(events);
-    refresh(conn, run_id, events.make_contiguous()).await?;
-    let (mut unwritten, mut effects) = (Unwritten::new(before.clone(), audience.is_some()), Vec::new());
-    while let Some(event) = events.pop_front() {
-        let step = match rollout::advance(&unwritten.after, &event, now) {
-            Ok(step) => step,
-            Err(refused) => return Ok(Some(Err(refused))),
-        };
-        let stuck = step.more && event == Event::Continue && step.members.is_empty();
-        if stuck {
-            // Nothing here writes such rows. Going on without filling the slot keeps the rest of the run alive.
-            tracing::error!(run = %run_id, "a group's tally counts members in its queue that are not there");
-        }
-        let more = step.more && !stuck;
-        if unwritten.clashes_with(&step) {
-            unwritten.write(conn, run_id, now).await?;
-        }
-        let whole_groups = step.members.iter().any(is_of_whole_group);
-        effects.extend(unwritten.add(step));
-        if more || (whole_groups && !events.is_empty()) {
-            unwritten.write(conn, run_id, now).await?;
-            let Some((loaded, _)) = load_for_events(conn, run_id, events.len() + 1).await? else { return Ok(None) };
-            unwritten = unwritten.go_on_from(loaded);
-            refresh(conn, run_id, events.make_contiguous()).await?;
-        }
-        if more {
-            events.push_front(Event::Continue);
-        }
-    }
-    unwritten.write(conn, run_id, now).await?;
-    let Unwritten { after, told, .. } = unwritten;
-    Ok(Some(Ok(Advanced { before, after, effects, changes: told.unwrap_or_default(), audience })))
-}
-
-/// Steps that were taken and are not stored yet.
-struct Unwritten {
-    before: Run,
-    after: Run,
-    members: Vec<MemberChange>,
-    /// What was written, for those who follow the run; absent when nobody does.
-    told: Option<Vec<Change>>,
-}
-
-impl Unwritten {
-    fn new(run: Run, followed: bool) -> Self {
-        Self { before: run.clone(), after: run, members: Vec::new(), told: followed.then(Vec::new) }
-    }
-
-    /// Nothing is unwritten, and the run was read again.
-    fn go_on_from(self, run: Run) -> Self {
-        Self { told: self.told, ..Self::new(run, false) }
-    }
-
-    /// Whether a step changes members that an earlier one has changed, so that one statement cannot carry both.
-    fn clashes_with(&self, step: &Step) -> bool {
-        let index = |change: &MemberChange| match change {
-            MemberChange::One { member, .. } => Some(*member),
-            MemberChange::All { .. } => None,
-        };
-        !self.members.is_empty()
-            && step.members.iter().any(|new| {
-                is_of_whole_group(new)
-                    || self.members.iter().any(|old| is_of_whole_group(old) || index(old) == index(new))
-            })
-    }
-
-    fn add(&mut self, step: Step) -> Vec<Effect> {
-        self.after = step.run;
-        self.members.extend(step.members);
-        step.effects
-    }
-
-    async fn write(&mut self, conn: &mut Connection, run_id: Uuid, now: Timestamp) -> Result<(), StoreError> {
-        let members = apply(conn, run_id, &self.before, &self.after, &self.members, now, self.told.is_some()).await?;
-        if let Some(told) = &mut self.told {
-            told.extend(rollout::changes(&self.before, &self.after, members));
-        }
-        self.before = self.after.clone();
-        self.members.clear();
-        Ok(())
-    }
-}
-
-fn is_of_whole_group(change: &MemberChange) -> bool {
-    matches!(change, MemberChange::All { .. })
-}
-
-/// Replaces the members in events by what they are now.
-async fn refresh(conn: &mut Connection, run_id: Uuid, events: &mut [Event]) -> Result<(), StoreError> {
-    let indices: Vec<u32> = events.iter_mut().filter_map(|event| member_of(event).map(|member| member.index)).collect();
-    let now_are = if indices.is_empty() { Vec::new() } else { members::by_index(conn, run_id, &indices).await? };
-    for event in events {
-        if let Some(member) = member_of(event) {
-            match now_are.iter().find(|is| is.index == member.index) {
-                Some(is) => *member = is.clone(),
-                None => *event = Event::Continue,
-            }
-        }
-        if let Event::Skip { targets, members } = event {
-            let names: Vec<&str> = targets.iter().filter_map(member_name).collect();
-            *members = if names.is_empty() { Vec::new() } else { members::named(conn, run_id, &names).await? };
-        }
-    }
-    Ok(())
-}
-
-fn member_of(event: &mut Event) -> Option<&mut Member> {
-    match event {
-        Event::MemberEnded { member, .. }
-        | Event::MemberBlocked { member, .. }
-        | Event::MemberUnblocked { member, .. }
-        | Event::MemberLeft { member } => Some(member),
-        Event::Start
-        | Event::StartFailed { .. }
-        | Event::Planned
-        | Event::PlanningBlocked { .. }
-        | Event::Stop
-        | Event::Skip { .. }
-        | Event::WaitElapsed { .. }
-        | Event::GateCompleted { .. }
-        | Event::GateDue { .. }
-        | Event::Continue => None,
-    }
-}
-
-fn member_name(target: &SkipTarget) -> Option<&str> {
-    match target {
-        SkipTarget::Member(name) | SkipTarget::RunningMember(name) => Some(name),
-        SkipTarget::Group(_) | SkipTarget::Stage(_) | SkipTarget::AfterStageWait(_) => None,
-    }
-}
-
-/// Writes what steps changed: at most one statement a table, and one more for changes of whole groups. Answers the members
-/// that changed, in order, where somebody wants to know.
-async fn apply(
+/// Writes what changed between two snapshots of a locked run, and its members' changes: at most one statement a table, and one
+/// more for changes of whole groups. Returns the members that changed, in order, if `returning`; else none.
+pub async fn write_step(
     conn: &mut Connection,
     run_id: Uuid,
     before: &Run,
     after: &Run,
     members: &[MemberChange],
     now: Timestamp,
-    followed: bool,
+    returning: bool,
 ) -> Result<Vec<ChangedMember>, StoreError> {
     if (&before.status, before.stop_requested, before.starting) != (&after.status, after.stop_requested, after.starting)
     {
@@ -249,10 +72,10 @@ async fn apply(
         }
     }
     let mut changed = Vec::new();
-    for (silent, telling, rows) in [(ALL, ALL_TELLING, all), (ONE, ONE_TELLING, one)] {
-        match (rows.is_empty(), followed) {
+    for (silent, returning_too, rows) in [(ALL, ALL_RETURNING, all), (ONE, ONE_RETURNING, one)] {
+        match (rows.is_empty(), returning) {
             (true, _) => {}
-            (false, true) => changed.extend(write_and_tell(conn, run_id, telling, &rows, now).await?),
+            (false, true) => changed.extend(write_returning(conn, run_id, returning_too, &rows, now).await?),
             (false, false) => write(conn, run_id, silent, &rows, now).await?,
         }
     }
@@ -304,8 +127,8 @@ async fn write(
     Ok(())
 }
 
-/// [`write()`], answering the members that changed.
-async fn write_and_tell(
+/// [`write()`], which returns the members that changed.
+async fn write_returning(
     conn: &mut Connection,
     run_id: Uuid,
     statement: &'static str,
@@ -352,8 +175,8 @@ pub(super) const GATES: &str = "UPDATE run_gates t SET state = c.state, start_ti
      FROM unnest($2) AS u (change), jsonb_to_record(u.change) AS c(gate_id uuid, state text, start_time timestamptz, completed_time timestamptz)
      WHERE t.run_id = $1 AND t.gate_id = c.gate_id AND $3::timestamptz IS NOT NULL";
 
-/// Has a change of members answer them.
-macro_rules! tell {
+/// Makes a change of members return them.
+macro_rules! returning {
     () => {
         " RETURNING to_jsonb(m) - 'upgrade'"
     };
@@ -373,7 +196,7 @@ macro_rules! all {
     };
 }
 pub(super) const ALL: &str = all!();
-const ALL_TELLING: &str = concat!(all!(), tell!());
+const ALL_RETURNING: &str = concat!(all!(), returning!());
 
 /// See [`MemberChange`] for what becomes of the other columns.
 macro_rules! one {
@@ -392,4 +215,4 @@ macro_rules! one {
     };
 }
 pub(super) const ONE: &str = one!();
-const ONE_TELLING: &str = concat!(one!(), tell!());
+const ONE_RETURNING: &str = concat!(one!(), returning!());

@@ -19,8 +19,8 @@ use crate::{
     database::Pool,
     engine::drive_all,
     rollout::{Event, Member, Outcome},
-    store::runs,
-    work::{self, Ticket},
+    store::runs::{self, Ended},
+    work::Ticket,
 };
 
 /// Most reports in one transaction, so that the first does not wait long for the last.
@@ -37,6 +37,18 @@ pub(super) struct Report {
     pub(super) upgrade: Value,
     pub(super) operation_id: Option<String>,
     pub(super) trace: Option<String>,
+}
+
+impl Report {
+    fn ended(&self) -> Ended<'_> {
+        Ended {
+            job: self.job.clone(),
+            member: &self.member,
+            cluster: &self.cluster,
+            upgrade: &self.upgrade,
+            operation_id: self.operation_id.as_deref(),
+        }
+    }
 }
 
 /// What became of a report.
@@ -104,12 +116,10 @@ impl Reports {
     async fn store(&self, run: Uuid, reports: &[Report]) -> Result<Vec<Reported>, JobError> {
         let mut tx = self.pool.begin_locking(run).await?;
         runs::lock(&mut tx, run).await?;
-        let jobs: Vec<Ticket> = reports.iter().map(|report| report.job.clone()).collect();
-        let finished = work::finish_all(&mut tx, &jobs).await?;
-        let together = || reports.iter().filter(|report| finished.contains(&report.job));
+        let ended: Vec<Ended<'_>> = reports.iter().map(Report::ended).collect();
         // The records first: they are kept only while the member is in flight in this attempt.
-        let records: Vec<_> = together().map(|r| (&r.member, &r.upgrade, r.operation_id.as_deref())).collect();
-        runs::save_upgrades(&mut tx, run, &records).await?;
+        let finished = runs::finish_upgrades(&mut tx, run, &ended).await?;
+        let together = || reports.iter().filter(|report| finished.contains(&report.job));
         let events = together().map(|report| Event::MemberEnded {
             member: report.member.clone(),
             attempt: report.member.attempt,
@@ -117,8 +127,6 @@ impl Reports {
         });
         let trace = reports.iter().find_map(|report| report.trace.as_deref());
         drive_all(&mut tx, run, events.collect(), Timestamp::now(), trace).await?;
-        let held: Vec<_> = together().map(|report| (&report.cluster, report.member.index)).collect();
-        runs::unlock_clusters(&mut tx, run, &held).await?;
         tx.commit().await?;
         let became =
             |report: &Report| if finished.contains(&report.job) { Reported::Together } else { Reported::Alone };

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use windows::{BeginPermission, until_next_check};
 
 use super::{
-    outcome::{JobError, begin, outcome},
+    outcome::{JobError, outcome},
     reports::{Report, Reported, Reports},
 };
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
     store::{
         memberships::{self, Membership},
         resources,
-        runs::{self, Holder, RunMember},
+        runs::{self, Holder, Progress, RunMember},
     },
     upstreams::{
         Upstreams,
@@ -109,7 +109,10 @@ struct Task<'a> {
     upgrade: Upgrade,
     /// The member's message is about an outage of AKS: it goes when AKS answers again.
     tells_outage: bool,
-    holds_cluster: bool,
+    /// Who held the cluster when the record was loaded.
+    cluster_holder: Option<Holder>,
+    /// The membership when the record was loaded.
+    membership: Membership,
 }
 
 impl Task<'_> {
@@ -128,6 +131,15 @@ impl Task<'_> {
 
     fn holder(&self) -> Holder {
         Holder { run_id: self.run, member: self.row.member.index }
+    }
+
+    fn holds_cluster(&self) -> bool {
+        self.cluster_holder == Some(self.holder())
+    }
+
+    /// Another member that held the cluster when the record was loaded.
+    fn other_holder(&self) -> Option<Holder> {
+        self.cluster_holder.filter(|holder| *holder != self.holder())
     }
 }
 
@@ -161,7 +173,9 @@ impl UpgradeMember {
                 self.refused(&task, Refusal::RunStops).await
             }
             UpdateState::Running => {
-                if let Some(outcome) = self.take_cluster(&task).await? {
+                if task.has_begun_nothing()
+                    && let Some(outcome) = self.may_not_begin(&task).await?
+                {
                     return Ok(outcome);
                 }
                 let (mut then, mut reads) = (self.follow(&mut task).await?, 0);
@@ -174,7 +188,7 @@ impl UpgradeMember {
                             return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) });
                         }
                         Continuation::ReadCluster if reads == MOST_READS => {
-                            return self.save(&task, Outcome::AgainAfter { delay: Duration::ZERO }).await;
+                            return self.save(&task, None, Outcome::AgainAfter { delay: Duration::ZERO }).await;
                         }
                         Continuation::ReadCluster => {
                             reads += 1;
@@ -246,7 +260,8 @@ impl UpgradeMember {
             loaded: upgrade.clone(),
             upgrade,
             tells_outage,
-            holds_cluster: loaded.holds_cluster,
+            cluster_holder: loaded.cluster_holder,
+            membership: loaded.membership,
         }))
     }
 
@@ -254,24 +269,44 @@ impl UpgradeMember {
         work(&mut self.durations.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Makes sure that the member belongs to the fleet, and that no other run upgrades its cluster.
-    async fn take_cluster(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
-        if task.holds_cluster || !task.upgrade.steps.is_empty() {
+    /// Ends or blocks a member that does not belong to the fleet, or whose cluster another run upgrades, by what was loaded. Both are
+    /// checked again, under locks, before the upgrade begins.
+    async fn may_not_begin(&self, task: &Task<'_>) -> Result<Option<Outcome>, JobError> {
+        if let Some(refusal) = not_member(&task.membership) {
+            return self.refused(task, refusal).await.map(Some);
+        }
+        match task.other_holder() {
+            Some(other) => self.held_by_other_run(task, other).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Locks the cluster while an operation is followed that somebody else began: no other run begins another one after it.
+    async fn hold_cluster(&self, task: &mut Task<'_>) -> Result<Option<Outcome>, JobError> {
+        if task.holds_cluster() {
             return Ok(None);
         }
         let mut tx = task.attempt.begin(&self.pool).await?;
-        if let Some(refusal) = membership(&mut tx, task).await? {
-            tx.rollback().await?;
-            return self.refused(task, refusal).await.map(Some);
-        }
-        let holder = runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), Timestamp::now()).await?;
-        let Some(other) = holder else {
-            tx.commit().await?;
+        let other = runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), Timestamp::now()).await?;
+        tx.commit().await?;
+        let Some(other) = other else {
+            task.cluster_holder = Some(task.holder());
             return Ok(None);
         };
-        let reason = other_run(&mut tx, other).await?;
-        tx.commit().await?;
-        self.blocked(task, reason, WaitsFor::Cluster).await.map(Some)
+        self.held_by_other_run(task, other).await.map(Some)
+    }
+
+    async fn held_by_other_run(&self, task: &Task<'_>, other: Holder) -> Result<Outcome, JobError> {
+        let run = {
+            let mut conn = self.pool.acquire().await?;
+            resources::get_by_row(&mut conn, resources::RowByService(other.run_id))
+                .await?
+                .map(|run| run.arm_id)
+                .unwrap_or_default()
+        };
+        let message =
+            format!("The cluster is being upgraded by the update run '{run}'; this one goes on when that has ended.");
+        self.blocked(task, ErrorDetail::new("ClusterOperationInProgress", message), WaitsFor::Cluster).await
     }
 
     /// Ends a member that may not begin, or leaves it to the next start of the run.
@@ -356,9 +391,7 @@ impl UpgradeMember {
             step.action
         );
         if task.row.message.as_ref() != Some(&message) {
-            let mut tx = task.attempt.begin(&self.pool).await?;
-            runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
-            tx.commit().await?;
+            record(&mut self.pool.acquire().await?, task, Some(message)).await?;
         }
         Ok(())
     }
@@ -384,6 +417,9 @@ impl UpgradeMember {
             },
             Next::Begin(begin) => self.begin(task, &seen, &begin).await,
             Next::Follow(watches) => {
+                if let Some(outcome) = self.hold_cluster(task).await? {
+                    return Ok(Continuation::Return(outcome));
+                }
                 let delay = watches.iter().map(|watch| self.wait(task, watch, now)).min().unwrap_or(BUSY_RECHECK);
                 self.record_and_wait(task, delay).await
             }
@@ -408,10 +444,17 @@ impl UpgradeMember {
             tx.rollback().await?;
             return self.refused(task, refusal).await.map(Continuation::Return);
         }
-        task.attempt.fence(&mut tx).await?;
-        let steps = task.upgrade.intend(begin, &seen.cluster, Timestamp::now());
-        record(&mut tx, task).await?;
+        let now = Timestamp::now();
+        if !task.holds_cluster()
+            && let Some(other) = runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), now).await?
+        {
+            tx.rollback().await?;
+            return self.held_by_other_run(task, other).await.map(Continuation::Return);
+        }
+        let steps = task.upgrade.intend(begin, &seen.cluster, now);
+        record(&mut tx, task, None).await?;
         tx.commit().await?;
+        task.cluster_holder = Some(task.holder());
 
         let (mut delay, mut again, mut failure, mut blocked) = (None::<Duration>, truncated, None, None);
         let attempt = task.attempt;
@@ -480,15 +523,8 @@ impl UpgradeMember {
         if waits_for_window && let Some(outcome) = self.wait_for_window(task).await? {
             return Ok(outcome);
         }
-        let holder = {
-            let mut conn = self.pool.acquire().await?;
-            match runs::cluster_holder(&mut conn, &task.cluster).await? {
-                Some(other) if other != task.holder() => Some(other_run(&mut conn, other).await?),
-                _ => None,
-            }
-        };
-        if let Some(reason) = holder {
-            return self.blocked(task, reason, WaitsFor::Cluster).await;
+        if let Some(other) = task.other_holder() {
+            return self.held_by_other_run(task, other).await;
         }
         let looked = async {
             let seen = self.upstreams.azure.clusters.get(&task.cluster).await?;
@@ -549,16 +585,12 @@ impl UpgradeMember {
         if after <= SHOWN_WAIT && task.upgrade == task.loaded {
             return Ok(Continuation::Wait(after));
         }
-        let mut tx = task.attempt.begin(&self.pool).await?;
-        record(&mut tx, task).await?;
-        if after > SHOWN_WAIT {
+        let message = (after > SHOWN_WAIT).then(|| {
             let until = Timestamp::now().saturating_add(after).unwrap_or(Timestamp::MAX);
-            let message = format!("AKS's limit on calls is reached. The upgrade goes on by itself at {until:.0}.");
-            runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
-        }
-        task.attempt.settle(&mut tx, Outcome::AgainAfter { delay: after.max(SOONEST_ROW) }).await?;
-        tx.commit().await?;
-        Ok(Continuation::Return(Outcome::Settled))
+            format!("AKS's limit on calls is reached. The upgrade goes on by itself at {until:.0}.")
+        });
+        let again = Outcome::AgainAfter { delay: after.max(SOONEST_ROW) };
+        self.save(task, message, again).await.map(Continuation::Return)
     }
 
     /// AKS or the service's credential is not available: the job tries again until it is. A member that has begun nothing
@@ -586,8 +618,6 @@ impl UpgradeMember {
             let blocked = Event::MemberBlocked { member, attempt, error, message: Some(message) };
             return self.report(task, blocked, retry).await;
         }
-        let mut tx = task.attempt.begin(&self.pool).await?;
-        record(&mut tx, task).await?;
         let way_out = match task.upgrade.operation_id() {
             Some(operation) if failures >= PENDING_AFTER => format!(
                 " The member waits for the AKS operation {operation}. If AKS never answers, skip the member as a target of type 'RunningMember'."
@@ -596,10 +626,7 @@ impl UpgradeMember {
         };
         let progress = task.upgrade.progress().map_or_else(String::new, |progress| format!(" {progress}"));
         let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}{way_out}{progress}");
-        runs::set_message(&mut tx, task.run, &task.row.member, &message).await?;
-        task.attempt.settle(&mut tx, retry).await?;
-        tx.commit().await?;
-        Ok(Outcome::Settled)
+        self.save(task, Some(message), retry).await
     }
 
     async fn blocked(&self, task: &Task<'_>, error: ErrorDetail, waits_for: WaitsFor) -> Result<Outcome, JobError> {
@@ -660,10 +687,12 @@ impl UpgradeMember {
 
     /// Reports the event to the run, releases the cluster's lock, and settles the job, in one transaction.
     async fn report(&self, task: &Task<'_>, event: Event, outcome: Outcome) -> Result<Outcome, JobError> {
-        let mut tx = begin(task.attempt, &self.pool, task.run).await?;
+        let mut tx = self.pool.begin_locking(task.run).await?;
+        // The run before the job, as in the transaction that cancels it.
+        runs::lock(&mut tx, task.run).await?;
         let trace = task.attempt.trace.as_deref();
         // The record first: it is kept only while the member is in flight in this attempt.
-        record(&mut tx, task).await?;
+        record(&mut tx, task, None).await?;
         drive(&mut tx, task.run, event, Timestamp::now(), trace).await?;
         runs::unlock_cluster(&mut tx, &task.cluster, task.holder()).await?;
         task.attempt.settle(&mut tx, outcome).await?;
@@ -674,18 +703,16 @@ impl UpgradeMember {
     /// Stores the record. A wait that is too long for a pause settles the job as well.
     async fn record_and_wait(&self, task: &Task<'_>, delay: Duration) -> Result<Continuation, JobError> {
         if !task.attempt.may_pause(delay) {
-            return self.save(task, Outcome::AgainAfter { delay }).await.map(Continuation::Return);
+            return self.save(task, None, Outcome::AgainAfter { delay }).await.map(Continuation::Return);
         }
-        let mut tx = task.attempt.begin(&self.pool).await?;
-        record(&mut tx, task).await?;
-        tx.commit().await?;
+        record(&mut self.pool.acquire().await?, task, None).await?;
         Ok(Continuation::Wait(delay))
     }
 
-    /// Stores the record and settles the job, in one transaction.
-    async fn save(&self, task: &Task<'_>, outcome: Outcome) -> Result<Outcome, JobError> {
-        let mut tx = task.attempt.begin(&self.pool).await?;
-        record(&mut tx, task).await?;
+    /// Stores the record and settles the job, in one transaction. `message` replaces the one that says how far the upgrade is.
+    async fn save(&self, task: &Task<'_>, message: Option<String>, outcome: Outcome) -> Result<Outcome, JobError> {
+        let mut tx = self.pool.begin().await?;
+        record(&mut tx, task, message).await?;
         task.attempt.settle(&mut tx, outcome).await?;
         tx.commit().await?;
         Ok(Outcome::Settled)
@@ -722,41 +749,35 @@ async fn refusal(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>
     match runs::hold(tx, task.run).await? {
         Some(UpdateState::Stopping) => Ok(Some(Refusal::RunStops)),
         // Without a run there is no job either, which its lease shows.
-        Some(_) | None => membership(tx, task).await,
+        Some(_) | None => {
+            let membership = memberships::of_run_member(tx, task.run, &task.row.member.name, &task.cluster).await?;
+            Ok(not_member(&membership))
+        }
     }
 }
 
-async fn membership(tx: &mut Connection, task: &Task<'_>) -> Result<Option<Refusal>, JobError> {
-    let name = &task.row.member.name;
-    let message = match memberships::of_run_member(tx, task.run, name, &task.cluster).await? {
-        Membership::Joined => return Ok(None),
+fn not_member(membership: &Membership) -> Option<Refusal> {
+    let message = match membership {
+        Membership::Joined => return None,
         Membership::Left => "skipped: the member left the fleet.".to_owned(),
         Membership::NotJoined { provisioning_state } => format!(
             "skipped: the member has not joined the fleet, as its provisioningState is {provisioning_state}. Join its cluster again, then create another update run."
         ),
     };
-    Ok(Some(Refusal::NotMember(message)))
-}
-
-async fn other_run(conn: &mut Connection, holder: Holder) -> Result<ErrorDetail, JobError> {
-    let run = resources::get_by_row(conn, resources::RowByService(holder.run_id))
-        .await?
-        .map(|run| run.arm_id)
-        .unwrap_or_default();
-    Ok(ErrorDetail::new(
-        "ClusterOperationInProgress",
-        format!("The cluster is being upgraded by the update run '{run}'; this one goes on when that has ended."),
-    ))
+    Some(Refusal::NotMember(message))
 }
 
 fn time_between(from: Timestamp, to: Timestamp) -> Duration {
     Duration::try_from(to.duration_since(from)).unwrap_or_default()
 }
 
-async fn record(tx: &mut Connection, task: &Task<'_>) -> Result<(), JobError> {
+/// Stores the record under the lease, with `message` or else the one that says how far the upgrade is.
+async fn record(conn: &mut Connection, task: &Task<'_>, message: Option<String>) -> Result<(), JobError> {
     let upgrade = serde_json::to_value(&task.upgrade)?;
-    let message = task.upgrade.progress();
-    let operation = task.upgrade.operation_id();
-    runs::save_upgrade(tx, task.run, &task.row.member, &upgrade, operation, message.as_deref()).await?;
+    let is_running = task.row.member.state == UpdateState::Running;
+    let message = message.or_else(|| task.upgrade.progress().filter(|_| is_running));
+    let progress =
+        Progress { upgrade: &upgrade, operation_id: task.upgrade.operation_id(), message: message.as_deref() };
+    runs::save_upgrade(conn, &task.attempt.ticket(), task.run, &task.row.member, progress).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Which cluster belongs to which fleet: at most one, once.
 
-use sqlx::{Row, types::Json};
+use sqlx::{Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use super::{StoreError, resources};
@@ -34,6 +34,38 @@ pub enum Membership {
     Left,
 }
 
+/// The query whose row is a [`Membership`], of a fleet's row, a member's name and a cluster's key. No row: [`Membership::Left`].
+macro_rules! membership {
+    ($fleet:literal, $name:literal, $cluster:literal) => {
+        concat!(
+            "SELECT r.provisioning_state, lower(r.properties ->> 'clusterResourceId') = ",
+            $cluster,
+            " AS is_same_cluster, jsonb_exists(r.observed, 'location') AND EXISTS (SELECT FROM memberships
+                 WHERE member_id = r.id AND cluster_key = ",
+            $cluster,
+            ") AS is_joined
+             FROM resources f JOIN resources r ON r.key = f.key || '/members/' || lower(",
+            $name,
+            ") WHERE f.id = ",
+            $fleet
+        )
+    };
+}
+pub(super) use membership;
+
+impl Membership {
+    /// Reads the columns of the query, which are NULL where it has no row.
+    pub(super) fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let Some(state) = row.try_get::<Option<String>, _>("provisioning_state")? else { return Ok(Self::Left) };
+        let is = |column| row.try_get::<Option<bool>, _>(column).map(Option::unwrap_or_default);
+        Ok(match (resources::provisioning_state(&state)?, is("is_joined")?, is("is_same_cluster")?) {
+            (ProvisioningState::Succeeded | ProvisioningState::Updating, true, true) => Self::Joined,
+            (ProvisioningState::Leaving, ..) | (_, _, false) => Self::Left,
+            (provisioning_state, _, true) => Self::NotJoined { provisioning_state },
+        })
+    }
+}
+
 /// The membership of a run's member. It cannot change before the transaction ends.
 pub async fn of_run_member(
     conn: &mut Connection,
@@ -42,28 +74,17 @@ pub async fn of_run_member(
     cluster: &ResourceId,
 ) -> Result<Membership, StoreError> {
     // Of rows that changed while the lock was waited for, only the member's own is read again: hence the states.
-    let row: Option<(String, bool, bool)> = sqlx::query_as(
-        "SELECT r.provisioning_state, m.member_id IS NOT NULL AND jsonb_exists(r.observed, 'location'),
-             lower(r.properties ->> 'clusterResourceId') = $3
-         FROM update_runs u JOIN resources f ON f.id = u.fleet_id
-             JOIN resources r ON r.key = f.key || '/members/' || lower($2)
-             LEFT JOIN memberships m ON m.member_id = r.id AND m.cluster_key = $3
-         WHERE u.run_id = $1 FOR SHARE OF r",
-    )
-    .bind(run)
-    .bind(name)
-    .bind(cluster.key())
-    .fetch_optional(conn)
-    .await
-    .map_err(StoreError::while_("checking the membership of a run's member"))?;
-    let Some((state, is_joined, is_same_cluster)) = row else { return Ok(Membership::Left) };
-    let state = resources::provisioning_state(&state)
-        .map_err(StoreError::while_("checking the membership of a run's member"))?;
-    Ok(match (state, is_joined, is_same_cluster) {
-        (ProvisioningState::Succeeded | ProvisioningState::Updating, true, true) => Membership::Joined,
-        (ProvisioningState::Leaving, ..) | (_, _, false) => Membership::Left,
-        (provisioning_state, _, true) => Membership::NotJoined { provisioning_state },
-    })
+    const MEMBERSHIP: &str =
+        concat!(membership!("(SELECT fleet_id FROM update_runs WHERE run_id = $1)", "$2", "$3"), " FOR SHARE OF r");
+    let failed = "checking the membership of a run's member";
+    let row = sqlx::query(MEMBERSHIP)
+        .bind(run)
+        .bind(name)
+        .bind(cluster.key())
+        .fetch_optional(conn)
+        .await
+        .map_err(StoreError::while_(failed))?;
+    row.map_or(Ok(Membership::Left), |row| Membership::from_row(&row)).map_err(StoreError::while_(failed))
 }
 
 /// Makes a cluster a member's. `Some` names the other member that has it, and then nothing changed.

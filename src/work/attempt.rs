@@ -4,6 +4,7 @@ use super::outcome::{Settlement, Ticket};
 use super::{Settings, quarantine};
 use crate::database::{Connection, Pool, Transaction};
 use jiff::Timestamp;
+use sqlx::{Postgres, QueryBuilder};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -72,19 +73,15 @@ impl Attempt {
     /// # Errors
     /// [`FenceError::LeaseLost`] if the attempt may not write any more: roll back.
     pub async fn fence(&self, tx: &mut Connection) -> Result<(), FenceError> {
-        // A key-share lock conflicts with exactly what would end the lease: claiming, removing and cancelling.
-        let held = sqlx::query("SELECT FROM jobs WHERE id = $1 AND lease_owner = $2 AND NOT cancelled FOR KEY SHARE")
-            .bind(self.id)
-            .bind(&*self.claim)
-            .fetch_optional(tx)
-            .await?;
-        match held {
+        let mut fence = QueryBuilder::new("");
+        self.ticket().push_fence(&mut fence);
+        match fence.build().fetch_optional(tx).await? {
             Some(_) => Ok(()),
             None => Err(FenceError::LeaseLost),
         }
     }
 
-    /// Names this attempt to [`finish_all`](super::finish_all).
+    /// Returns the name of this attempt.
     pub fn ticket(&self) -> Ticket {
         Ticket { id: self.id, claim: Arc::clone(&self.claim) }
     }
@@ -132,6 +129,37 @@ impl Attempt {
     /// How long the attempt may certainly go on if no renewal succeeds from now on.
     pub fn lease_remaining(&self) -> Duration {
         self.lease.deadline().saturating_duration_since(Instant::now())
+    }
+}
+
+impl Ticket {
+    /// Executes one statement that changes rows only under the attempt's lease, and so needs no transaction. `push` adds the
+    /// statement; its condition must include `EXISTS (SELECT FROM held)`.
+    ///
+    /// # Errors
+    /// [`FenceError::LeaseLost`] if the attempt may not write any more. Nothing was changed then.
+    pub async fn execute_fenced(
+        &self,
+        conn: &mut Connection,
+        push: impl FnOnce(&mut QueryBuilder<Postgres>),
+    ) -> Result<(), FenceError> {
+        let mut statement = QueryBuilder::new("WITH held AS MATERIALIZED (");
+        self.push_fence(&mut statement);
+        statement.push("), changed AS (");
+        push(&mut statement);
+        statement.push(") SELECT FROM held");
+        match statement.build().fetch_optional(conn).await? {
+            Some(_) => Ok(()),
+            None => Err(FenceError::LeaseLost),
+        }
+    }
+
+    /// Adds the query that finds the job's row as long as the lease is held. Its key-share lock conflicts with exactly what would
+    /// end the lease: claiming, removing and cancelling.
+    fn push_fence(&self, statement: &mut QueryBuilder<Postgres>) {
+        statement.push("SELECT FROM jobs WHERE id = ").push_bind(self.id);
+        statement.push(" AND lease_owner = ").push_bind(self.claim.to_string());
+        statement.push(" AND NOT cancelled FOR KEY SHARE");
     }
 }
 

@@ -16,8 +16,8 @@
 //! An attempt holds a lease: a name that no other claim ever has (`lease_owner`) and an end by the database's clock. The
 //! heartbeat renews all leases of a worker in one statement at a third of their length. When that fails, the handler is
 //! dropped *before* the lease ends. Should a worker stall and be replaced regardless, the name protects the rows: a
-//! transaction from [`Attempt::begin`] first locks the job row under that name, and no row means
-//! [`FenceError::LeaseLost`]. The fence protects this database only. Before an effect elsewhere: look first, and commit the
+//! transaction from [`Attempt::begin`], or a statement by [`Ticket::execute_fenced`], first locks the job row under that name, and
+//! no row means [`FenceError::LeaseLost`]. The fence protects this database only. Before an effect elsewhere: look first, and commit the
 //! intent.
 //!
 //! An attempt that vanishes (crash, `kill -9`) is delivered again when its lease ends, and counts as a failure. A job that ends its
@@ -28,8 +28,8 @@
 //! # Who may not wait
 //!
 //! No slot is held by what waits. A refusal by [`Limits`], a `Retry-After` or a closed window is [`Outcome::Again`] or
-//! [`Outcome::Retry`], and the slot is free for others. Only a wait that is shorter than writing it down is worth may be an
-//! [`Attempt::pause`], and only as long as half of the slots are left for others.
+//! [`Outcome::Retry`], and the slot is free for others. Only a short wait may be an [`Attempt::pause`], which costs no statement, and
+//! only as long as half of the slots are left for others.
 //!
 //! # Example
 //!

@@ -35,7 +35,7 @@ pub enum Outcome {
     Settled,
 }
 
-/// Names an attempt whose job is to be finished together with others: see [`finish_all`](super::finish_all).
+/// The name of an attempt, for where the attempt itself is not at hand: [`finish_all`](super::finish_all).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ticket {
     pub(crate) id: i64,

@@ -21,7 +21,7 @@ pub struct Settings {
     pub poll: Duration,
     /// How long a stop waits for attempts under way before their leases are given back; default 10 s.
     pub drain: Duration,
-    /// The longest [`Attempt::pause`](super::Attempt::pause); default 5 s. Longer waits are rows.
+    /// The longest [`Attempt::pause`](super::Attempt::pause); default 1 min. Longer waits are rows.
     pub longest_pause: Duration,
     /// The wait after a failed attempt; default 1 s doubling up to 5 min.
     pub backoff: Backoff,
@@ -38,7 +38,7 @@ impl Settings {
             lease: Duration::from_secs(30),
             poll: Duration::from_secs(15),
             drain: Duration::from_secs(10),
-            longest_pause: Duration::from_secs(5),
+            longest_pause: Duration::from_secs(60),
             backoff: Backoff { base: Duration::from_secs(1), max: Duration::from_secs(300) },
             max_failures: 20,
         }

@@ -6,6 +6,7 @@ use super::quarantine::{self, Verdict};
 use crate::database::Connection;
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx as _;
+use sqlx::{Postgres, QueryBuilder};
 use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -19,17 +20,26 @@ const LONGEST_DELAY: Duration = Duration::from_secs(10 * 365 * 86_400);
 /// Finishes the jobs of many attempts in the caller's transaction, which thereby is fenced for them: one statement. After
 /// the commit each of their handlers calls [`Attempt::finished`]. The answer leaves out the attempts of which the lease is
 /// lost, and those whose job was cancelled or enqueued again meanwhile: their handlers settle as usual.
-pub async fn finish_all(conn: &mut Connection, attempts: &[Ticket]) -> Result<HashSet<Ticket>, sqlx::Error> {
-    let (ids, claims): (Vec<i64>, Vec<&str>) = attempts.iter().map(|ticket| (ticket.id, &*ticket.claim)).unzip();
-    let rows: Vec<(i64, String)> = sqlx::query_as(
-        "DELETE FROM jobs USING unnest($1::bigint[], $2::text[]) AS ended (id, claim)
+///
+/// `push` adds what else the statement changes for the finished jobs: more parts of its `WITH`, each after a comma. They find the
+/// finished jobs in `finished`, whose column `number` is the place of the attempt in `attempts`, from 1.
+pub async fn finish_all(
+    conn: &mut Connection,
+    attempts: &[Ticket],
+    push: impl FnOnce(&mut QueryBuilder<Postgres>),
+) -> Result<HashSet<Ticket>, sqlx::Error> {
+    let (ids, claims): (Vec<i64>, Vec<String>) =
+        attempts.iter().map(|ticket| (ticket.id, ticket.claim.to_string())).unzip();
+    let mut statement = QueryBuilder::new("WITH finished AS (DELETE FROM jobs USING unnest(");
+    statement.push_bind(ids).push("::bigint[], ").push_bind(claims);
+    statement.push(
+        "::text[]) WITH ORDINALITY AS ended (id, claim, number)
           WHERE jobs.id = ended.id AND jobs.lease_owner = ended.claim AND run_at IS NULL AND NOT cancelled
-         RETURNING jobs.id, jobs.lease_owner",
-    )
-    .bind(ids)
-    .bind(claims)
-    .fetch_all(conn)
-    .await?;
+         RETURNING jobs.id, jobs.lease_owner, ended.number)",
+    );
+    push(&mut statement);
+    statement.push(" SELECT id, lease_owner FROM finished");
+    let rows: Vec<(i64, String)> = statement.build_query_as().fetch_all(conn).await?;
     Ok(rows.into_iter().map(|(id, claim)| Ticket { id, claim: claim.into() }).collect())
 }
 

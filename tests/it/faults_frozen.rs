@@ -31,7 +31,7 @@ const POINTS: usize = 12;
 /// For what the machine does besides.
 const BUSY: Duration = Duration::from_secs(60);
 /// Part of the first statement of an attempt to upgrade a member.
-const FIRST_STATEMENT: &str = "AS holds_cluster";
+const FIRST_STATEMENT: &str = "AS holder_run";
 /// Parts of the statements that claim jobs and renew leases: they belong to no attempt.
 const OF_THE_POOL: [&str; 2] = ["SET lease_owner = $3, lease_until = now()", "SET lease_until = now()"];
 

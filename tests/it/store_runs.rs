@@ -1,6 +1,7 @@
 //! Update runs in the database: each step is stored as decided, with a constant number of changed rows.
 
 use crate::harness::postgres::{TestDatabase, database};
+use crate::work::support::{KIND, leased};
 use fleet_manager::arm::{ErrorDetail, ResourceId};
 use fleet_manager::database::Connection;
 use fleet_manager::engine::{self, Advanced, EngineError};
@@ -8,7 +9,8 @@ use fleet_manager::model::strategy::{GateConfiguration, GateType, UpdateGroup, U
 use fleet_manager::model::update_run::{NodeImageVersion, UpdateRunStatus, UpdateState};
 use fleet_manager::rollout::upgrade::WindowRank;
 use fleet_manager::rollout::{Effect, Event, FleetMember, Member, Outcome, Plan, Refused, SkipTarget, plan};
-use fleet_manager::store::runs::{self, Holder, RankedMember};
+use fleet_manager::store::runs::{self, Ended, Holder, Progress, RankedMember};
+use fleet_manager::work::{self, FenceError};
 use jiff::{SignedDuration, Timestamp};
 use sqlx::AssertSqlSafe;
 use uuid::Uuid;
@@ -234,14 +236,20 @@ async fn failure_stop_restart_and_skip_are_stored() {
     world.raise(Event::Start).await;
     let running = world.in_state("Running").await;
     let mut conn = world.db.pool.acquire().await.unwrap();
-    let progress = serde_json::json!({"step": "control plane"});
-    assert!(
-        runs::save_upgrade(&mut conn, world.run, &running[0], &progress, Some("op-1"), Some("Step 1")).await.unwrap()
-    );
+    let upgrade = serde_json::json!({"step": "control plane"});
+    let (workers, job) = leased(&world.db.pool).await;
+    let progress = Progress { upgrade: &upgrade, operation_id: Some("op-1"), message: Some("Step 1") };
+    runs::save_upgrade(&mut conn, &job, world.run, &running[0], progress).await.unwrap();
     let late = Member { attempt: 9, ..running[0].clone() };
-    assert!(!runs::save_upgrade(&mut conn, world.run, &late, &progress, None, None).await.unwrap());
+    let other = serde_json::json!({"step": "other"});
+    let of_other = Progress { upgrade: &other, operation_id: None, message: None };
+    runs::save_upgrade(&mut conn, &job, world.run, &late, of_other).await.unwrap();
+    work::cancel(&mut conn, KIND, "leased").await.unwrap();
+    let without_lease = runs::save_upgrade(&mut conn, &job, world.run, &running[0], of_other).await;
+    assert!(matches!(without_lease, Err(FenceError::LeaseLost)), "{without_lease:?}");
+    workers.crash().await;
     let kept = runs::member(&mut conn, world.run, running[0].index).await.unwrap().unwrap();
-    assert_eq!((kept.upgrade, kept.operation_id.as_deref()), (Some(progress), Some("op-1")));
+    assert_eq!((kept.upgrade, kept.operation_id.as_deref()), (Some(upgrade), Some("op-1")));
 
     let blocked = Event::MemberBlocked {
         member: running[1].clone(),
@@ -411,6 +419,7 @@ async fn a_member_step_touches_a_handful_of_rows_of_ten_thousand() {
 #[tokio::test]
 async fn every_statement_has_an_index() {
     let world = World::of(&planned([3, 3, 3])).await;
+    let (workers, job) = leased(&world.db.pool).await;
     let mut tx = world.db.pool.begin().await.unwrap();
     sqlx::query("SET LOCAL enable_seqscan = off").execute(&mut *tx).await.unwrap();
     let targets = vec![SkipTarget::Member("a-00002".to_owned()), SkipTarget::AfterStageWait("s2".to_owned())];
@@ -423,8 +432,15 @@ async fn every_statement_has_an_index() {
     runs::rank_members(&mut tx, world.run, &[ranked]).await.unwrap();
     let cluster = ResourceId::in_group("s", "g", "N", "t", "c");
     let by = Holder { run_id: world.run, member: 3 };
-    runs::save_upgrade(&mut tx, world.run, &member.member, &serde_json::json!({}), None, None).await.unwrap();
+    let upgrade = serde_json::json!({});
+    let progress = Progress { upgrade: &upgrade, operation_id: None, message: None };
+    runs::save_upgrade(&mut tx, &job, world.run, &member.member, progress).await.unwrap();
     runs::try_lock_cluster(&mut tx, &cluster, by, now()).await.unwrap();
+    let unread = runs::task(&mut tx, world.run, 3).await;
+    assert!(unread.is_err(), "the run of this test has no properties, and the statement was executed");
+    let (member, cluster_id) = (&member.member, &cluster);
+    let ended = Ended { job, member, cluster: cluster_id, upgrade: &upgrade, operation_id: None };
+    assert_eq!(runs::finish_upgrades(&mut tx, world.run, &[ended]).await.unwrap().len(), 1);
     runs::unlock_cluster(&mut tx, &cluster, by).await.unwrap();
     runs::runs_of_member(&mut tx, world.fleet, "b-00001").await.unwrap();
     runs::fleet_has_running_member(&mut tx, world.fleet).await.unwrap();
@@ -436,6 +452,8 @@ async fn every_statement_has_an_index() {
     assert_eq!(scanned(&mut tx).await, [] as [String; 0]);
     sqlx::query("SELECT FROM run_members WHERE message = ''").execute(&mut *tx).await.unwrap();
     assert_eq!(scanned(&mut tx).await, ["run_members"], "scans are counted");
+    tx.rollback().await.unwrap();
+    workers.crash().await;
 }
 
 async fn scanned(conn: &mut Connection) -> Vec<String> {

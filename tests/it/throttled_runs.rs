@@ -98,8 +98,8 @@ async fn a_throttled_run_fails_no_member_and_costs_no_more_statements() {
     }
     let [free, throttled] = costs[..] else { panic!("{costs:?}") };
     println!("{free} statements for {MANY} members, {throttled} when throttled");
-    // Each member waits once: a claim, a read and a release. The workers wake once a second besides.
-    let allowed = free + 5 * MANY as i64;
+    // The workers wake once a second, and a member may have to give its slot back while it waits.
+    let allowed = free.min(22 * MANY as i64) + MANY as i64;
     assert!(throttled <= allowed, "{throttled} statements for {MANY} members, {free} without throttling");
     let refused = world.emulator("GET", "/emulator/state", None).await.body["throttled"].as_u64().unwrap();
     assert!(refused <= 1 + 2 * MANY as u64, "AKS refused {refused} calls");

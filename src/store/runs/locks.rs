@@ -48,24 +48,12 @@ pub async fn try_lock_cluster(
 
 /// Releases a cluster, if this member holds it.
 pub async fn unlock_cluster(conn: &mut Connection, cluster: &ResourceId, by: Holder) -> Result<(), StoreError> {
-    unlock_clusters(conn, by.run_id, &[(cluster, by.member)]).await
-}
-
-/// [`unlock_cluster`] for many members of a run.
-pub async fn unlock_clusters(
-    conn: &mut Connection,
-    run_id: Uuid,
-    held: &[(&ResourceId, u32)],
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "DELETE FROM cluster_locks l USING unnest($2::text[], $3::integer[]) AS u (cluster_key, member_index)
-         WHERE l.run_id = $1 AND l.cluster_key = u.cluster_key AND l.member_index = u.member_index",
-    )
-    .bind(run_id)
-    .bind(held.iter().map(|(cluster, _)| cluster.key()).collect::<Vec<_>>())
-    .bind(held.iter().map(|(_, member)| super::members::index(*member)).collect::<Vec<_>>())
-    .execute(conn)
-    .await
-    .map_err(StoreError::while_("unlocking clusters"))?;
+    sqlx::query("DELETE FROM cluster_locks WHERE cluster_key = $1 AND run_id = $2 AND member_index = $3")
+        .bind(cluster.key())
+        .bind(by.run_id)
+        .bind(super::members::index(by.member))
+        .execute(conn)
+        .await
+        .map_err(StoreError::while_("unlocking a cluster"))?;
     Ok(())
 }

@@ -7,7 +7,13 @@ use sqlx::{FromRow, Row, postgres::PgRow, types::Json};
 use uuid::Uuid;
 
 use crate::database::Connection;
-use crate::{arm::ErrorDetail, model::update_run::UpdateState, rollout::Member, store::StoreError};
+use crate::{
+    arm::{ErrorDetail, ResourceId},
+    model::update_run::UpdateState,
+    rollout::Member,
+    store::StoreError,
+    work::{FenceError, Ticket, finish_all},
+};
 
 /// A member of a run, as its job sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,13 +37,6 @@ const MEMBER: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_ind
 const BY_INDEX: &str = "SELECT * FROM run_members WHERE run_id = $1 AND member_index = ANY($2)";
 
 const NAMED: &str = "SELECT * FROM run_members WHERE run_id = $1 AND name = ANY($2) ORDER BY member_index";
-
-const SAVE: &str = "UPDATE run_members SET upgrade = $4, operation_id = coalesce($5, operation_id), message = $6
-     WHERE run_id = $1 AND member_index = $2 AND attempt = $3 AND state = 'Running'";
-
-const SAVE_ALL: &str = "UPDATE run_members m SET upgrade = u.upgrade, operation_id = coalesce(u.operation_id, m.operation_id)
-     FROM unnest($2::integer[], $3::integer[], $4::jsonb[], $5::text[]) AS u (member_index, attempt, upgrade, operation_id)
-     WHERE m.run_id = $1 AND m.member_index = u.member_index AND m.attempt = u.attempt AND m.state = 'Running'";
 
 /// If several groups have a member of the same name, its first row counts.
 const SKIPPED: &str = "SELECT name FROM run_members WHERE run_id = $1 GROUP BY name HAVING bool_and(state = 'Skipped')";
@@ -93,45 +92,94 @@ pub async fn members_by_name(conn: &mut Connection, run_id: Uuid, names: &[&str]
     Ok(rows.into_iter().map(|row| row.member).collect())
 }
 
-/// Stores the progress of a member's job, and the AKS operation if there is a new one. Returns false, and stores nothing, for a job of
-/// an earlier attempt.
-pub async fn save_upgrade(
-    conn: &mut Connection,
-    run_id: Uuid,
-    member: &Member,
-    upgrade: &Value,
-    operation_id: Option<&str>,
-    message: Option<&str>,
-) -> Result<bool, StoreError> {
-    let done = sqlx::query(SAVE)
-        .bind(run_id)
-        .bind(index(member.index))
-        .bind(index(member.attempt))
-        .bind(upgrade)
-        .bind(operation_id)
-        .bind(message)
-        .execute(conn)
-        .await
-        .map_err(StoreError::while_("keeping the progress of a member's upgrade"))?;
-    Ok(done.rows_affected() == 1)
+/// How far the upgrade of a member is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress<'a> {
+    /// The record of the member's job.
+    pub upgrade: &'a Value,
+    /// The AKS operation, if there is a new one.
+    pub operation_id: Option<&'a str>,
+    /// What a person should know beyond the state. A member that is Pending keeps its message when there is none.
+    pub message: Option<&'a str>,
 }
 
-/// [`save_upgrade`] for many members of a run.
-pub async fn save_upgrades(
+/// Stores how far a member in flight is, under the lease of its job, in one statement. Changes nothing when the member is in another
+/// attempt by now.
+///
+/// # Errors
+/// [`FenceError::LeaseLost`] if the job may not write any more.
+pub async fn save_upgrade(
+    conn: &mut Connection,
+    job: &Ticket,
+    run_id: Uuid,
+    member: &Member,
+    progress: Progress<'_>,
+) -> Result<(), FenceError> {
+    let Progress { upgrade, operation_id, message } = progress;
+    let states = if message.is_some() { "'Running', 'Pending'" } else { "'Running'" };
+    job.execute_fenced(conn, |statement| {
+        statement.push("UPDATE run_members SET upgrade = ").push_bind(upgrade.clone());
+        statement.push(", operation_id = coalesce(").push_bind(operation_id.map(str::to_owned));
+        statement.push(", operation_id), message = ").push_bind(message.map(str::to_owned));
+        statement.push(" WHERE run_id = ").push_bind(run_id);
+        statement.push(" AND member_index = ").push_bind(index(member.index));
+        statement.push(" AND attempt = ").push_bind(index(member.attempt));
+        statement.push(" AND state IN (").push(states).push(") AND EXISTS (SELECT FROM held)");
+    })
+    .await
+}
+
+/// A member whose upgrade has ended.
+#[derive(Debug, Clone)]
+pub struct Ended<'a> {
+    /// The member's job.
+    pub job: Ticket,
+    /// The member.
+    pub member: &'a Member,
+    /// The cluster that it holds.
+    pub cluster: &'a ResourceId,
+    /// The last record of the member's job.
+    pub upgrade: &'a Value,
+    /// The AKS operation, if there is a new one.
+    pub operation_id: Option<&'a str>,
+}
+
+/// Finishes the jobs of members in flight, stores their records and releases their clusters, in one statement. Returns the jobs of
+/// which that was done; see [`finish_all`].
+pub async fn finish_upgrades(
     conn: &mut Connection,
     run_id: Uuid,
-    progress: &[(&Member, &Value, Option<&str>)],
-) -> Result<(), StoreError> {
-    sqlx::query(SAVE_ALL)
-        .bind(run_id)
-        .bind(progress.iter().map(|(member, ..)| index(member.index)).collect::<Vec<_>>())
-        .bind(progress.iter().map(|(member, ..)| index(member.attempt)).collect::<Vec<_>>())
-        .bind(progress.iter().map(|(_, upgrade, _)| *upgrade).collect::<Vec<_>>())
-        .bind(progress.iter().map(|(.., operation)| *operation).collect::<Vec<_>>())
-        .execute(conn)
-        .await
-        .map_err(StoreError::while_("keeping the progress of members' upgrades"))?;
-    Ok(())
+    ended: &[Ended<'_>],
+) -> Result<HashSet<Ticket>, StoreError> {
+    let jobs: Vec<Ticket> = ended.iter().map(|ended| ended.job.clone()).collect();
+    finish_all(conn, &jobs, |statement| {
+        statement.push(", ended AS (SELECT u.* FROM unnest(");
+        statement.push_bind(ended.iter().map(|ended| index(ended.member.index)).collect::<Vec<_>>());
+        statement.push("::integer[], ").push_bind(ended.iter().map(|e| index(e.member.attempt)).collect::<Vec<_>>());
+        statement.push("::integer[], ").push_bind(ended.iter().map(|e| e.upgrade.clone()).collect::<Vec<_>>());
+        statement.push("::jsonb[], ");
+        statement.push_bind(ended.iter().map(|e| e.operation_id.map(str::to_owned)).collect::<Vec<_>>());
+        statement.push("::text[], ").push_bind(ended.iter().map(|ended| ended.cluster.key()).collect::<Vec<_>>());
+        statement.push(
+            "::text[]) WITH ORDINALITY AS u (member_index, attempt, upgrade, operation_id, cluster_key, number)
+                 JOIN finished USING (number)),
+             saved AS (
+                 UPDATE run_members m
+                    SET upgrade = ended.upgrade, operation_id = coalesce(ended.operation_id, m.operation_id)
+                   FROM ended
+                  WHERE m.member_index = ended.member_index AND m.attempt = ended.attempt AND m.state = 'Running' AND m.run_id = ",
+        );
+        statement.push_bind(run_id);
+        statement.push(
+            "),
+             released AS (
+                 DELETE FROM cluster_locks l USING ended
+                  WHERE l.cluster_key = ended.cluster_key AND l.member_index = ended.member_index AND l.run_id = ",
+        );
+        statement.push_bind(run_id).push(")");
+    })
+    .await
+    .map_err(StoreError::while_("finishing the upgrades of members"))
 }
 
 /// Members of a run that are in flight.

@@ -17,12 +17,12 @@ mod task;
 pub use actions::{actions, record_action};
 pub use create::{create_rows, limit_to, replace_rows};
 pub use load::{Audience, Listener, hold, is_starting, load_for_events, load_for_update, lock};
-pub use locks::{Holder, try_lock_cluster, unlock_cluster, unlock_clusters};
+pub use locks::{Holder, try_lock_cluster, unlock_cluster};
 pub use members::{
-    RunMember, fleet_has_running_member, member, members_by_index, members_by_name, running_count, runs_of_member,
-    save_upgrade, save_upgrades, skipped_members,
+    Ended, Progress, RunMember, finish_upgrades, fleet_has_running_member, member, members_by_index, members_by_name,
+    running_count, runs_of_member, save_upgrade, skipped_members,
 };
 pub use ranks::{QueuedMember, RankedMember, members_to_rank, rank_members};
 pub use status::{explain_wait, member_counts, select_images, selected_images, status, status_without_gates, statuses};
 pub use step::write_step;
-pub use task::{Task, cluster_holder, set_message, task};
+pub use task::{Task, task};

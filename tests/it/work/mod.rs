@@ -5,5 +5,5 @@ mod outcomes;
 mod quarantine;
 mod queue;
 mod scheduling;
-mod support;
+pub mod support;
 mod together;

@@ -1,11 +1,11 @@
 //! Worker pools and handlers for tests.
 
 use fleet_manager::database::Pool;
-use fleet_manager::work::{Attempt, Backoff, Handler, NewJob, Outcome, Settings, Workers, enqueue};
+use fleet_manager::work::{Attempt, Backoff, Handler, NewJob, Outcome, Settings, Ticket, Workers, enqueue};
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
+use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 pub const KIND: &str = "test";
@@ -68,6 +68,25 @@ impl Running {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());
     }
+}
+
+/// Workers that hold the lease of a job until they are stopped, and the name of their attempt.
+pub async fn leased(pool: &Pool) -> (Running, Ticket) {
+    put(pool, "leased").await;
+    let (sender, mut tickets) = mpsc::unbounded_channel();
+    let workers = run(
+        pool,
+        settings(),
+        on(move |attempt| {
+            let sender = sender.clone();
+            Box::pin(async move {
+                sender.send(attempt.ticket()).unwrap();
+                std::future::pending().await
+            })
+        }),
+    );
+    let ticket = tickets.recv().await.unwrap();
+    (workers, ticket)
 }
 
 pub async fn put(pool: &Pool, subject: &str) {

@@ -34,7 +34,7 @@ async fn a_batch_of_outcomes_excludes_attempts_without_a_lease() {
                     .await
                     .unwrap();
                 let tickets: Vec<_> = tickets.lock().unwrap().iter().map(|(_, ticket)| ticket.clone()).collect();
-                let finished = finish_all(&mut conn, &tickets).await.unwrap();
+                let finished = finish_all(&mut conn, &tickets, |_| ()).await.unwrap();
                 assert_eq!(finished.into_iter().collect::<Vec<_>>(), [attempt.ticket()]);
                 attempt.finished();
                 Outcome::Settled

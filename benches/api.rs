@@ -42,7 +42,7 @@ struct Flags {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    // What is logged is formatted as in production, but goes nowhere.
+    // Log lines are formatted as in production, and dropped.
     tracing_subscriber::registry()
         .with(EnvFilter::try_new("info")?)
         .with(fmt::layer().with_ansi(false).with_writer(std::io::sink))
@@ -143,7 +143,7 @@ async fn run() -> anyhow::Result<ExitCode> {
     Ok(verdict.end())
 }
 
-/// What the bare handler has.
+/// State of the bare handler.
 #[derive(Clone)]
 struct Floor {
     pool: PgPool,

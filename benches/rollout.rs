@@ -27,7 +27,7 @@ fn running() -> UpdateStatus {
     }
 }
 
-/// A run in the middle: in every group two members are in flight, and the queue holds as many as a step can start.
+/// A run in progress: in every group two members are in flight, and the queue holds as many members as a step can start.
 fn snapshot() -> Run {
     let members = MEMBERS / GROUPS;
     let groups = (0..GROUPS).map(|group| {
@@ -108,7 +108,7 @@ fn plan(criterion: &mut Criterion) {
     let read = |stages| serde_json::from_value::<UpdateRunStrategy>(json!({"stages": stages})).ok();
     let groups: Vec<_> = (0..GROUPS).map(|n| json!({"name": format!("group-{n}"), "maxConcurrency": "2"})).collect();
     let by_group = read(json!([{"name": "all", "groups": groups}]));
-    // As many stages and groups as there may be, which overlap: the last stage has all that were not chosen before.
+    // The most stages and groups that are allowed. They overlap: the last stage has all members that no earlier stage has.
     let group = |stage: u32, n: u32| {
         let text =
             format!("fleet.azure.com/location in (region-{n},region-{}),env notin (dev,test),!drained", stage % 40);
@@ -137,7 +137,7 @@ fn plan(criterion: &mut Criterion) {
     group.bench_function("by 2,500 overlapping selectors", |bencher| {
         bencher.iter(|| rollout::plan(black_box(by_label.as_ref()), &members));
     });
-    // In the holidays, when all are closed for some days.
+    // A time at which all windows are closed for some days.
     let (windows, now) = (windows(), Timestamp::constant(1_703_376_000, 0));
     group.bench_function("plan, ordered by maintenance windows", |bencher| {
         bencher.iter(|| {
@@ -154,7 +154,7 @@ fn plan(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// One of each kind, closed, and with days that are not allowed.
+/// One window of each kind, closed, with days that are not allowed.
 fn windows() -> Vec<MaintenanceConfiguration> {
     let schedules = [
         json!({"daily": {"intervalDays": 3}}),

@@ -1,5 +1,5 @@
-//! What it costs to know who calls and what the caller may do: a token seen before, a new one, and the roles of a caller at
-//! hand. The floor is the SHA-256 of the token, by which it is found again.
+//! The cost of authentication and authorisation: a cached token, a new one, and the cached roles of a caller. The floor is the
+//! SHA-256 of the token, which is the key of the cache.
 
 use std::{borrow::Cow, hint::black_box, sync::Arc};
 

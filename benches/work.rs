@@ -22,7 +22,7 @@ const CONNECTIONS: u32 = 10;
 const ROUNDS: usize = 3;
 const WAKE_UPS: usize = 200;
 
-/// Does nothing, and counts.
+/// Counts its calls and does nothing else.
 struct Nothing {
     done: AtomicUsize,
     changed: Notify,
@@ -96,7 +96,7 @@ async fn floor(pool: &Pool) -> anyhow::Result<f64> {
     Ok(JOBS as f64 / began.elapsed().as_secs_f64())
 }
 
-/// Runs an engine during something.
+/// Runs an engine while a future runs.
 async fn with_engine<T>(pool: &Pool, during: impl AsyncFnOnce(&Nothing) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let handler = Arc::new(Nothing { done: AtomicUsize::new(0), changed: Notify::new() });
     let handlers: Vec<Arc<dyn Handler>> = vec![Arc::<Nothing>::clone(&handler)];
@@ -114,7 +114,7 @@ async fn engine(pool: &Pool) -> anyhow::Result<f64> {
     fill(pool).await?;
     with_engine(pool, async |_| {
         let began = Instant::now();
-        // To the removal of the last row, as the floor does.
+        // Measured until the last row is removed, as for the floor.
         loop {
             let left: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM jobs)").fetch_one(pool).await?;
             if !left {
@@ -136,7 +136,7 @@ async fn wake_ups(pool: &Pool) -> anyhow::Result<Vec<f64>> {
             while handler.done.load(Relaxed) <= n {
                 handler.changed.notified().await;
             }
-            // The first one waits for the engine's start.
+            // The first sample contains the engine's start.
             if n > 0 {
                 waits.push(committed.elapsed().as_secs_f64() * 1e3);
             }

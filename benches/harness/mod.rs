@@ -49,8 +49,8 @@ impl Database {
         Ok(())
     }
 
-    /// Statements in a database since the last reset, BEGIN and COMMIT included: text, how often, and their milliseconds in
-    /// all. Those that say that they are the benchmark's own are left out.
+    /// Statements in a database since the last reset, with BEGIN and COMMIT: text, count, and total milliseconds. The benchmark's own
+    /// statements, which carry a mark, are left out.
     pub(crate) async fn statements(&mut self, database: &str) -> anyhow::Result<Vec<(String, i64, f64)>> {
         Ok(sqlx::query_as(
             "SELECT query, sum(calls)::bigint, sum(total_exec_time) FROM pg_stat_statements s
@@ -71,19 +71,19 @@ impl Database {
     }
 }
 
-/// Holds measurements against targets. With `--check` on the command line a target that is missed fails the process.
+/// Compares measurements with targets. With `--check` on the command line, a missed target fails the process.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     missed: bool,
 }
 
 impl Verdict {
-    /// `measured` should be at most `target`; up to `noise` times that is not held against it.
+    /// `measured` should be at most `target`; a value up to `noise` times the target is not a failure.
     pub(crate) fn at_most(&mut self, what: &str, measured: f64, target: f64, noise: f64) {
         self.judge(what, measured, "≤", target, measured <= target, measured <= target * noise);
     }
 
-    /// `measured` should be at least `target`; down to a `noise`-th of that is not held against it.
+    /// `measured` should be at least `target`; a value down to a `noise`-th of the target is not a failure.
     pub(crate) fn at_least(&mut self, what: &str, measured: f64, target: f64, noise: f64) {
         self.judge(what, measured, "≥", target, measured >= target, measured * noise >= target);
     }

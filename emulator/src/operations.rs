@@ -296,7 +296,7 @@ impl World {
     }
 }
 
-/// Whether a state that the control API set is busy. States that are not terminal are.
+/// Whether a state that the control API set is busy: every state that is not terminal.
 pub(crate) fn is_busy(state: &str) -> bool {
     !is_terminal(state)
 }

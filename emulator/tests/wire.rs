@@ -113,7 +113,7 @@ async fn an_upgrade_can_be_followed_by_its_url() {
     assert!(served.get("/emulator/log?after=1").await["value"].as_array().unwrap().is_empty());
 }
 
-/// What comes back over a bare connection, until the server closes it.
+/// Returns what the server sends over a bare connection until it closes the connection.
 async fn raw(served: &Served, method: &str, path: &str, body: &str) -> Vec<u8> {
     let mut connection = TcpStream::connect(&served.address).await.unwrap();
     let request = format!(
@@ -309,7 +309,7 @@ async fn the_control_api_changes_the_world() {
     served.control(Method::DELETE, "versions", json!({"region": "swedencentral", "version": "1.34.1"})).await;
     assert!(!served.get(&versions).await.to_string().contains("1.34.1"));
 
-    // What AKS would not take.
+    // A window that AKS would refuse.
     let windows = format!("{RG1}/aks-3/maintenanceConfigurations?{VERSION}");
     let garbage = json!({"maintenanceWindow": {"schedule": {"hourly": 7}}});
     served.control(Method::PUT, "clusters/aks-3/maintenance/aksManagedAutoUpgradeSchedule", garbage.clone()).await;

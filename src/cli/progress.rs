@@ -28,24 +28,24 @@ impl Progress {
     /// Bars on a terminal, lines elsewhere. `approve` makes the command with which a person completes a gate.
     pub(super) fn new(approve: impl Fn(&ResourceId) -> String + Send + 'static) -> Self {
         let form = if stdout().is_terminal() { Form::Bars(Bars::new()) } else { Form::Lines(Lines::default()) };
-        Self { form, approvals: Approvals { approve: Box::new(approve), told: HashSet::new() } }
+        Self { form, approvals: Approvals { approve: Box::new(approve), shown: HashSet::new() } }
     }
 
     pub(super) fn show(&mut self, run: &UpdateRunStatus) {
         match &mut self.form {
             Form::Bars(bars) => {
-                // Above the bars, where it stays.
-                self.approvals.news(run).iter().for_each(|line| bars.screen.println(line).unwrap_or_default());
+                // Lines about gates stay above the bars.
+                self.approvals.new_lines(run).iter().for_each(|line| bars.screen.println(line).unwrap_or_default());
                 bars.show(run);
             }
             Form::Lines(lines) => {
-                let approvals = self.approvals.news(run);
+                let approvals = self.approvals.new_lines(run);
                 lines.changes(run).iter().chain(&approvals).for_each(|line| println!("{line}"));
             }
         }
     }
 
-    /// Leaves what is shown on the screen, and says in full what a bar has no room for: why members failed.
+    /// Keeps the bars on the screen, and prints why members failed, for which a bar has no room.
     pub(super) fn finish(self) {
         if let Form::Bars(bars) = self.form {
             bars.bars.values().for_each(ProgressBar::abandon);
@@ -54,14 +54,15 @@ impl Progress {
     }
 }
 
-/// Gates that wait for a person, each told once with the command that completes it.
+/// Gates that wait for approval. Each is shown once, with the command that completes the gate.
 struct Approvals {
     approve: Box<dyn Fn(&ResourceId) -> String + Send>,
-    told: HashSet<ResourceId>,
+    shown: HashSet<ResourceId>,
 }
 
 impl Approvals {
-    fn news(&mut self, run: &UpdateRunStatus) -> Vec<String> {
+    /// Returns the lines about gates that have not been shown yet.
+    fn new_lines(&mut self, run: &UpdateRunStatus) -> Vec<String> {
         let gates = run.stages.iter().flat_map(|stage| {
             let in_groups = stage.groups.iter().flat_map(|group| group.before_gates.iter().chain(&group.after_gates));
             stage.before_gates.iter().chain(&stage.after_gates).chain(in_groups)
@@ -69,9 +70,9 @@ impl Approvals {
         let waiting = gates.filter(|gate| gate.status.state == UpdateState::Pending);
         let mut lines = Vec::new();
         for gate in waiting {
-            if let Some(id) = gate.gate_id.as_ref().filter(|id| !self.told.contains(*id)) {
-                self.told.insert(id.clone());
-                lines.push(format!("\nThe gate '{}' waits for you. In another terminal:\n", gate_name(gate)));
+            if let Some(id) = gate.gate_id.as_ref().filter(|id| !self.shown.contains(*id)) {
+                self.shown.insert(id.clone());
+                lines.push(format!("\nThe gate '{}' waits for your approval. In another terminal:\n", gate_name(gate)));
                 lines.push((self.approve)(id));
                 lines.push(String::new());
             }
@@ -94,12 +95,12 @@ impl Lines {
     fn changes(&mut self, run: &UpdateRunStatus) -> Vec<String> {
         let mut lines = Vec::new();
         let mut note = |what: String, status: &UpdateStatus, message: Option<&str>| {
-            let told = told(status, message);
-            let before = self.shown.insert(what.clone(), told.clone());
-            // What has not begun is no news.
-            let news = before.as_ref() != Some(&told) && (before.is_some() || status.state != UpdateState::NotStarted);
-            if news {
-                lines.push(format!("{what}: {told}"));
+            let now = state_and_reason(status, message);
+            let before = self.shown.insert(what.clone(), now.clone());
+            // A part that has not begun is not shown.
+            let shown = before.is_some() || status.state != UpdateState::NotStarted;
+            if shown && before.as_ref() != Some(&now) {
+                lines.push(format!("{what}: {now}"));
             }
         };
         note("run".to_owned(), &run.status, None);
@@ -143,7 +144,7 @@ impl Bars {
     fn show(&mut self, run: &UpdateRunStatus) {
         let members = run.stages.iter().flat_map(|stage| &stage.groups).flat_map(|group| &group.members);
         let failed = members.filter(|member| member.status.state == UpdateState::Failed);
-        self.failures = failed.map(|member| format!("{}: {}", member.name, member_told(member))).collect();
+        self.failures = failed.map(|member| format!("{}: {}", member.name, member_state(member))).collect();
         for (s, stage) in run.stages.iter().enumerate() {
             let members = || stage.groups.iter().flat_map(|group| &group.members);
             let bar = self.bar((s, None), stage.name.clone());
@@ -189,37 +190,36 @@ fn stage_message(stage: &UpdateStageStatus) -> String {
             let mut gates = stage.before_gates.iter().chain(&stage.after_gates);
             match gates.find(|gate| gate.status.state == UpdateState::Pending) {
                 Some(gate) => format!("waits for '{}'", gate_name(gate)),
-                None => told(&stage.status, None),
+                None => state_and_reason(&stage.status, None),
             }
         }
     }
 }
 
-/// The group's state, who is in flight, and why those that fail or wait do.
+/// The group's state, the members in progress, and the members that failed or wait, with their reasons.
 fn group_message(group: &UpdateGroupStatus) -> String {
-    let mut parts = vec![told(&group.status, None)];
-    let busy: Vec<&str> = group
+    let mut parts = vec![state_and_reason(&group.status, None)];
+    let running: Vec<&str> = group
         .members
         .iter()
         .filter(|member| member.status.state == UpdateState::Running)
         .map(|member| member.name.as_str())
         .collect();
-    if !busy.is_empty() {
-        parts.push(busy.join(" "));
+    if !running.is_empty() {
+        parts.push(running.join(" "));
     }
-    let troubled =
+    let stuck =
         group.members.iter().filter(|member| matches!(member.status.state, UpdateState::Failed | UpdateState::Pending));
-    parts
-        .extend(troubled.map(|member| format!("{}: {}", member.name, told(&member.status, member.message.as_deref()))));
+    parts.extend(stuck.map(|member| format!("{}: {}", member.name, member_state(member))));
     parts.join(" · ")
 }
 
-fn member_told(member: &MemberUpdateStatus) -> String {
-    told(&member.status, member.message.as_deref())
+fn member_state(member: &MemberUpdateStatus) -> String {
+    state_and_reason(&member.status, member.message.as_deref())
 }
 
-/// State and reason.
-fn told(status: &UpdateStatus, message: Option<&str>) -> String {
+/// The state, with the reason in parentheses.
+fn state_and_reason(status: &UpdateStatus, message: Option<&str>) -> String {
     let state = format!("{:?}", status.state);
     match (&status.error, message) {
         (Some(error), _) => format!("{state} ({}: {})", error.code, error.message),

@@ -1,50 +1,51 @@
-//! Who may wait for the lock of a row that others may hold for long.
+//! Queues of transactions that wait for the lock of a row, which another transaction may hold for long.
 //!
-//! A transaction that waits for a lock has a connection, and a pool has few. So the transactions of this process that want
-//! the same lock wait for each other here, without a connection, and at most half of the pool's connections belong to
-//! transactions that may wait for a lock at all.
+//! A transaction that waits for a lock in PostgreSQL occupies a connection, and a pool has few. So transactions of this process that
+//! want the same lock wait for each other here, without a connection. At most half of the pool's connections belong to transactions
+//! that may wait for a lock.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
-type Turn = tokio::sync::Mutex<()>;
+/// Held by the one transaction of this process that may ask the database for the lock of a key.
+type KeyLock = tokio::sync::Mutex<()>;
 
-/// The queues of one pool, by what is locked.
+/// The queues of one pool: for each lock of the database, the transactions that want it.
 #[derive(Debug)]
 pub(super) struct LockQueue {
     slots: Arc<Semaphore>,
-    turns: Mutex<HashMap<String, Weak<Turn>>>,
+    key_locks: Mutex<HashMap<String, Weak<KeyLock>>>,
 }
 
 /// The right to wait for a lock with a connection.
 #[derive(Debug)]
 pub(super) struct Place {
-    _turn: OwnedMutexGuard<()>,
+    _key: OwnedMutexGuard<()>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl LockQueue {
     pub(super) fn new(slots: usize) -> Self {
-        Self { slots: Arc::new(Semaphore::new(slots.max(1))), turns: Mutex::default() }
+        Self { slots: Arc::new(Semaphore::new(slots.max(1))), key_locks: Mutex::default() }
     }
 
-    /// Waits until nobody else of this process wants the lock of `key`, and a slot is free.
+    /// Waits until no other transaction of this process has entered for `key`, and a slot is free.
     pub(super) async fn enter(&self, key: &str) -> Result<Place, sqlx::Error> {
-        let turn = self.turn(key).lock_owned().await;
+        let key = self.key_lock(key).lock_owned().await;
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
-        Ok(Place { _turn: turn, _slot: slot })
+        Ok(Place { _key: key, _slot: slot })
     }
 
-    fn turn(&self, key: &str) -> Arc<Turn> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turn) = turns.get(key).and_then(Weak::upgrade) {
-            return turn;
+    fn key_lock(&self, key: &str) -> Arc<KeyLock> {
+        let mut key_locks = self.key_locks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = key_locks.get(key).and_then(Weak::upgrade) {
+            return lock;
         }
-        turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = Arc::new(Turn::default());
-        turns.insert(key.to_owned(), Arc::downgrade(&turn));
-        turn
+        key_locks.retain(|_, lock| lock.strong_count() > 0);
+        let lock = Arc::new(KeyLock::default());
+        key_locks.insert(key.to_owned(), Arc::downgrade(&lock));
+        lock
     }
 }
 
@@ -67,18 +68,18 @@ mod tests {
         let c = queue.enter("c").await.unwrap();
         drop((b, c));
         let _again = queue.enter("a").await.unwrap();
-        assert_eq!(queue.turns.lock().unwrap().len(), 1, "keys that nobody wants are forgotten");
+        assert_eq!(queue.key_locks.lock().unwrap().len(), 1, "keys that nobody wants are forgotten");
     }
 
     #[tokio::test]
-    async fn who_waits_for_the_same_lock_takes_no_slot() {
+    async fn a_transaction_that_waits_for_the_same_lock_takes_no_slot() {
         let queue = Arc::new(LockQueue::new(2));
         let _a = queue.enter("a").await.unwrap();
         let waiting = Arc::clone(&queue);
         let waits = tokio::spawn(async move { waiting.enter("a").await });
         tokio::task::yield_now().await;
         let b = timeout(Duration::from_secs(5), queue.enter("b")).await;
-        assert!(b.is_ok(), "the one that waits has the last slot");
+        assert!(b.is_ok(), "the waiting transaction has the last slot");
         waits.abort();
     }
 }

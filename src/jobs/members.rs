@@ -134,7 +134,7 @@ fn unreached(error: &UpstreamError) -> Seen {
             Seen::NotYet { error: detail, after: after.unwrap_or(BUSY_AGAIN).max(Duration::from_secs(1)) }
         }
         Verdict::Wait(error) => Seen::NotYet { error, after: BUSY_AGAIN },
-        Verdict::LookAgain => Seen::NotYet {
+        Verdict::ReadAgain => Seen::NotYet {
             error: ErrorDetail::new("ClusterChanged", "The cluster changed while it was looked at."),
             after: Duration::from_secs(1),
         },

@@ -241,11 +241,14 @@ async fn put_off(attempt: &Attempt, pool: &Pool, id: Uuid, error: &UpstreamError
         Verdict::WaitForBudget { after } => return Ok(Outcome::AgainAfter { delay: after }),
         Verdict::Retry { after, detail, .. } => (after, Some(detail)),
         Verdict::Wait(detail) | Verdict::Fail(detail) => (Some(PUT_OFF), Some(detail)),
-        Verdict::LookAgain => (Some(PUT_OFF), None),
+        Verdict::ReadAgain => (Some(PUT_OFF), None),
     };
+    let why = cause.as_ref().map_or_else(String::new, |cause| format!(" ({}: {})", cause.code, cause.message));
     let reason = ErrorDetail::new(
         "NodeImageVersionNotAvailable",
-        "The node images of the update run cannot be chosen yet, as AKS does not say what its regions offer. It is tried again.",
+        format!(
+            "The node images of the update run cannot be chosen yet: AKS cannot be asked what its regions offer{why}. No cluster was changed. The service asks again by itself, at least every 5 minutes."
+        ),
     );
     let reason = cause.into_iter().fold(reason, ErrorDetail::with);
     let mut tx = begin(attempt, pool, id).await?;

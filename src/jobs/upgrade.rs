@@ -58,6 +58,8 @@ const SHOWN_WAIT: Duration = Duration::from_secs(60);
 const LONG_OPERATION: Duration = Duration::from_secs(2 * 3600);
 /// How the message of a member begins while AKS or the service's credential is not available.
 const OUTAGE: &str = "AKS cannot be called at the moment";
+/// What the service does about it by itself.
+const CALLED_AGAIN: &str = "The service calls AKS again by itself, at least every 5 minutes.";
 /// How often one attempt may read the cluster and act before the job makes room for others.
 const MOST_READS: u32 = 8;
 
@@ -304,8 +306,7 @@ impl UpgradeMember {
                 .map(|run| run.arm_id)
                 .unwrap_or_default()
         };
-        let message =
-            format!("The cluster is being upgraded by the update run '{run}'; this one goes on when that has ended.");
+        let message = format!("The update run '{run}' is upgrading the cluster.");
         self.blocked(task, ErrorDetail::new("ClusterOperationInProgress", message), WaitsFor::Cluster).await
     }
 
@@ -491,7 +492,7 @@ impl UpgradeMember {
                         task.upgrade.withdraw(step);
                         blocked = Some(reason);
                     }
-                    Verdict::LookAgain => {
+                    Verdict::ReadAgain => {
                         task.upgrade.withdraw(step);
                         again = true;
                     }
@@ -571,7 +572,7 @@ impl UpgradeMember {
         match error.verdict() {
             Verdict::WaitForBudget { after } => self.wait_for_budget(task, after).await,
             Verdict::Retry { .. } => self.unreachable(task, error).await.map(Continuation::Return),
-            Verdict::LookAgain => Ok(Continuation::ReadCluster),
+            Verdict::ReadAgain => Ok(Continuation::ReadCluster),
             Verdict::Wait(reason) => self.blocked(task, reason, WaitsFor::Cluster).await.map(Continuation::Return),
             Verdict::Fail(error) => {
                 self.ended(task, upgrade::Outcome::Failed { error }).await.map(Continuation::Return)
@@ -601,16 +602,17 @@ impl UpgradeMember {
             Verdict::Retry { after, detail, .. } => (after, detail),
             Verdict::WaitForBudget { after } => (Some(after), error.detail()),
             Verdict::Wait(detail) | Verdict::Fail(detail) => (None, detail),
-            Verdict::LookAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
+            Verdict::ReadAgain => (None, ErrorDetail::new("ClusterChanged", error.to_string())),
         };
         let failures = task.attempt.failures + 1;
         // A `Retry-After` of nothing does not have AKS called ten times a second.
         let after = after.map(|after| after.max(SOONEST_ROW * 2_u32.pow(failures.min(8))));
-        let cause = format!("{}: {}", detail.code, detail.message);
+        let end = if detail.message.ends_with('.') { "" } else { "." };
+        let cause = format!("{}: {}{end}", detail.code, detail.message);
         let retry = Outcome::Retry { error: cause.clone(), after };
         if task.row.member.state == UpdateState::Running && task.has_begun_nothing() && failures >= PENDING_AFTER {
             let message = format!(
-                "{OUTAGE}: {cause} Nothing was begun on the cluster. The upgrade begins by itself when AKS can be called again."
+                "{OUTAGE}: {cause} Nothing was begun on the cluster. {CALLED_AGAIN} The upgrade begins by itself when AKS can be called again."
             );
             let error = ErrorDetail::new("UpstreamUnavailable", message.clone()).with(detail);
             let (member, attempt) = (task.row.member.clone(), task.row.member.attempt);
@@ -622,10 +624,15 @@ impl UpgradeMember {
             Some(operation) if failures >= PENDING_AFTER => format!(
                 " The member waits for the AKS operation {operation}. If AKS never answers, skip the member as a target of type 'RunningMember'."
             ),
+            None if task.has_begun_nothing() => " Nothing was begun on the cluster.".to_owned(),
+            None if failures >= PENDING_AFTER => {
+                " The upgrade may have begun in AKS; the next read of the cluster tells. If AKS never answers, skip the member as a target of type 'RunningMember'.".to_owned()
+            }
             _ => String::new(),
         };
-        let progress = task.upgrade.progress().map_or_else(String::new, |progress| format!(" {progress}"));
-        let message = format!("{OUTAGE}, and is called again (failure {failures}): {cause}{way_out}{progress}");
+        let progress = task.upgrade.progress().filter(|_| !task.has_begun_nothing());
+        let progress = progress.map_or_else(String::new, |progress| format!(" {progress}"));
+        let message = format!("{OUTAGE} (failure {failures} in a row): {cause} {CALLED_AGAIN}{way_out}{progress}");
         self.save(task, Some(message), retry).await
     }
 
@@ -636,14 +643,19 @@ impl UpgradeMember {
             WaitsFor::Window(opens) => until_next_check(opens, self.policy.window_recheck, Timestamp::now()),
         };
         let again = Outcome::AgainAfter { delay };
-        let error = match waits_for {
-            // Constant, so that a check that finds nothing new writes nothing.
-            WaitsFor::Offer => {
-                let checked = format!(" It is checked again every {} s.", self.policy.offer_recheck.as_secs());
-                ErrorDetail { message: error.message + &checked, ..error }
-            }
-            WaitsFor::Cluster | WaitsFor::Window(_) => error,
+        // Constant, so that a check that finds nothing new writes nothing.
+        let then = match waits_for {
+            WaitsFor::Offer => format!(
+                " The service checks again every {} s, and begins the upgrade by itself. To go on sooner, skip the member, or create an update run with another version.",
+                self.policy.offer_recheck.as_secs()
+            ),
+            WaitsFor::Cluster => format!(
+                " The service checks again every {} s, and begins the upgrade when the cluster is free. Skip the member to go on without it.",
+                BUSY_RECHECK.as_secs()
+            ),
+            WaitsFor::Window(_) => String::new(),
         };
+        let error = ErrorDetail { message: error.message + &then, ..error };
         let is_reported = task.row.error.as_ref() == Some(&error) && task.row.message.as_ref() == Some(&error.message);
         if task.row.member.state == UpdateState::Pending && is_reported {
             return Ok(again);
@@ -663,7 +675,8 @@ impl UpgradeMember {
             upgrade::Outcome::Failed { error }
                 if error.code == "ClusterStopped" && self.policy.stopped == StoppedClusters::Skip =>
             {
-                rollout::Outcome::Skipped { message: error.message }
+                let message = "skipped: the cluster is stopped, and AKS upgrades running clusters only. Start the cluster, then create another update run.";
+                rollout::Outcome::Skipped { message: message.to_owned() }
             }
             upgrade::Outcome::Failed { error } => rollout::Outcome::Failed { error, message: None },
         };

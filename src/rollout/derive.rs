@@ -158,7 +158,7 @@ fn stage_error(stage: &Stage) -> ErrorDetail {
 
 fn exceeded(of: &str, failed: u32, total: u32, tolerated: u32) -> ErrorDetail {
     let message = format!(
-        "{failed} of {total} members of {of} failed; {tolerated} are tolerated. Their errors say why. Start the update run to try them again, or skip them."
+        "{failed} of {total} members of {of} failed; {tolerated} are tolerated. The members' own errors say why. Start the update run to try these members again, or skip them."
     );
     ErrorDetail::new(FAILURES_EXCEEDED, message)
 }

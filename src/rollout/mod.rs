@@ -19,12 +19,14 @@ mod step;
 #[cfg(test)]
 mod tests;
 pub mod upgrade;
+mod waits;
 
 pub use advance::advance;
 pub use changes::{Change, ChangedMember, changes};
 pub use event::{Effect, Event, MemberChange, Outcome, Refused, SkipTarget, Step};
-pub use explain::{Waits, explain};
+pub use explain::explain;
 pub use plan::{DEFAULT_NAME, Plan, PlanError, PlannedGroup, PlannedMember, PlannedStage, plan};
 pub use replan::kept_skips;
 pub use run::{Gate, Group, Member, Run, Stage, Tally, Wait, not_started};
 pub use select::FleetMember;
+pub use waits::Waits;

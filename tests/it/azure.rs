@@ -238,7 +238,7 @@ async fn newest_and_chosen_images() {
     let outcome = world.upgrade(&a, &goal(NodeImageOnly, None, ImageGoal::Latest), &mut 0).await;
     assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
     let chosen = NodeImage::new("AKSUbuntu-2204gen2containerd-202509.11.0");
-    // It is no longer the newest: a snapshot of this service's holds it.
+    // The chosen image is no longer the newest: a snapshot that the service took holds it.
     let pools = json!([{"name": "p", "mode": "System", "orchestratorVersion": "1.33.2", "nodeImageVersion": chosen}]);
     let source = json!({"name": "source", "resourceGroup": "rg1", "location": "westeurope", "kubernetesVersion": "1.33.2", "agentPools": pools});
     world.control("POST", "clusters", source).await;
@@ -310,7 +310,7 @@ async fn a_failed_operation_has_its_cause() {
     let Outcome::Failed { error } = outcome else { panic!("{outcome:?}") };
     assert_eq!((error.code.as_ref(), error.details[0].code.as_ref()), ("UpgradeFailed", "PodDrainFailure"));
     assert!(error.message.contains("pdb default/web"), "{error:?}");
-    // Another attempt makes it good, although the version already reads as the target.
+    // Another attempt repairs the cluster, although AKS already shows the target version.
     let outcome = world.upgrade(&id, &goal(ControlPlaneOnly, Some("1.33.2"), ImageGoal::Latest), &mut 0).await;
     assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
     assert!(!world.client.get(&id).await.unwrap().cluster.is_busy());
@@ -345,7 +345,7 @@ async fn every_fault_has_its_error() {
     ];
     for (action, expected) in cases {
         world.fault(json!({"method": "GET", "cluster": "c"}), action.clone()).await;
-        // One client a case: a 429 closes the client's own budget.
+        // Each case has its own client, since a 429 closes the client's budget.
         let timeout = Duration::from_secs(if action["timeout"].is_null() { 30 } else { 1 });
         let error = client_with(&world.base, timeout).get(&id).await.expect_err(expected);
         let shown = match &error {
@@ -363,7 +363,7 @@ async fn every_fault_has_its_error() {
         assert_eq!(shown, expected, "{action}: {error:?}");
     }
     assert!(matches!(world.client.get(&cluster("nobody")).await, Err(UpstreamError::NotFound(_))));
-    // After a 429 nothing is asked until its time has come, and then it is.
+    // After a 429 the client sends no call until the Retry-After has passed. The next call is sent.
     world.fault(json!({"method": "GET", "cluster": "c"}), json!({"status": 429, "retryAfter": 1})).await;
     assert!(matches!(world.client.get(&id).await, Err(UpstreamError::Throttled { .. })));
     let Err(UpstreamError::Throttled { after: wait, .. }) = world.client.get(&id).await else { panic!() };
@@ -438,7 +438,7 @@ async fn late(upstream: &str, first: usize, delay: Duration) -> String {
 async fn delayed_calls_stay_within_the_limits() {
     let world = World::new(Config { clusters: 1, enforce_throttles: true, ..config(1.0) }).await;
     let client = client(&late(&world.base, 60, Duration::from_millis(800)).await);
-    // As many as AKS accepts together, and some that have to wait.
+    // As many calls as AKS accepts at once, and some more that must wait.
     let calls = join_all((0..62).map(|n| {
         let client = &client;
         async move {
@@ -504,7 +504,7 @@ async fn any_maintenance_configuration_can_be_read() {
     assert_eq!(read, [("aksManagedAutoUpgradeSchedule".to_owned(), true), ("odd".to_owned(), false)]);
     let missing = world.client.maintenance_configurations(&cluster("none"), Freshness::Required).await;
     assert!(matches!(missing, Err(UpstreamError::NotFound(_))), "{missing:?}");
-    // What is no list is not taken for an empty one, which would permit everything.
+    // A body that is not a list is an error. Read as an empty list, it would permit every upgrade.
     for body in ["", "{}", "null", r#"{"value": null}"#, r#"{"value": {}}"#, "<html>"] {
         let client = client(&canned(http("200 OK", "", body)).await.0);
         let answer = client.maintenance_configurations(&cluster("c"), Freshness::Required).await;
@@ -519,11 +519,11 @@ async fn members_waiting_for_a_window_leave_budget_for_members_that_begin() {
     let reads = async || world.control("GET", "state", json!(null)).await["maintenanceReads"].as_u64().unwrap();
     let (one, two) = (cluster("aks-1"), cluster("aks-2"));
     assert_eq!((windows.known(&one), windows.to_spare(SUBSCRIPTION)), (None, 30));
-    // Who asks together asks once.
+    // Concurrent reads of one cluster are one call.
     let together = join_all((0..20).map(|_| windows.of(&one, Freshness::Relaxed))).await;
     assert!(together.iter().all(Result::is_ok) && windows.known(&one).is_some());
     assert_eq!(reads().await, 1);
-    // A second later that is no answer of now any more.
+    // After a second the cached answer is no longer fresh.
     tokio::time::sleep(Duration::from_millis(1100)).await;
     windows.of(&one, Freshness::Relaxed).await.unwrap();
     assert_eq!(reads().await, 2);
@@ -549,7 +549,7 @@ async fn unusual_responses_are_handled() {
     let huge = format!(r#"{{"location":"x","padding":"{}"}}"#, "x".repeat(5 << 20));
     let answer = get(http("200 OK", "", &huge)).await;
     assert!(matches!(answer, Err(UpstreamError::Garbage(_))), "{:?}", answer.map(|seen| seen.cluster));
-    // A gateway's error page is still an answer with a status.
+    // The error page of a gateway counts by its status.
     let Err(UpstreamError::Transient { after, detail }) =
         get(http("502 Bad Gateway", "retry-after: Fri, 31 Dec 1999 23:59:59 GMT\r\n", "<html>")).await
     else {

@@ -26,7 +26,7 @@ impl Sent<'_> {
         self.with(Some("application/json"), body.as_ref()).await
     }
 
-    /// The end of the headers, and what follows.
+    /// Sends the last headers and the body.
     async fn bytes(&self, media: Option<&str>, rest: &[u8]) -> RawAnswer {
         let address = self.world.url.trim_start_matches("http://");
         let media = media.map(|media| format!("content-type: {media}\r\n")).unwrap_or_default();
@@ -53,8 +53,8 @@ async fn world() -> (World, Vec<(&'static str, String)>) {
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
     let gates = json!([{"type": "Approval"}]);
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}], "beforeGates": gates}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let waiting = |status: &Value| status["status"]["state"] == "Pending";
     world.until(&run, std::time::Duration::from_secs(30), "at its gate", waiting).await;
     let gates = world.get(&format!("{fleet}/gates")).await.body;
@@ -132,7 +132,7 @@ async fn operations_with_a_body_accept_one_json_object() {
         let large = format!("{{\"a\":\"{}\"}}", "x".repeat(LIMIT));
         let what = format!("{method} {} too large", sent.path);
         assert_refused(&sent.json(&large).await, 413, "RequestEntityTooLarge", &what);
-        // The same in chunks, which do not say how many there will be.
+        // The same body in chunks, so that its size is not announced.
         let chunk = format!("{:x}\r\n{large}\r\n0\r\n\r\n", large.len());
         let chunked = format!("transfer-encoding: chunked\r\n\r\n{chunk}");
         let answer = sent.bytes(Some("application/json"), chunked.as_bytes()).await;
@@ -152,7 +152,7 @@ async fn duplicate_names_in_an_object_are_refused() {
     let upgrade = r#""upgrade":{"type":"NodeImageOnly","type":"Full"}"#;
     for (method, path, body, target) in [
         ("PUT", world.fleet("new"), r#"{"location":"eastus","location":"westus"}"#.to_owned(), "location"),
-        // The same value twice is one mistake, too: it is not read to find out.
+        // A name that occurs twice with the same value is refused too.
         ("PUT", world.fleet("new"), r#"{"location":"eastus","location":"eastus"}"#.to_owned(), "location"),
         ("PUT", world.fleet("new"), r#"{"location":"eastus","locatio\u006e":"westus"}"#.to_owned(), "location"),
         ("PATCH", fleet.clone(), r#"{"tags":{"a":"1","b":"2","a":"3"}}"#.to_owned(), "tags.a"),
@@ -182,7 +182,7 @@ async fn duplicate_names_in_an_object_are_refused() {
             r#"{"targets":[{"type":"Group","name":"g","name":"h"}]}"#.to_owned(),
             "targets[0].name",
         ),
-        // What no type reads is read nevertheless.
+        // Unknown properties are checked for duplicates too.
         ("PATCH", fleet.clone(), r#"{"unknown":[[{"a":{"b":1,"b":2}}]]}"#.to_owned(), "unknown[0][0].a.b"),
     ] {
         let answer = Sent { world: &world, method, path: path.clone() }.json(&body).await;
@@ -196,7 +196,7 @@ async fn duplicate_names_in_an_object_are_refused() {
     let answer = Sent { world: &world, method: "PATCH", path: fleet.clone() }.json(&long).await;
     assert_refused(&answer, 400, "InvalidRequestContent", "a long name");
     assert!(answer.text.len() < 5_000, "an answer of {} bytes", answer.text.len());
-    // In different objects, and in another case, names are others.
+    // Names in different objects, or in another case, are different names.
     let fine = r#"{"tags":{"a":"1","A":"2"},"identity":{"type":"None"}}"#;
     let answer = Sent { world: &world, method: "PATCH", path: fleet }.json(fine).await;
     assert!(answer.status == 200 || answer.code() == "InvalidParameter", "{}", answer.text);
@@ -218,14 +218,14 @@ async fn truncated_and_mislabelled_bodies_are_refused() {
         let answer = sent.bytes(Some("application/json"), rest.as_bytes()).await;
         assert!((400..500).contains(&answer.status), "{what}: {} {}", answer.head, answer.text);
     }
-    // A body where none is expected is not read.
+    // The body of an operation without one is not read.
     let start = Sent { world: &world, method: "POST", path: format!("{}/updateRuns/r/stop", world.fleet("f")) };
     let answer = start.with(Some("text/plain"), b"garbage").await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let get = Sent { world: &world, method: "GET", path: world.fleet("f") };
     assert_eq!(get.with(Some("text/plain"), &b"x".repeat(2 * LIMIT)).await.status, 200);
     assert_eq!(world.get(&world.fleet("new")).await.status, 404);
-    // The largest that is taken is taken.
+    // A body of exactly the largest size is accepted.
     let body = format!(r#"{{"location":"eastus","unknown":"{}"}}"#, "x".repeat(LIMIT));
     let exact = &body.as_bytes()[..body.len()];
     let over = exact.len() - LIMIT;

@@ -14,7 +14,7 @@ fn update(upgrade: Value) -> Value {
     json!({"properties": {"managedClusterUpdate": {"upgrade": upgrade}}})
 }
 
-/// A body with which a run is valid.
+/// The body of a valid run.
 fn valid_run() -> Value {
     json!({"properties": {"managedClusterUpdate": upgrade_to("Full", "1.33.2")}})
 }

@@ -69,12 +69,12 @@ async fn no_path_reaches_another_subscription() {
     let slashes = first.replace('/', "%2F");
     let double = first.replace('/', "%252F");
     for (tail, status, code) in [
-        // Where it would be, were the subscription no part of its name.
+        // The fleet's path in the other subscription.
         (format!("/{FLEETS}/f"), 404, "ResourceNotFound"),
         (format!("/{FLEETS}/%66"), 404, "ResourceNotFound"),
         (format!("//{FLEETS}///f//"), 404, "ResourceNotFound"),
         (format!("/{FLEETS}/f/members"), 404, "ParentResourceNotFound"),
-        // Dot segments, plain and encoded: nobody resolves them.
+        // Dot segments, plain and encoded, are not resolved.
         (format!("/{FLEETS}/{up}{first}/{FLEETS}/f"), 404, "InvalidResourceType"),
         (format!("/{FLEETS}/{encoded}{first}/{FLEETS}/f"), 404, "InvalidResourceType"),
         (format!("/{FLEETS}/."), 400, "InvalidResourceName"),
@@ -84,7 +84,7 @@ async fn no_path_reaches_another_subscription() {
         (format!("/{FLEETS}/%252e%252e"), 400, "InvalidResourceName"),
         (format!("/{FLEETS}/..%5c..%5cf"), 400, "InvalidResourceName"),
         (format!("/{FLEETS}/..\\..\\f"), 400, "InvalidResourceName"),
-        // Encoded slashes: a name with one is no path.
+        // An encoded slash is part of a name, and separates no segments.
         (format!("/{FLEETS}/x{slashes}%2F{FLEETS}%2Ff"), 404, "InvalidResourceType"),
         (
             format!("/{FLEETS}/x{slashes}%2Fproviders%2FMicrosoft.ContainerService%2Ffleets%2Ff"),
@@ -93,7 +93,7 @@ async fn no_path_reaches_another_subscription() {
         ),
         (format!("/{FLEETS}/{double}"), 400, "InvalidResourceName"),
         (format!("/{FLEETS}/f%2Fmembers"), 400, "InvalidResourceName"),
-        // A path in a path.
+        // A resource ID as a segment of a path.
         (format!("/{FLEETS}/f{first}/{FLEETS}/f"), 404, "InvalidResourceType"),
         (format!("/{FLEETS}{first}/{FLEETS}/f"), 404, "InvalidResourceType"),
         (format!("{first}/{FLEETS}/f"), 404, "NotFound"),
@@ -102,7 +102,7 @@ async fn no_path_reaches_another_subscription() {
         for method in ["GET", "DELETE"] {
             let answer = raw(&world, method, &target, &[]).await;
             assert!(!answer.text.contains(MARK), "{method} {target}: {}", answer.text);
-            // What is not there is deleted already.
+            // The deletion of a missing resource is a success.
             if method == "GET" {
                 findings.extend(wrong(&answer, status, code, &target));
             } else {
@@ -124,7 +124,7 @@ async fn no_path_reaches_another_subscription() {
         assert!(matches!(answer.status, 400 | 404) && !answer.code().is_empty(), "{target}: {}", answer.text);
         assert!(!answer.text.contains(MARK));
     }
-    // Lists end at the subscription, too, and so do filters and what continues them.
+    // Lists, filters and continuation links stay in their subscription too.
     let resources = "/resources?api-version=2024-11-01&$filter=";
     for tail in [
         format!("/{FLEETS}?{VERSION}"),
@@ -135,7 +135,7 @@ async fn no_path_reaches_another_subscription() {
         let list = raw(&world, "GET", format!("/subscriptions/{OTHER}{tail}"), &[]).await;
         assert_eq!((list.status, &list.body()["value"]), (200, &json!([])), "{tail}: {}", list.text);
     }
-    // What was begun in one subscription is not told in another.
+    // An operation is not shown under another subscription.
     let begun = world.put(&world.fleet("g"), json!({"location": "eastus"})).await;
     let operation = begun.header("azure-asyncoperation").unwrap().replace(SUBSCRIPTION, OTHER);
     for url in [operation.clone(), operation.replace("/operations/", "/operationresults/")] {
@@ -209,7 +209,7 @@ async fn an_owner_of_another_subscription_has_no_access() {
     ] {
         for method in ["GET", "DELETE"] {
             let answer = raw(&world, method, &target, &headers).await;
-            // A list of all there is shows what one may see, which is nothing.
+            // A list shows what the caller may read, which is nothing.
             let nothing = answer.body()["value"].as_array().is_some_and(Vec::is_empty);
             assert!(
                 nothing || (400..500).contains(&answer.status),
@@ -242,7 +242,7 @@ async fn an_owner_of_another_subscription_has_no_access() {
             body.len()
         );
         let answer = raw::exchange(address, request.as_bytes()).await;
-        // Something in one's own subscription, whatever it is called, may be given away; nothing comes of it here.
+        // The owner may assign roles on any resource ID in the own subscription. That gives no access here.
         let inside = scope.starts_with(&format!("{second}{roles}"));
         assert!(inside || (400..500).contains(&answer.status), "{target}: {} {}", answer.head, answer.text);
     }
@@ -279,7 +279,7 @@ async fn no_cluster_id_reaches_another_resource() {
         swap("/subscriptions/", "/../subscriptions/"),
         swap(SUBSCRIPTION, ".."),
         swap(SUBSCRIPTION, "*"),
-        // Other spellings of a GUID, by which one cluster would be several.
+        // Other spellings of a GUID are refused: one cluster would have several IDs.
         swap(SUBSCRIPTION, &SUBSCRIPTION.replace('-', "")),
         swap(SUBSCRIPTION, &format!("{{{SUBSCRIPTION}}}")),
         swap(SUBSCRIPTION, &format!("urn:uuid:{SUBSCRIPTION}")),
@@ -341,14 +341,14 @@ async fn malformed_paths_are_refused() {
         (format!("{fleets}/%ff?{VERSION}").into(), 400, "InvalidResourceName"),
         (format!("{fleets}/%c0%ae%c0%ae?{VERSION}").into(), 400, "InvalidResourceName"),
         (format!("{fleets}/%ed%a0%80?{VERSION}").into(), 400, "InvalidResourceName"),
-        // Well-formed, and of nothing that there is.
+        // Well-formed names of fleets that do not exist.
         (format!("{fleets}/é?{VERSION}").into(), 404, "ResourceNotFound"),
         (format!("{fleets}/%C3%A9?{VERSION}").into(), 404, "ResourceNotFound"),
         (format!("{fleets}/f;v=1?{VERSION}").into(), 404, "ResourceNotFound"),
         (format!("{fleets}/f%20?{VERSION}").into(), 404, "ResourceNotFound"),
         (format!("{fleets}/f%3F{VERSION}?{VERSION}").into(), 400, "InvalidResourceName"),
         (format!("{fleets}/f%23x?{VERSION}").into(), 400, "InvalidResourceName"),
-        // Literals are not encoded.
+        // Encoded letters in fixed segments are refused.
         (format!("{}/f?{VERSION}", fleets.replace("fleets", "%66leets")).into(), 404, "InvalidResourceType"),
         (format!("{}/f?{VERSION}", fleets.replace("/providers/", "/%70roviders/")).into(), 404, "NotFound"),
         (
@@ -378,7 +378,7 @@ async fn malformed_paths_are_refused() {
         let made = raw(&world, "DELETE", &target, &[]).await;
         assert!(made.status < 500, "DELETE {shown}: {}", made.head);
     }
-    // What is no HTTP gets no further than HTTP.
+    // Bytes that are not HTTP are refused by the HTTP server.
     let mut broken: Vec<Vec<u8>> = vec![format!("{fleets}/a\0b?{VERSION}").into()];
     broken.push([fleets.as_bytes(), b"/\xff\xfe?", VERSION.as_bytes()].concat());
     broken.push([fleets.as_bytes(), b"/a b?", VERSION.as_bytes()].concat());
@@ -388,7 +388,7 @@ async fn malformed_paths_are_refused() {
     }
     let endless = raw(&world, "GET", format!("{fleets}/{}", "x".repeat(100_000)), &[]).await;
     assert_eq!(endless.status, 414, "{}", endless.head);
-    // Every literal in any case, names in that of their creation.
+    // Fixed segments are accepted in any case. Answers have names as they were created.
     let shouted = format!("{}/F?API-VERSION=2026-06-01", fleets.to_uppercase());
     let found = raw(&world, "GET", &shouted, &[]).await;
     assert_eq!((found.status, &found.body()["id"]), (200, &json!(world.fleet("f"))), "{}", found.text);
@@ -409,7 +409,7 @@ async fn invalid_names_are_refused_in_any_encoding() {
     assert_eq!(world.put(&format!("{fleets}/{exact}?{VERSION}"), body.clone()).await.status, 201);
     let answer = world.put(&format!("{fleets}/{exact}x?{VERSION}"), body.clone()).await;
     assert_eq!((answer.status, answer.code()), (400, "InvalidResourceName"));
-    // An encoded letter is that letter.
+    // A name with an encoded letter is the same name.
     let same = world.put(&format!("{fleets}/%66?{VERSION}"), json!({"location": "eastus", "tags": {}})).await;
     assert_eq!((same.status, &same.body["id"]), (200, &json!(world.fleet("f"))), "{}", same.body);
 }
@@ -459,7 +459,7 @@ async fn queries_are_parsed_as_in_arm() {
             .map(|m| m["name"].to_string())
             .collect()
     };
-    // Unknown parameters say nothing; names are read decoded and without case.
+    // Unknown parameters are ignored; names are decoded and compared without case.
     for query in [
         "api-version=2026-06-01&unknown=1&$unknown=2&t=3&c&=&==&&",
         "api%2Dversion=2026-06-01",
@@ -521,7 +521,7 @@ async fn queries_are_parsed_as_in_arm() {
         let answer = raw(&world, "GET", format!("{cut}{version}"), &[]).await;
         findings.extend(wrong(&answer, 400, code, version));
     }
-    // The provider's own list is read like all others.
+    // The list of the provider's operations parses its query in the same way.
     let operations = "/providers/Microsoft.ContainerService/operations";
     for (query, status) in
         [("api%2Dversion=2026-06-01", 200), ("", 400), ("api-version=2026-06-01&api-version=2023-10-15", 400)]
@@ -541,7 +541,7 @@ async fn malformed_headers_are_refused() {
     let fleet = world.fleet("f");
     let target = format!("{fleet}?{VERSION}");
     let etag = world.get(&fleet).await.body["eTag"].as_str().unwrap().to_owned();
-    // A condition that cannot be met is never taken for none.
+    // A malformed condition is refused, and never ignored.
     let unmet: [&[u8]; 8] = [
         b"garbage",
         b"\"",
@@ -564,7 +564,7 @@ async fn malformed_headers_are_refused() {
     findings.extend(wrong(&both, 400, "InvalidHeaderValue", "both"));
     assert_eq!(world.get(&fleet).await.body["eTag"], etag, "nothing changed");
 
-    // IDs that would break a log or an answer are not taken over.
+    // The service replaces request IDs that would break the log or the answer.
     let long = "a".repeat(10_000);
     for value in [long.as_bytes(), b"a b", b"\xff", b"a\tb", b"<script>"] {
         let headers: [(&str, &[u8]); 3] = [
@@ -583,13 +583,13 @@ async fn malformed_headers_are_refused() {
     }
     let large = raw(&world, "GET", &target, &[("x-large", "x".repeat(100_000).as_bytes())]).await;
     assert_eq!(large.status, 200, "{}", large.head);
-    // More than the HTTP server takes: refused before anything is read.
+    // Headers larger than the HTTP server accepts are refused before the request is parsed.
     let huge = raw(&world, "GET", &target, &[("x-huge", "x".repeat(1_000_000).as_bytes())]).await;
     assert_eq!(huge.status, 431, "{}", huge.head);
     let many: Vec<(&str, &[u8])> = (0..200).map(|_| ("x-many", &b"1"[..])).collect();
     assert_eq!(raw(&world, "GET", &target, &many).await.status, 431);
 
-    // Links lead to the host that the caller asked, if the service answers to it: never to what is no host.
+    // Links have the host that the caller asked, if it is one of the service's hosts, and never a malformed host.
     assert_eq!(
         world
             .put(&format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/rg2"), json!({"location": "eastus"}))

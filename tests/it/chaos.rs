@@ -27,7 +27,7 @@ async fn after_fifty_kills_every_cluster_was_upgraded_once() {
         ..Options::default()
     };
     let mut world = World::start_with(options).await;
-    // Beyond the twelfth, the emulator spreads clusters over groups and subscriptions: ask it where they are.
+    // From the thirteenth on, the emulator spreads clusters over groups and subscriptions. It lists their IDs.
     let groups = ["a", "b", "c", "d"];
     let mut ids = world.cluster_ids().await;
     ids.truncate(40);
@@ -62,12 +62,12 @@ async fn after_fifty_kills_every_cluster_was_upgraded_once() {
         assert_eq!(member["status"]["state"], "Completed", "{member}");
     }
     let applied = world.applied().await;
-    // A control plane and at least one pool each.
+    // Each cluster has a control plane and at least one pool.
     assert!(applied.len() >= 80, "{applied:?}");
     for (step, times) in applied {
         assert_eq!(times, 1, "{step:?}");
     }
-    // Nor was AKS told again and had to refuse: what may have begun is looked for first.
+    // AKS refused no repeated call either: a worker reads the cluster before it repeats a call.
     let log = world.emulator_log().await;
     let refused: Vec<_> = log.iter().filter(|entry| entry["status"] == 409).collect();
     assert!(refused.is_empty(), "{refused:?}");
@@ -104,9 +104,9 @@ async fn a_stopped_process_exits_cleanly_and_another_continues_its_work() {
 async fn two_runs_never_upgrade_a_cluster_together() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let first = world.start_run(&fleet, "r1", wish.clone()).await;
-    let second = world.start_run(&fleet, "r2", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let first = world.start_run(&fleet, "r1", properties.clone()).await;
+    let second = world.start_run(&fleet, "r2", properties).await;
     world.until(&first, Duration::from_secs(60), "ended", ended).await;
     world.until(&second, Duration::from_secs(60), "ended", ended).await;
     let applied = world.applied().await;

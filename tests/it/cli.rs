@@ -100,7 +100,7 @@ fn help_documents_every_setting_and_shows_no_secret() {
 
 #[test]
 fn a_bad_setting_stops_the_start_with_one_line() {
-    for (name, value, told) in [
+    for (name, value, expected) in [
         ("DATABASE_URL", "mysql://u:hunter2@h/d", "DATABASE_URL"),
         ("FLEET_LISTEN", "localhost", "--listen"),
         ("FLEET_LISTEN", "", "--listen"),
@@ -134,14 +134,14 @@ fn a_bad_setting_stops_the_start_with_one_line() {
     ] {
         for command in ["serve", "worker", "migrate"] {
             let line = complaint(&run(&[command], &[(name, value)]), 2);
-            assert!(line.contains(told), "{command} {name}={value}: {line}");
+            assert!(line.contains(expected), "{command} {name}={value}: {line}");
             assert!(!line.contains("hunter2"), "{line}");
         }
     }
 }
 
-/// Settings under which the service would give tokens to strangers, or have them sent in the clear, stop its start; all others go
-/// on until the port, which is taken here.
+/// Settings under which the service would give tokens to strangers, or under which tokens would travel in the clear, end the start
+/// with exit code 2. With all other settings the start fails only at the port, which this test holds.
 #[test]
 fn no_settings_hand_tokens_to_strangers() {
     let taken = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -203,7 +203,7 @@ fn containers_pass_on_who_may_use_the_service() {
     assert!(compose.contains("FLEET_AUTH: ${FLEET_AUTH:?"), "compose.yaml starts without FLEET_AUTH");
     assert!(!compose.contains("INSECURE_LOCAL_AUTH: "), "compose.yaml allows local tokens by itself");
     assert!(compose.contains("/readyz") && !compose.contains("/dev/tcp"), "a health check asks for readiness");
-    // What the image listens on is refused with local tokens.
+    // The address that the image listens on is refused with local tokens.
     let listen = dockerfile.split_once("FLEET_LISTEN=").unwrap().1.split_whitespace().next().unwrap();
     let line = complaint(&run(&["serve"], &[("FLEET_LISTEN", listen)]), 2);
     assert!(line.contains("FLEET_INSECURE_LOCAL_AUTH"), "{line}");
@@ -217,7 +217,7 @@ fn an_incomplete_credential_stops_the_start_with_one_line() {
         ("AZURE_CLIENT_ID", "33333333-3333-3333-3333-333333333333"),
         ("AZURE_CLIENT_SECRET", "hunter2"),
     ];
-    for (name, value, told) in [
+    for (name, value, expected) in [
         ("AZURE_CLIENT_SECRET", "", "needs AZURE_CLIENT_SECRET"),
         ("AZURE_TENANT_ID", "a/b", "AZURE_TENANT_ID is not a tenant"),
         ("AZURE_AUTHORITY_HOST", "http://login.example", "AZURE_AUTHORITY_HOST"),
@@ -225,7 +225,7 @@ fn an_incomplete_credential_stops_the_start_with_one_line() {
         ("FLEET_ARM_ENDPOINT", "http://arm.example", "must be https"),
     ] {
         let line = complaint(&run(&["worker"], &[&full[..], &[(name, value)]].concat()), 2);
-        assert!(line.contains(told) && !line.contains("hunter2"), "{name}={value}: {line}");
+        assert!(line.contains(expected) && !line.contains("hunter2"), "{name}={value}: {line}");
     }
 }
 
@@ -235,7 +235,7 @@ fn a_misspelt_variable_stops_every_command() {
         let line = complaint(&run(&[command], &[("FLEET_DATADIR", "x")]), 2);
         assert!(line.contains("FLEET_DATADIR is no setting, but FLEET_DATA_DIR is"), "{line}");
     }
-    // Variables of somebody's scripts are not settings.
+    // Variables of other programs are ignored.
     let output = run(&["token"], &[("FLEET_URL", "https://h"), ("FLEET_RG", "rg1")]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -302,7 +302,7 @@ fn a_signal_stops_the_program_cleanly() {
         let (mut command, _dir) = fleet_manager(&["emulator", "--listen", "127.0.0.1:0"]);
         let mut emulator = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(emulator.stderr.take().unwrap()).lines();
-        // It listens for signals before it says that it is there.
+        // The program handles signals before it logs that it listens.
         assert!(log.any(|line| line.unwrap().contains("emulator listens")));
         let kill = Command::new("sh").args(["-c", &format!("kill -{signal} {}", emulator.id())]).status().unwrap();
         assert!(kill.success());

@@ -125,7 +125,7 @@ async fn requests_made_up_from_the_openapi_document() {
                 --checks not_a_server_error,response_schema_conformance,content_type_conformance,status_code_conformance",
         );
         command.arg(folder.join("bin/schemathesis")).arg(root.join("tests/clients/schemathesis.toml"));
-        // What it remembers of failures goes where nothing is kept.
+        // Schemathesis writes its cache of failures to a temporary directory.
         command.current_dir(&folder);
         command
     })

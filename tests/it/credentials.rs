@@ -34,8 +34,8 @@ async fn fleet(world: &World, members: usize) -> String {
 async fn start(world: &World, fleet: &str, at_a_time: usize) -> String {
     let group = json!({"name": "g", "maxConcurrency": at_a_time.to_string()});
     let strategy = json!({"stages": [{"name": "s", "groups": [group]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    world.start_run(fleet, "r", wish).await
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    world.start_run(fleet, "r", properties).await
 }
 
 async fn carries_a_run(world: &World) {
@@ -90,7 +90,7 @@ async fn a_run_with_workload_identity_completes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_with_a_managed_identity_completes() {
-    // That of a virtual machine has an address that no test can have; its protocol, elsewhere, is the same.
+    // The endpoint of a virtual machine has a fixed address that a test cannot use. The test uses the same protocol at another address.
     for (path, client) in [("/msi/token", ""), ("/metadata/identity/oauth2/token", CLIENT)] {
         let mut world = world(3600, 0.3).await;
         let endpoint = format!("{}{path}", world.arm_url);
@@ -219,7 +219,7 @@ async fn a_rejected_token_is_replaced() {
     world.reaches(&run, "Completed", LATE).await;
     assert_eq!(issued(&world).await, counted(2, 0, 0));
 
-    // Never the right one: it is told, and not asked for again and again.
+    // AKS refuses every token: the member says so, and the service does not request a new token for each call.
     let pinned = json!({"status": 401, "code": "InvalidAuthenticationTokenTenant", "message": "The wrong tenant."});
     world.fault(json!({"match": {"path": "managedClusters"}, "times": 1000, "action": pinned})).await;
     let run = world

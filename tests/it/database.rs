@@ -77,7 +77,7 @@ async fn a_holder_that_vanished_in_a_transaction_loses_its_lock() {
     let mut tx = vanishing.begin().await.unwrap();
     sqlx::query("SELECT FROM locked FOR UPDATE").execute(&mut *tx).await.unwrap();
     proxy.swallow(Swallow::Everything);
-    // The holder does nothing more, and its end of the connection stays open.
+    // The holder of the lock sends nothing more, and its connection stays open.
     let began = Instant::now();
     sqlx::query("SELECT FROM locked FOR UPDATE").execute(&db.pool).await.unwrap();
     assert!(began.elapsed() < LATE, "{:?}", began.elapsed());
@@ -106,7 +106,7 @@ async fn a_statement_that_is_not_answered_fails_in_time_and_costs_no_slot() {
         );
         assert!(began.elapsed() < LATE, "{moment:?}: {:?}", began.elapsed());
         assert!(proxy.has_swallowed(), "{moment:?}");
-        // Both slots are there at the same time.
+        // The pool has both connections again, at the same time.
         eventually("both slots are free", async || {
             let both = tokio::join!(pool.acquire(), pool.acquire());
             matches!(both, (Ok(_), Ok(_)))
@@ -121,7 +121,7 @@ async fn an_idle_connection_that_went_silent_is_replaced() {
     let proxy = Proxy::start(&db.options).await;
     let pool = Pool::new(proxy.options(), 3, LIMITS);
     drop(tokio::join!(pool.acquire(), pool.acquire(), pool.acquire()));
-    // For longer than a connection is used again without a test.
+    // Connections that were idle for so long are tested before they are used again.
     eventually("all are idle for a second", async || {
         let all: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle'
@@ -133,7 +133,7 @@ async fn an_idle_connection_that_went_silent_is_replaced() {
         all >= 3
     })
     .await;
-    // Those that are open now are never answered again; new ones are.
+    // Open connections get no more answers. New connections work.
     proxy.swallow(Swallow::OpenConnections);
     for _ in 0..3 {
         let mut conn = pool.acquire().await.unwrap();

@@ -50,9 +50,9 @@ async fn waiting_parts_say_why_and_what_to_do() {
         {"name": "first", "maxConcurrency": "2", "groups": [{"name": "a", "maxConcurrency": "2"}]},
         {"name": "second", "beforeGates": [{"type": "Approval", "displayName": "look first"}], "groups": [{"name": "b"}]},
     ]);
-    let wish = json!({"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let properties = json!({"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
     let run = format!("{fleet}/updateRuns/r");
-    assert_eq!(world.put(&run, json!({"properties": wish})).await.status, 201);
+    assert_eq!(world.put(&run, json!({"properties": properties})).await.status, 201);
     let before = explained(&world, &run).await;
     assert_eq!(before["explanation"], "The update run begins when somebody starts it.");
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
@@ -65,15 +65,15 @@ async fn waiting_parts_say_why_and_what_to_do() {
     let waits = "1 member waits for a maintenance window; the next opens at ";
     assert!(text(&status, "explanation").contains(waits), "{status:#}");
     let (first, second) = (&status["stages"][0], &status["stages"][1]);
-    assert!(text(&first["groups"][0], "explanation").starts_with("1 in progress."), "{first:#}");
+    assert!(text(&first["groups"][0], "explanation").starts_with("1 member is in progress."), "{first:#}");
     assert_eq!(second["explanation"], "Begins when stage 'first' has finished.");
-    assert_eq!(text(member(&status, "m3"), "explanation"), "Begins when its group does.");
+    assert_eq!(text(member(&status, "m3"), "explanation"), "Begins when group 'b' begins.");
     let step = text(member(&status, "m2"), "message");
     assert!(step.starts_with("Step 1 of ") && step.contains("control plane to Kubernetes 1.33.2, since 20"), "{step}");
     let plain = world.get(&run).await.body.to_string();
     assert!(!plain.contains("\"explanation\"") && !plain.contains("\"actions\""), "only for who asks: {plain}");
 
-    // Nobody in progress: what is Pending says why to everybody.
+    // When no member is in progress, Pending parts have their reason in every answer.
     world.emulator("POST", "/emulator/operations/release", None).await;
     let status = world.reaches(&run, "Pending", LATE).await;
     for part in [&status["status"], &status["stages"][0]["status"], &status["stages"][0]["groups"][0]["status"]] {
@@ -84,7 +84,7 @@ async fn waiting_parts_say_why_and_what_to_do() {
     assert_eq!(world.post(&format!("{run}/skip"), Some(targets)).await.status, 200);
     let gate = |status: &Value| text(&status["stages"][1]["beforeGates"][0]["status"], "state") == "Pending";
     let status = explained_until(&world, &run, "at the gate", gate).await;
-    assert!(text(&status, "explanation").contains("Waits for the approval of gate 'look first'"), "{status:#}");
+    assert!(text(&status, "explanation").contains("for the approval of gate 'look first' ("), "{status:#}");
     let id = text(&status["stages"][1]["beforeGates"][0], "gateId").to_owned();
     assert_eq!(world.patch(&id, json!({"properties": {"state": "Completed"}})).await.status, 200);
     world.reaches(&run, "Completed", LATE).await;
@@ -102,8 +102,8 @@ async fn a_message_about_an_outage_goes_when_it_is_over() {
     let world = World::start_with(Options { upgrade_seconds: 0.3, ..Options::default() }).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "a")]).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let says = |part: &'static str| move |status: &Value| text(members(status)[0], "message").contains(part);
     world.until(&run, LATE, "in progress", says("Step 1 of 1: control plane")).await;
     let fault = json!({"match": {"path": "/operations/"}, "times": 1000, "action": {"status": 503}});
@@ -123,12 +123,12 @@ async fn a_missing_version_says_when_it_is_checked_again() {
         World::start_with(Options { env: vec![("FLEET_OFFER_RECHECK_SECONDS", "7".to_owned())], ..Options::default() })
             .await;
     let fleet = world.fleet_of("f", &[("m1", 1, "a")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.4")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.4")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.reaches(&run, "Pending", LATE).await;
     let error = &members(&status)[0]["status"]["error"];
     assert_eq!(error["code"], "KubernetesVersionNotAvailable");
-    assert!(text(error, "message").contains("checked again every 7 s"), "{error}");
+    assert!(text(error, "message").contains("checks again every 7 s"), "{error}");
 }
 
 /// The codes of `docs/states.md` are those of the sources.
@@ -147,7 +147,7 @@ fn the_table_of_states_has_every_code_and_no_other() {
         let cell = row.split('|').nth(1).unwrap_or_default();
         listed.extend(cell.split('`').skip(1).step_by(2).filter(|text| is_code(text)).map(str::to_owned));
     }
-    // States are no codes.
+    // A state in the first column is not a code.
     listed.remove("NotStarted");
     // The API itself refuses the change of a run that was started.
     listed.remove("UpdateRunAlreadyStarted");
@@ -172,7 +172,7 @@ fn the_table_of_states_has_every_code_and_no_other() {
             }
         });
     }
-    // Not of runs: auto-upgrade profiles, joins and passing through have pages of their own; the last are details inside others.
+    // Codes of auto-upgrade profiles, joins and pass-through are documented elsewhere. The last two occur in `details` only.
     for elsewhere in [
         "CatalogueNotAvailable",
         "ClusterInAnotherTenant",

@@ -1,4 +1,4 @@
-//! AKS on a bad day: the run goes on by itself, tells no cluster twice, and says what is wrong.
+//! Faults of AKS: the run goes on by itself, sends no cluster the same upgrade twice, and says what is wrong.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn a_failed_operation_fails_the_run_and_a_restart_retries() {
     let world = World::start().await;
     let action = json!({"failOperation": {"code": "PodDrainFailure", "message": "the budget of 'web' forbids it"}});
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "times": 1, "action": action})).await;
-    // Still in flight when the other has failed.
+    // The upgrade of aks-2 is still in progress when that of aks-1 has failed.
     world.emulator("PATCH", "/emulator/clusters/aks-2", Some(json!({"upgradeSeconds": 2}))).await;
     let run = run_of(&world, &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g")], "ControlPlaneOnly").await;
     let status = world.reaches(&run, "Failed", LATE).await;
@@ -60,7 +60,7 @@ async fn a_failed_operation_fails_the_run_and_a_restart_retries() {
     world.post(&format!("{run}/start"), None).await;
     world.reaches(&run, "Completed", LATE).await;
     let applied = world.applied().await;
-    // A retry after a failure finds the versions at the target already and takes the update up again.
+    // After a failure the versions already show the target. A retry upgrades the cluster nevertheless.
     let times = |cluster: &str| applied.iter().filter(|((of, _), _)| of == cluster).map(|(_, n)| n).sum::<usize>();
     let counted = ["aks-1", "aks-2", "aks-3"].map(times);
     assert_eq!(counted, [2, 1, 1], "only what failed is tried again: {applied:?}");
@@ -72,13 +72,13 @@ async fn a_busy_cluster_is_pending_and_a_stopped_one_fails() {
     world.emulator("PATCH", "/emulator/clusters/aks-2", Some(json!({"powerState": "Stopped"}))).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "h")]).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}, {"name": "h"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     world.emulator("PATCH", "/emulator/clusters/aks-1", Some(json!({"outsideOperation": {"seconds": 4}}))).await;
-    let run = world.start_run(&fleet, "r", wish).await;
+    let run = world.start_run(&fleet, "r", properties).await;
     let find = |status: &Value, name: &str| members(status).into_iter().find(|m| m["name"] == name).unwrap().clone();
     let pending = |s: &Value| find(s, "m1")["status"]["error"]["code"] == "ClusterOperationInProgress";
     let status = world.until(&run, LATE, "m1 pending", pending).await;
-    // Stopped, when the other's failure has ended the run before this look.
+    // The member is Stopped if the failure of m2 has ended the run before this read.
     let state = find(&status, "m1")["status"]["state"].clone();
     assert!(state == "Pending" || state == "Stopped", "{state}");
     let status = world.until(&run, LATE, "m2 failed", |s| find(s, "m2")["status"]["state"] == "Failed").await;
@@ -98,17 +98,17 @@ async fn stopped_clusters_can_be_skipped_and_missing_ones_fail() {
     world.emulator("PATCH", "/emulator/clusters/aks-1", Some(json!({"powerState": "Stopped"}))).await;
     world.emulator("DELETE", "/emulator/clusters/aks-3", None).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}, {"name": "h"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.until(&run, LATE, "ended", |s| s["status"]["state"] == "Failed").await;
     let find = |name: &str| members(&status).into_iter().find(|m| m["name"] == name).unwrap().clone();
     assert_eq!(find("m3")["status"]["error"]["code"], "ClusterNotFound");
     assert!(matches!(find("m1")["status"]["state"].as_str(), Some("Skipped" | "Stopped" | "NotStarted")), "{status:#}");
-    // Two minors at once are refused before AKS is asked.
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    // An upgrade over two minor versions is refused before any call to AKS.
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     let fleet = world.fleet_of("e", &[("m4", 5, "g")]).await;
     world.emulator("PATCH", "/emulator/clusters/aks-5", Some(json!({"kubernetesVersion": "1.31.9"}))).await;
-    let run = world.start_run(&fleet, "r", wish).await;
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.reaches(&run, "Failed", LATE).await;
     let error = &members(&status)[0]["status"]["error"];
     assert!(matches!(error["code"].as_str(), Some("KubernetesVersionSkipped")), "{error}");

@@ -16,7 +16,7 @@ const LATE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_outlives_a_crash_of_the_database() {
-    // Durable: a commit that the crash takes back would be the test's fault, not the service's.
+    // With durable commits, so that the crash loses no commit that PostgreSQL has confirmed.
     let settings = PostgresSettings { durable: true, ..PostgresSettings::default() };
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("postgres-crashes");
     let postgres = PrivatePostgres::start_with(&directory, &settings).await.unwrap();
@@ -30,14 +30,14 @@ async fn a_run_outlives_a_crash_of_the_database() {
     let world = World::start_with(Options { upgrade_seconds: 1.0, env, ..Options::default() }).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g")]).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "2"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.until(&run, LATE, "at work", |s| members(s).iter().any(|m| m["status"]["state"] == "Running")).await;
 
     // SIGQUIT: immediate shutdown, with recovery at the next start.
     let pid = std::fs::read_to_string(directory.join("postgres/postmaster.pid")).unwrap();
-    let told = Command::new("kill").args(["-QUIT", pid.lines().next().unwrap()]).status().unwrap();
-    assert!(told.success());
+    let signalled = Command::new("kill").args(["-QUIT", pid.lines().next().unwrap()]).status().unwrap();
+    assert!(signalled.success());
     drop(postgres);
     let http = reqwest::Client::new();
     let deadline = Instant::now() + LATE;

@@ -28,7 +28,7 @@ use crate::harness::{
 
 /// How many exchanges the test freezes a worker at, unless `FROZEN_POINTS` says otherwise.
 const POINTS: usize = 12;
-/// For what the machine does besides.
+/// Generous: the machine may be busy.
 const BUSY: Duration = Duration::from_secs(60);
 /// Part of the first statement of an attempt to upgrade a member.
 const FIRST_STATEMENT: &str = "AS holder_run";
@@ -43,7 +43,7 @@ struct Freezer {
     changing_calls: AtomicUsize,
 }
 
-/// What is known of the upgrade of one member.
+/// What the freezer has seen of the upgrade of one member.
 #[derive(Default)]
 struct Watch {
     process: u32,
@@ -132,7 +132,7 @@ async fn forward(client: TcpStream, server: TcpStream, freezer: Arc<Freezer>) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from_client.read(&mut buffer).await {
             let text = String::from_utf8_lossy(&buffer[..read]);
-            // Bodies are JSON, which begins otherwise.
+            // A body is JSON, and does not begin like a request line.
             if let Some(line) = text.lines().next().filter(|line| line.ends_with("HTTP/1.1")) {
                 freezer.call(line);
             }
@@ -156,7 +156,7 @@ struct Scene {
     /// The process that upgrades a member until it is frozen.
     first: u32,
     first_url: String,
-    /// The process that is frozen until then.
+    /// The process that finishes the upgrade. It is frozen until then.
     second: u32,
     /// The runs so far, as they were when they had ended.
     ended: Vec<(String, Value)>,

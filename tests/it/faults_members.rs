@@ -31,8 +31,8 @@ async fn forbidden_upgrades_fail_with_the_message_of_aks() {
         let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
         let action = json!({"status": 403, "code": "AuthorizationFailed", "message": "no right to aks-1"});
         world.fault(json!({"match": {"method": method, "cluster": "aks-1"}, "times": 100, "action": action})).await;
-        let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-        let run = world.start_run(&fleet, "r", wish).await;
+        let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+        let run = world.start_run(&fleet, "r", properties).await;
         let status = world.reaches(&run, "Failed", LATE).await;
         let error = &member(&status, "m1")["status"]["error"];
         assert_eq!(error["code"], "ClusterPermissionDenied", "{method}: {error}");
@@ -49,8 +49,8 @@ async fn a_hung_operation_is_followed_until_it_ends() {
     world.fault(hang).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "2"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.until(&run, LATE, "m2 done", |s| member(s, "m2")["status"]["state"] == "Completed").await;
     assert_eq!(member(&status, "m1")["status"]["state"], "Running", "it hangs");
     let released = world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
@@ -63,13 +63,13 @@ async fn a_hung_operation_is_followed_until_it_ends() {
 async fn a_member_waits_for_a_version_to_reach_its_region() {
     let env = vec![("FLEET_OFFER_RECHECK_SECONDS", "1".to_owned())];
     let world = World::start_with(Options { env, ..Options::default() }).await;
-    // 1.33.5 is everywhere; taken from the region of the second cluster.
+    // All regions offer 1.33.5. The test withdraws it from the region of the second cluster.
     let version = json!({"region": "westeurope", "version": "1.33.5"});
     world.emulator("DELETE", "/emulator/versions", Some(version.clone())).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "2"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.5")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.5")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.until(&run, LATE, "m2 pending", |s| member(s, "m2")["status"]["state"] == "Pending").await;
     let error = &member(&status, "m2")["status"]["error"];
     assert_eq!(error["code"], "KubernetesVersionNotAvailable", "{error}");
@@ -139,10 +139,10 @@ async fn during_an_outage_of_aks_the_member_says_so() {
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let action = json!({"status": 500, "code": "InternalServerError", "message": "oops of aks-1"});
     world.fault(json!({"match": {"cluster": "aks-1"}, "times": 1000, "action": action})).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
-    let told = |s: &Value| member(s, "m1")["message"].as_str().is_some_and(|text| text.contains("oops of aks-1"));
-    world.until(&run, LATE, "telling the reason", told).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
+    let says = |s: &Value| member(s, "m1")["message"].as_str().is_some_and(|text| text.contains("oops of aks-1"));
+    world.until(&run, LATE, "telling the reason", says).await;
     world.emulator("DELETE", "/emulator/faults", None).await;
     world.reaches(&run, "Completed", LATE).await;
     assert_told_once(&world).await;
@@ -160,11 +160,12 @@ async fn a_member_waits_for_a_node_image_to_reach_its_region() {
     let id = World::cluster(1).replace("aks-1", "aks-late");
     assert_eq!(world.put(&path, json!({"properties": {"clusterResourceId": id}})).await.status, 201);
     world.settled(&path).await;
-    // eastus has it, swedencentral not yet.
+    // eastus offers the image, swedencentral does not yet.
     let image = "AKSUbuntu-2204gen2containerd-202510.29.0";
     let selection = json!({"type": "Custom", "customNodeImageVersions": [{"version": image}]});
-    let wish = json!({"managedClusterUpdate": {"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": selection}});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties =
+        json!({"managedClusterUpdate": {"upgrade": {"type": "NodeImageOnly"}, "nodeImageSelection": selection}});
+    let run = world.start_run(&fleet, "r", properties).await;
     let status = world.until(&run, LATE, "pending", |s| member(s, "m1")["status"]["state"] == "Pending").await;
     assert_eq!(member(&status, "m1")["status"]["error"]["code"], "NodeImageVersionNotAvailable", "{status:#}");
     let published =
@@ -181,8 +182,8 @@ async fn requests_without_a_response_are_retried() {
         world.fault(json!({"match": {"method": method, "cluster": "aks-1"}, "action": {"timeout": 2}})).await;
     }
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.reaches(&run, "Completed", LATE).await;
     assert_told_once(&world).await;
 }
@@ -194,10 +195,10 @@ async fn a_cluster_deleted_in_the_middle_fails_and_one_that_had_failed_is_upgrad
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "2"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.until(&run, LATE, "m2 done", |s| member(s, "m2")["status"]["state"] == "Completed").await;
-    eventually("aks-1 was told", async || world.applied().await.len() == 2).await;
+    eventually("both upgrades of aks-1 began", async || world.applied().await.len() == 2).await;
     world.emulator("DELETE", "/emulator/clusters/aks-1", None).await;
     let status = world.reaches(&run, "Failed", LATE).await;
     assert_eq!(member(&status, "m1")["status"]["error"]["code"], "ClusterNotFound", "{status:#}");

@@ -17,11 +17,11 @@ async fn no_cluster_has_two_operations_at_a_time() {
     let list = [("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g")];
     let fleet = world.fleet_of("f", &list).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "4"}]}]});
-    let wish =
+    let properties =
         |version: &str| json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", version)});
-    // Different targets, so that both have something to do, whichever is first.
-    let first = world.start_run(&fleet, "r1", wish("1.33.2")).await;
-    let second = world.start_run(&fleet, "r2", wish("1.33.5")).await;
+    // The runs have different targets, so that each has something to upgrade, whichever is first.
+    let first = world.start_run(&fleet, "r1", properties("1.33.2")).await;
+    let second = world.start_run(&fleet, "r2", properties("1.33.5")).await;
     world.reaches(&first, "Completed", LATE).await;
     world.reaches(&second, "Completed", LATE).await;
     let mut spans: HashMap<String, Vec<(jiff::Timestamp, jiff::Timestamp)>> = HashMap::new();
@@ -42,24 +42,24 @@ async fn no_cluster_has_two_operations_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_replica_releases_its_work_at_once() {
-    // Leases that outlast the test: only their release lets another go on.
+    // Leases outlast the test, so that another replica can go on only after they are released.
     let env = vec![("FLEET_LEASE_SECONDS", "300".to_owned()), ("FLEET_SHUTDOWN_SECONDS", "10".to_owned())];
     let mut world = World::start_with(Options { upgrade_seconds: 1.0, env, ..Options::default() }).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g")]).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "2"}]}]});
-    // A call to AKS is under way when the process is told.
+    // A call to AKS is in progress when the process gets the signal.
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"delay": 3}})).await;
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let at_work = |s: &Value| members(s).iter().any(|m| m["status"]["state"] == "Running");
     world.until(&run, LATE, "at work", at_work).await;
-    // A fault is used up when its request has come.
+    // The fault is gone once AKS has received the request.
     while world.emulator("GET", "/emulator/faults", None).await.body.to_string().contains("aks-1") {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let told = Instant::now();
+    let stopped_at = Instant::now();
     world.stop();
-    assert!(told.elapsed() < Duration::from_secs(20), "{:?}", told.elapsed());
+    assert!(stopped_at.elapsed() < Duration::from_secs(20), "{:?}", stopped_at.elapsed());
     world.restart().await;
     world.reaches(&run, "Completed", LATE).await;
     assert!(world.applied().await.values().all(|times| *times == 1));
@@ -82,8 +82,8 @@ async fn sixty_clusters_stay_within_the_throttles_of_aks() {
     }
     world.emulator("PATCH", "/emulator/settings", Some(json!({"enforceThrottles": true}))).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "50"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.reaches(&run, "Completed", Duration::from_secs(120)).await;
     let log = world.emulator_log().await;
     let throttled = log.iter().filter(|entry| entry["status"] == 429).count();

@@ -1,4 +1,5 @@
-//! What AKS refuses for good fails at once, with AKS's own words and a remedy; what it cannot answer at the moment waits.
+//! A member fails at once, with AKS's own words and a remedy, when AKS refuses the upgrade for good. It waits when AKS cannot answer at
+//! the moment.
 
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ async fn run_of(world: &World, many: usize) -> String {
     let fleet = world.fleet_of("f", &listed).await;
     let strategy = json!({"stages": [{"name": "s", "maxAllowedFailures": "100%", "groups": [
         {"name": "g", "maxConcurrency": "10", "maxAllowedFailures": "100%"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     let run = format!("{fleet}/updateRuns/r");
-    let made =
-        world.call("PUT", &format!("{run}?api-version=2026-06-02-preview"), Some(json!({"properties": wish}))).await;
+    let made = world
+        .call("PUT", &format!("{run}?api-version=2026-06-02-preview"), Some(json!({"properties": properties})))
+        .await;
     assert_eq!(made.status, 201, "{}", made.body);
     run
 }
@@ -38,7 +40,7 @@ async fn refusals_fail_at_once_and_say_what_to_do() {
         (409, "ScopeLocked", "UpgradeFailed", "Remove the lock"),
         (409, "ReadOnlyDisabledSubscription", "UpgradeFailed", "Make the subscription active"),
         (403, "RequestDisallowedByPolicy", "UpgradeFailed", "Azure Policy"),
-        (403, "AuthorizationFailed", "ClusterPermissionDenied", "grant it read and write"),
+        (403, "AuthorizationFailed", "ClusterPermissionDenied", "Give the identity the role"),
         (409, "SomethingNew", "UpgradeFailed", "SomethingNew"),
     ];
     for (n, (status, code, ..)) in (1..).zip(&cases) {
@@ -56,7 +58,7 @@ async fn refusals_fail_at_once_and_say_what_to_do() {
         assert_eq!(error["code"], *ours, "{error}");
         assert!(message.contains(remedy), "{error}");
         assert!(error["details"][0]["code"] == *code && error.to_string().contains("as AKS says"), "{error}");
-        assert!(*code == "AuthorizationFailed" || !message.contains("grant it"), "{error}");
+        assert!(*code == "AuthorizationFailed" || !message.contains("the role"), "{error}");
     }
     let tries = world.emulator_log().await.len();
     assert_eq!(tries, cases.len(), "each was tried once");
@@ -144,7 +146,7 @@ async fn a_member_says_which_operation_takes_long_and_how_to_leave_it_out() {
         sqlx::query_scalar::<_, i64>(sql).fetch_one(world.pool()).await.unwrap() == 1
     })
     .await;
-    // As if three hours had passed.
+    // Moves the start of the operation three hours into the past.
     world.kill();
     let at = Timestamp::now() - SignedDuration::from_hours(3);
     let sql = "UPDATE run_members SET upgrade = jsonb_set(upgrade, '{steps,0,state,at}', to_jsonb($1::text))";

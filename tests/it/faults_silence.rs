@@ -13,7 +13,7 @@ use crate::harness::{
 };
 
 const LEASE: Duration = Duration::from_secs(5);
-/// For what the machine does besides.
+/// Generous: the machine may be busy.
 const BUSY: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,7 +24,7 @@ async fn a_run_goes_on_whatever_statement_is_never_answered() {
         ("DATABASE_URL", proxy.options().to_url_lossy().to_string()),
         ("FLEET_LEASE_SECONDS", LEASE.as_secs().to_string()),
         ("FLEET_DATABASE_TIMEOUT_SECONDS", "2".to_owned()),
-        // Fewer than connections that fall silent: each must come back.
+        // Fewer connections than fall silent: the pool must replace each of them.
         ("FLEET_DATABASE_CONNECTIONS", "4".to_owned()),
     ];
     let world = World::start_with(Options { upgrade_seconds: 1.0, env, ..Options::default() }).await;
@@ -39,8 +39,8 @@ async fn a_run_goes_on_whatever_statement_is_never_answered() {
     ];
     for (n, moment) in moments.into_iter().enumerate() {
         let fleet = world.fleet_of(&format!("f{n}"), &[("m1", 2 * n + 1, "g"), ("m2", 2 * n + 2, "g")]).await;
-        let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-        let run = world.start_run(&fleet, "r", wish).await;
+        let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+        let run = world.start_run(&fleet, "r", properties).await;
         proxy.swallow(moment);
         eventually("the statement is sent", async || proxy.has_swallowed()).await;
         let silent = Instant::now();
@@ -66,10 +66,10 @@ async fn waiters_for_a_locked_run_hold_up_neither_heartbeats_nor_requests() {
         ("FLEET_DATABASE_TIMEOUT_SECONDS", "20".to_owned()),
     ];
     let world = World::start_with(Options { upgrade_seconds: 3.0, env, ..Options::default() }).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     let locked = world.fleet_of("locked", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let other = world.fleet_of("other", &[("m3", 3, "g"), ("m4", 4, "g")]).await;
-    let run = world.start_run(&locked, "r", wish.clone()).await;
+    let run = world.start_run(&locked, "r", properties.clone()).await;
     world.until(&run, BUSY, "at work", |s| members(s).iter().any(|m| m["status"]["state"] == "Running")).await;
     let mut holder = world.pool().begin().await.unwrap();
     sqlx::query("SELECT FROM update_runs FOR UPDATE").execute(&mut *holder).await.unwrap();
@@ -83,7 +83,7 @@ async fn waiters_for_a_locked_run_hold_up_neither_heartbeats_nor_requests() {
         })
         .await;
         // The upgrade of another fleet's members takes longer than a lease.
-        let second = world.start_run(&other, "r", wish).await;
+        let second = world.start_run(&other, "r", properties).await;
         while world.get(&second).await.body["properties"]["status"]["status"]["state"] != "Completed" {
             let answer = world.get(&other).await;
             assert_eq!(answer.status, 200, "{}", answer.body);
@@ -98,7 +98,7 @@ async fn waiters_for_a_locked_run_hold_up_neither_heartbeats_nor_requests() {
         holder.commit().await.unwrap();
     };
     let (stops, ()) = tokio::join!(stops, others);
-    // Those that waited for too long were told to come again; nobody was told anything else.
+    // A stop that waited for too long is answered 503. No stop gets another error.
     assert!(stops.iter().all(|answer| matches!(answer.status, 200 | 409 | 503)), "{stops:?}");
     world.until(&run, BUSY, "ended", |s| matches!(s["status"]["state"].as_str(), Some("Stopped" | "Completed"))).await;
 }

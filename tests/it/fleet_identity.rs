@@ -1,4 +1,4 @@
-//! The managed identity of a fleet: what callers write of it, and what is the service's own.
+//! The managed identity of a fleet: properties that callers write, and properties that the service sets.
 
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -46,7 +46,7 @@ async fn a_system_assigned_identity_has_a_principal_of_the_services_own() {
     assert_ne!(principal.to_string(), TENANT);
     assert_eq!(shown, json!({"type": "SystemAssigned", "principalId": principal, "tenantId": TENANT}));
 
-    // It stays: what was read is put back, a change keeps it, and another fleet has another one.
+    // The principal stays when a client puts back what it read, and when it changes the fleet. Another fleet has another principal.
     let read = world.get(&path).await.body;
     world.put(&path, json!({"location": "eastus", "identity": read["identity"]})).await;
     assert_eq!(world.settled(&path).await["identity"], shown);
@@ -65,7 +65,7 @@ async fn a_system_assigned_identity_has_a_principal_of_the_services_own() {
     world.put(&other, fleet(forged)).await;
     assert_ne!(world.settled(&other).await["identity"]["principalId"], shown["principalId"]);
 
-    // It takes a role like any other principal.
+    // The principal can have a role like any other.
     let role = "/subscriptions/00000000-0000-0000-0000-000000000001/providers/Microsoft.Authorization/roleDefinitions/acdd72a7-3385-48ef-bd42-f606fba81ae7";
     let assignment =
         format!("{path}/providers/Microsoft.Authorization/roleAssignments/{}?api-version=2022-04-01", Uuid::new_v4());

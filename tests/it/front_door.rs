@@ -224,13 +224,13 @@ async fn a_resource_group_is_deleted_with_its_fleets_unless_they_upgrade() {
     world.put(&member, json!({"properties": {"clusterResourceId": World::cluster(1)}})).await;
     world.settled(&member).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.until(&run, Duration::from_secs(30), "Running", |s| s["status"]["state"] == "Running").await;
     let blocked = world.delete(&path).await;
     assert_eq!((blocked.status, blocked.code()), (409, "ResourceGroupDeletionBlocked"), "{}", blocked.body);
     assert_eq!(world.get(&path).await.body["properties"]["provisioningState"], "Succeeded", "nothing changed");
-    eventually("AKS was told", async || !world.applied().await.is_empty()).await;
+    eventually("the upgrade began", async || !world.applied().await.is_empty()).await;
     world.emulator("POST", "/emulator/operations/release", None).await;
     world.reaches(&run, "Completed", Duration::from_secs(30)).await;
 
@@ -245,7 +245,7 @@ async fn a_resource_group_is_deleted_with_its_fleets_unless_they_upgrade() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(world.get(&fleet).await.code(), "ResourceGroupNotFound");
-    // Its cluster is free for another fleet.
+    // Another fleet may have the cluster now.
     world.fleet_of("next", &[("m", 1, "g")]).await;
 }
 
@@ -261,7 +261,7 @@ async fn a_group_deleted_while_fleets_are_created_in_it_leaves_nothing() {
         }));
         let deletion = async {
             loop {
-                // Refused as long as a fleet is being made.
+                // The deletion is refused while a fleet is being created.
                 let answer = world.delete(&path).await;
                 if answer.status != 409 {
                     return answer;

@@ -26,19 +26,19 @@ fn done() -> Option<Value> {
 fn in_three_days() -> (Value, Timestamp) {
     let date = Timestamp::now().to_zoned(TimeZone::UTC).date().checked_add(3.days()).unwrap();
     let at = date.at(12, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp();
-    // The same moment, said from elsewhere.
+    // The same moment, with another UTC offset.
     let schedule = json!({"startDay": format!("{:?}", date.weekday()), "startTime": "17:30", "utcOffset": "+05:30"});
     (json!({"type": "ScheduledStart", "displayName": "at night", "scheduledStartConfiguration": schedule}), at)
 }
 
-fn wish(stages: Value) -> Value {
+fn run_body(stages: Value) -> Value {
     json!({"properties": {"strategy": {"stages": stages}, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")}})
 }
 
 /// Creates a run in the newest preview version and starts it.
 async fn start(world: &World, fleet: &str, stages: Value) -> String {
     let run = format!("{fleet}/updateRuns/r");
-    let made = world.put(&format!("{run}{PREVIEW}"), wish(stages)).await;
+    let made = world.put(&format!("{run}{PREVIEW}"), run_body(stages)).await;
     assert_eq!(made.status, 201, "{}", made.body);
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
     run
@@ -80,7 +80,7 @@ async fn a_scheduled_gate_opens_on_time_although_the_service_was_killed() {
     let (gate, at) = in_three_days();
     let groups = json!([{"name": "g"}, {"name": "h", "beforeGates": [gate]}]);
     let run = start(&world, &fleet, json!([{"name": "s", "groups": groups}])).await;
-    // The other group goes on, and then the run waits at the gate alone.
+    // The other group completes, then the run waits for the gate only.
     let status = world.reaches(&run, "Pending", SOON).await;
     assert_eq!(status["stages"][0]["groups"][0]["status"]["state"], "Completed");
     let gates_of = gates(&world, &fleet, "&%24filter=gateType%20eq%20ScheduledStart").await;
@@ -97,7 +97,7 @@ async fn a_scheduled_gate_opens_on_time_although_the_service_was_killed() {
     assert_eq!(stable["properties"]["gateType"], "ScheduledStart");
     assert!(stable["properties"]["scheduledStartProperties"].is_null(), "{stable}");
 
-    // The timer is exact; one that goes off too early opens nothing and is set again.
+    // The timer is due exactly at the opening. A timer that is executed too early opens no gate and is set again.
     assert_eq!(timer(&world).await, Some(at));
     let now = Timestamp::now();
     sqlx::query("UPDATE jobs SET run_at = $1 WHERE kind = 'run.gate'")
@@ -145,7 +145,7 @@ async fn the_approver_of_a_gate_is_recorded() {
         let data = &opened.body["systemData"];
         assert!(data["createdBy"].as_str().is_some_and(|name| !name.is_empty()), "{data}");
         assert_eq!((&data["createdBy"], &data["createdAt"]), (&data["lastModifiedBy"], &data["lastModifiedAt"]));
-        // Again: nothing changes, and the first approver stays.
+        // A second approval changes nothing: the gate keeps its first approver.
         let again = world.call("PATCH", by_type(kind), done()).await;
         assert_eq!((again.status, again.body), (200, opened.body));
     }
@@ -162,7 +162,7 @@ async fn the_approver_of_a_gate_is_recorded() {
             .unwrap();
     assert_eq!(audited, 2);
 
-    // What is skipped cannot be opened any more.
+    // A skipped gate cannot be opened any more.
     let last = gates(&world, &fleet, "&%24filter=state%20eq%20'Pending'").await;
     assert_eq!(last.len(), 1, "{last:?}");
     let skip = json!({"targets": [{"type": "Group", "name": "h"}]});
@@ -202,7 +202,7 @@ async fn a_gate_waits_while_its_run_is_stopped_and_is_deleted_with_it() {
     assert!(gates(&world, &fleet, "").await.is_empty());
     assert_eq!(timer(&world).await, None);
     assert_eq!(world.call("PATCH", &path, done()).await.status, 404);
-    // So do those of a fleet.
+    // The gates of a fleet are deleted with the fleet.
     let run =
         start(&world, &fleet, json!([{"name": "s", "beforeGates": [{"type": "Approval"}], "groups": [{"name": "g"}]}]))
             .await;
@@ -258,7 +258,7 @@ async fn invalid_gates_are_refused() {
     ];
     let strategy = |stages: &Value| json!({"properties": {"strategy": {"stages": stages}}});
     for (stages, target) in cases {
-        for (path, body) in [("updateStrategies", strategy(&stages)), ("updateRuns", wish(stages))] {
+        for (path, body) in [("updateStrategies", strategy(&stages)), ("updateRuns", run_body(stages))] {
             let answer = world.put(&format!("{fleet}/{path}/x{PREVIEW}"), body.clone()).await;
             assert_eq!((answer.status, answer.code()), (400, "InvalidParameter"), "{body}: {}", answer.body);
             assert_eq!(answer.body["error"]["target"], target, "{}", answer.body);
@@ -272,7 +272,7 @@ async fn invalid_gates_are_refused() {
         .await;
     assert_eq!((day.status, day.code()), (400, "InvalidRequestContent"), "{}", day.body);
     assert!(day.body["error"]["target"].as_str().is_some_and(|target| target.ends_with("startDay")), "{}", day.body);
-    // A run without a strategy has no place for gates: they are not swallowed.
+    // Gates of a run without a strategy are refused, and not dropped silently.
     let mut one_by_one =
         json!({"properties": {"managedClusterUpdate": upgrade_to("Full", "1.33.2"), "beforeGates": [asked]}});
     let answer = world.put(&format!("{fleet}/updateRuns/x{PREVIEW}"), one_by_one.clone()).await;
@@ -299,7 +299,7 @@ async fn a_client_of_a_stable_version_keeps_the_schedules_it_does_not_see() {
     let mut kept = stages;
     kept[0]["afterStageWaitInSeconds"] = json!(60);
     assert_eq!(world.get(&format!("{path}{PREVIEW}")).await.body["properties"]["strategy"]["stages"], kept);
-    // It cannot make one, and is told why.
+    // The client cannot create a schedule. The error says why.
     let new = json!([{"name": "new", "beforeGates": [scheduled], "groups": [{"name": "n"}]}]);
     let refused = world.put(&path, json!({"properties": {"strategy": {"stages": new}}})).await;
     assert_eq!(refused.status, 400);
@@ -335,7 +335,7 @@ async fn gates_are_created_once_despite_kills() {
     let run = start(&world, &fleet, json!([stage(1), stage(2)])).await;
     for n in 0..20_u64 {
         let _ = open_all(&world, &fleet).await;
-        // From right behind the answer to well into what follows.
+        // The kills are spread from just after the answer until well into the work that follows.
         tokio::time::sleep(Duration::from_millis(n * 37 % 120)).await;
         world.kill();
         world.restart().await;

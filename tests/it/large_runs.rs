@@ -9,19 +9,19 @@ use crate::harness::world::{World, upgrade_to};
 
 const RUNS: usize = 6;
 const MEMBERS: i32 = 10_000;
-/// Those who read at the same time.
+/// Clients that read at the same time.
 const READERS: usize = 6;
-/// Twice what the service takes for them; without pages and slots it took several times as much.
+/// Twice the memory that the service needs for these clients. Without pages and slots it needed several times as much.
 const MOST_BYTES: u64 = 500 * 1024 * 1024;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_of_lists_of_large_runs_see_all_and_cost_little() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    let properties = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")});
     let wanted: BTreeSet<String> = (0..RUNS).map(|n| format!("r{n}")).collect();
     for run in &wanted {
-        let made = world.put(&format!("{fleet}/updateRuns/{run}"), json!({"properties": wish.clone()})).await;
+        let made = world.put(&format!("{fleet}/updateRuns/{run}"), json!({"properties": properties.clone()})).await;
         assert_eq!(made.status, 201, "{}", made.body);
     }
     sqlx::query(

@@ -47,7 +47,7 @@ async fn data_survives_a_restart_and_the_url_connects() {
 }
 
 #[tokio::test]
-async fn nobody_else_reaches_the_socket_and_nothing_listens_on_tcp() {
+async fn other_users_cannot_reach_the_socket_and_nothing_listens_on_tcp() {
     let dir = open_dir();
     let postgres = start(dir.path()).await.unwrap();
     let socket_dir = postgres.options().get_socket().unwrap().clone();
@@ -101,7 +101,7 @@ async fn killing_the_owner_stops_the_server_and_the_next_start_works() {
     let pid = server_pid(dir.path());
     owner.kill().unwrap();
     owner.wait().unwrap();
-    // Without waiting for the server: the next owner takes care of one that is still going down.
+    // The test does not wait for the server's end: the next owner handles a server that is still stopping.
     start(dir.path()).await.unwrap().stop().await.unwrap();
     assert!(!alive(pid));
 }
@@ -111,7 +111,7 @@ async fn a_server_whose_guard_was_killed_is_stopped_by_the_next_start() {
     let dir = open_dir();
     let postgres = start(dir.path()).await.unwrap();
     let left_over = server_pid(dir.path());
-    // Its shells are what ties it to us: the parent of the server and that parent's other child.
+    // The guard consists of two shells: the parent of the server, and the other child of that parent.
     let parent = stat_parent(left_over);
     let siblings = Command::new("ps").args(["-o", "pid=", "--ppid", &parent.to_string()]).output().unwrap();
     let siblings = String::from_utf8(siblings.stdout).unwrap();
@@ -140,7 +140,7 @@ async fn a_stale_pid_file_of_another_process_is_ignored() {
     let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
     let cluster = dir.path().join("postgres");
     std::fs::write(cluster.join("postmaster.pid"), format!("{}\n{}\n", stranger.id(), cluster.display())).unwrap();
-    // The server itself may refuse such a file (it cannot tell either); the stranger must live in any case.
+    // PostgreSQL itself may refuse to start with such a file. The other process must not be killed in any case.
     if let Ok(postgres) = start(dir.path()).await {
         postgres.stop().await.unwrap();
     }
@@ -160,7 +160,8 @@ async fn a_path_too_long_for_a_socket_works() {
     assert!(!socket_dir.exists());
 }
 
-/// As root, `postgres` cannot enter a closed directory: the cluster is elsewhere, and found again.
+/// When root starts the service, the user `postgres` cannot enter a closed directory. The database cluster is elsewhere then, and the next
+/// start finds it.
 #[tokio::test]
 async fn a_data_directory_without_access_for_others_works() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The order of locks: deletions against what is asked for at the same time.
+//! The order of locks: deletions and concurrent requests.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ const LATE: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deletion_does_not_starve_under_repeated_stops() {
     let world = World::start().await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
     for round in 0..4 {
         let fleet = world.fleet_of(&format!("f{round}"), &[("m1", 1, "g")]).await;
         let runs: Vec<String> = (0..6).map(|n| format!("{fleet}/updateRuns/r{n}")).collect();
         for run in &runs {
-            let made = world.put(run, json!({"properties": wish.clone()})).await;
+            let made = world.put(run, json!({"properties": properties.clone()})).await;
             assert_eq!(made.status, 201, "{}", made.body);
         }
         let gone = async {
@@ -30,7 +30,7 @@ async fn a_deletion_does_not_starve_under_repeated_stops() {
             eventually("the fleet is gone", async || world.get(&fleet).await.status == 404).await;
         };
         let stops = join_all(runs.iter().map(async |run| {
-            // Until the run is gone.
+            // Repeats the stop until the run is gone.
             while world.post(&format!("{run}/stop"), None).await.status != 404 {}
         }));
         tokio::join!(gone, stops);
@@ -43,10 +43,10 @@ async fn a_deletion_does_not_starve_under_repeated_stops() {
 async fn a_deletion_waits_for_upgrades_that_began_before_it() {
     let world = World::start_with(Options { upgrade_seconds: 3.0, ..Options::default() }).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.until(&run, LATE, "at work", |s| members(s).iter().any(|m| m["status"]["state"] == "Running")).await;
-    // What a start leaves behind that was carried out between the check of a DELETE and its job.
+    // The state after a start that was executed between the check of a DELETE and the job of the DELETE.
     delete_unchecked(&world, &fleet).await;
     let started = world.post(&format!("{run}/start"), None).await;
     assert_eq!(started.status, 409, "{}", started.body);
@@ -71,8 +71,8 @@ async fn nothing_starts_in_a_fleet_that_is_being_deleted() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let run = format!("{fleet}/updateRuns/r");
-    let wish = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    assert_eq!(world.put(&run, json!({"properties": wish})).await.status, 201);
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    assert_eq!(world.put(&run, json!({"properties": properties})).await.status, 201);
     sqlx::query("UPDATE resources SET provisioning_state = 'Deleting' WHERE key = $1")
         .bind(fleet.to_lowercase())
         .execute(world.pool())

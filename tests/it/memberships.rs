@@ -51,7 +51,7 @@ async fn a_holder_that_leaves_while_its_cluster_is_taken_leaves_it_to_the_taker(
     let mut conn = db.pool.acquire().await.unwrap();
     memberships::take(&mut conn, &cluster(), fleet, leaving).await.unwrap();
 
-    // The lock holds the taker back between its INSERT, which sees the holder, and its look at who that is.
+    // The lock stops the joining member after its INSERT has found the cluster taken, and before it reads which member has the cluster.
     let mut tx = db.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE resources IN ACCESS EXCLUSIVE MODE").execute(&mut *tx).await.unwrap();
     let taken = tokio::spawn(async move { memberships::take(&mut conn, &cluster(), fleet, joining).await.unwrap() });

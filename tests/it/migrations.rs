@@ -113,6 +113,6 @@ async fn a_program_runs_on_a_newer_schema_that_still_allows_it() {
     change("UPDATE schema_requirements SET least_known_migration = 999900").await;
     world.kill();
     let refused = world.command().arg("migrate").output().unwrap();
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && told.contains("999900") && told.contains("newer"), "{told}");
+    let stderr = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && stderr.contains("999900") && stderr.contains("newer"), "{stderr}");
 }

@@ -84,7 +84,7 @@ async fn a_start_without_a_common_image_fails_whole_and_can_be_repeated() {
 
     publish(&world, "swedencentral", "202510.29.0").await;
     let deadline = std::time::Instant::now() + LATE;
-    // What a region offers is remembered for half a second: the first starts may fail once more.
+    // What a region offers is cached for half a second, so that the first starts may still fail.
     let status = loop {
         world.post(&format!("{run}/start"), None).await;
         let status = world.get(&run).await.body["properties"]["status"].clone();
@@ -102,7 +102,7 @@ async fn a_start_without_a_common_image_fails_whole_and_can_be_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_in_the_way_can_be_skipped() {
+async fn members_without_the_common_image_can_be_skipped() {
     let world = world(&[]).await;
     cluster(&world, "east", "eastus", "1.32.7", OLD).await;
     cluster(&world, "north", "swedencentral", "1.32.7", OLD).await;
@@ -142,7 +142,7 @@ async fn snapshots_keep_the_common_image_within_reach() {
     let fleet = fleet(&world, &["east", "north"]).await;
     let kept = snapshots(&world, 2).await;
     assert!(kept.iter().all(|kept| kept["tags"]["created-by"] == "fleet-manager"), "{kept:?}");
-    // The image changes under the run once its control plane has moved: the snapshot still brings the chosen one.
+    // A newer image appears after the control plane was upgraded. The snapshot still brings the chosen image.
     world.fault(json!({"match": {"method": "PUT", "cluster": "east"}, "action": {"hangOperation": true}})).await;
     let run = world.start_run(&fleet, "r", consistent(&full())).await;
     world.until(&run, LATE, "running", |status| states(status).contains(&"Running".to_owned())).await;
@@ -160,7 +160,7 @@ async fn snapshots_keep_the_common_image_within_reach() {
     let moved: Vec<Value> = world.emulator_log().await.into_iter().filter(|e| e["step"] == "AgentPool:pool").collect();
     assert_eq!((moved.len(), &moved[0]["nodeImage"]), (1, &json!(COMMON)), "{moved:?}");
 
-    // A pool that the service has bound to a snapshot of its own is not left behind by the next run.
+    // The next run upgrades a pool that the service has bound to one of its snapshots.
     let latest = json!({"managedClusterUpdate": {"upgrade": images(), "nodeImageSelection": {"type": "Latest"}}});
     let run = world.start_run(&fleet, "latest", latest).await;
     world.reaches(&run, "Completed", LATE).await;
@@ -191,11 +191,11 @@ async fn outdated(unavailable: Option<&str>) -> (World, Value) {
     cluster(&world, "north", "swedencentral", "1.32.7", OLD).await;
     let fleet = fleet(&world, &["east", "north"]).await;
     world.fault(json!({"match": {"method": "PUT", "cluster": "east"}, "action": {"hangOperation": true}})).await;
-    let mut wish = consistent(&full());
+    let mut properties = consistent(&full());
     if let Some(unavailable) = unavailable {
-        wish["managedClusterUpdate"]["whenImageUnavailable"] = unavailable.into();
+        properties["managedClusterUpdate"]["whenImageUnavailable"] = unavailable.into();
     }
-    let run = world.start_run(&fleet, "r", wish).await;
+    let run = world.start_run(&fleet, "r", properties).await;
     let shown = world.get(&run).await.body["properties"]["managedClusterUpdate"].get("whenImageUnavailable").cloned();
     assert_eq!(shown, unavailable.map(Value::from), "only who asked for it sees it");
     let deadline = std::time::Instant::now() + LATE;
@@ -204,7 +204,7 @@ async fn outdated(unavailable: Option<&str>) -> (World, Value) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     publish(&world, "eastus", "202511.20.0").await;
-    // What was read of the region before is used for half a second at most.
+    // The service uses a cached offer of the region for half a second at most.
     tokio::time::sleep(Duration::from_millis(600)).await;
     world.emulator("POST", "/emulator/operations/release", None).await;
     let over = |status: &Value| matches!(status["status"]["state"].as_str(), Some("Completed" | "Failed"));
@@ -223,7 +223,7 @@ async fn an_image_that_is_gone_when_the_pool_has_its_turn_fails_the_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn or_the_pool_gets_the_newest_where_the_run_says_so() {
+async fn a_pool_gets_the_newest_image_when_the_run_says_so() {
     let (world, status) = outdated(Some("Newest")).await;
     assert_eq!(status["status"]["state"], "Completed", "{status:#}");
     assert_eq!(image(&world, "east").await, format!("{FAMILY}-202511.20.0"));

@@ -18,7 +18,7 @@ const GROUPS: &str = "api-version=2024-11-01";
 const NAMES: [&str; 3] = ["fleet.example", "fleet.internal", "evil.example"];
 const PRINCIPAL: &str = "33333333-3333-3333-3333-333333333333";
 
-/// Clients of both versions of HTTP, for whom all names lead to the service.
+/// Clients of both versions of HTTP that resolve all names to the service.
 fn clients(world: &World) -> [Client; 2] {
     let address: SocketAddr = world.url.trim_start_matches("http://").parse().unwrap();
     let builder = || {
@@ -30,7 +30,7 @@ fn clients(world: &World) -> [Client; 2] {
 
 struct Asked<'a> {
     client: &'a Client,
-    /// What is asked, such as `http://localhost:8443`.
+    /// The origin of the request, such as `http://localhost:8443`.
     url: String,
     token: &'a str,
 }
@@ -129,7 +129,7 @@ async fn every_url_has_the_origin_that_was_asked() {
             assert_eq!(group_end.status, 202, "{}", group_end.body);
             header(&group_end, "location");
 
-            // What is passed through.
+            // Requests that are passed through.
             cluster += 1;
             let upgrade = format!("{}?api-version=2026-06-01", World::cluster(cluster));
             let shown = asked.send("GET", &upgrade, None).await;
@@ -161,7 +161,7 @@ async fn every_url_has_the_origin_that_was_asked() {
             own(instance["tenant_discovery_endpoint"].as_str().unwrap());
             assert_eq!(instance["metadata"][0]["aliases"], json!([format!("{host}:{port}")]));
 
-            // A token for the very origin opens the service.
+            // The service accepts a token whose audience is this origin.
             let fields = format!(
                 "grant_type=client_credentials&client_id={PRINCIPAL}&client_secret=secret&scope={base}/.default"
             );
@@ -177,7 +177,7 @@ async fn every_url_has_the_origin_that_was_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_name_that_an_attacker_points_here_gets_no_token() {
+async fn a_request_for_a_foreign_host_name_gets_no_token() {
     let world = World::start().await;
     let port = world.url.rsplit(':').next().unwrap();
     let secret = format!("grant_type=client_credentials&client_id={PRINCIPAL}&client_secret=secret");
@@ -199,7 +199,7 @@ async fn a_name_that_an_attacker_points_here_gets_no_token() {
         assert_eq!(evil.send("GET", "/metadata/endpoints", None).await.status, 421);
         assert_eq!(evil.send("GET", "/healthz", None).await.status, 200, "probes ask by any address");
 
-        // A proxy on this machine that makes the host loopback says for whom it asks.
+        // A proxy on this machine may set a loopback host, but names its client in a header.
         let here = Asked { client, url: world.url.clone(), token: &world.token };
         for name in ["forwarded", "x-forwarded-for"] {
             let answer = here.send_with("GET", identity, None, &[machine[0], (name, "for=203.0.113.9")]).await;
@@ -222,7 +222,7 @@ async fn a_name_that_an_attacker_points_here_gets_no_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_this_machine_no_token_comes_without_a_password() {
+async fn with_insecure_local_auth_every_token_needs_a_password() {
     let (world, _) = world().await;
     let [client, _] = clients(&world);
     let asked = Asked { client: &client, url: world.url.clone(), token: &world.token };

@@ -31,12 +31,12 @@ async fn a_cluster_is_read_upgraded_and_followed_through_the_service() {
     let direct = world.get(&format!("{}{path}", world.emulator_url)).await;
     assert_eq!(cluster.body, direct.body, "unchanged on the way");
 
-    let mut wish = cluster.body.clone();
-    wish["properties"]["kubernetesVersion"] = json!("1.33.2");
+    let mut body = cluster.body.clone();
+    body["properties"]["kubernetesVersion"] = json!("1.33.2");
     let etag = cluster.body["eTag"].as_str().unwrap();
-    let stale = world.call_with("PUT", &path, Some(wish.clone()), &[("if-match", "\"stale\"")]).await;
+    let stale = world.call_with("PUT", &path, Some(body.clone()), &[("if-match", "\"stale\"")]).await;
     assert_eq!(stale.status, 412, "conditions go along: {}", stale.body);
-    let begun = world.call_with("PUT", &path, Some(wish), &[("if-match", etag)]).await;
+    let begun = world.call_with("PUT", &path, Some(body), &[("if-match", etag)]).await;
     assert!(matches!(begun.status, 200 | 201), "{}", begun.body);
     let operation = begun.header("azure-asyncoperation").unwrap().to_owned();
     assert!(operation.starts_with(&world.url), "{operation}");
@@ -46,8 +46,8 @@ async fn a_cluster_is_read_upgraded_and_followed_through_the_service() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(world.get(&path).await.body["properties"]["currentKubernetesVersion"], "1.33.2");
-    let told: Vec<Value> = world.emulator_log().await;
-    assert!(told.iter().any(|entry| entry["applied"] == true && !entry["caller"].is_null()), "by the caller's token");
+    let log: Vec<Value> = world.emulator_log().await;
+    assert!(log.iter().any(|entry| entry["applied"] == true && !entry["caller"].is_null()), "by the caller's token");
 
     let pools = world.get(&format!("{GROUP}//managedclusters/aks-1/agentPools?{AKS}")).await;
     assert!(pools.body["value"].as_array().is_some_and(|pools| !pools.is_empty()), "{}", pools.body);
@@ -97,7 +97,7 @@ async fn other_types_are_not_passed_through() {
         let answer = world.get(&path).await;
         assert_eq!(answer.status, status, "{path}: {}", answer.body);
     }
-    // What no client library would send: dot segments, absolute targets, another host.
+    // Requests that no client library sends: dot segments, absolute targets, another host.
     for target in [
         format!("{GROUP}/managedClusters/../../../../../../emulator/state?{AKS}"),
         format!("{GROUP}/managedClusters/%2e%2e/%2E%2E/x?{AKS}"),
@@ -130,7 +130,7 @@ async fn a_missing_cluster_gives_the_error_of_aks() {
     let group = GROUP.split("/providers").next().unwrap();
     for gone in [false, true] {
         if gone {
-            // AKS still has the group; clusters are not this service's to say of that they are in none.
+            // AKS still has the group, so that this service does not refuse a cluster because its own group is gone.
             assert_eq!(world.delete(group).await.status, 202);
             eventually("the group is gone", || async { world.get(group).await.status == 404 }).await;
         }

@@ -157,7 +157,7 @@ async fn no_path_reaches_another_host() {
     let userinfo = format!("http://{}@{trap}{path}", scene.upstream);
     let named = |name: &str| format!("{}?{AKS}", cluster(name));
     let subscription = |text: &str| path.replace(SUBSCRIPTION, text);
-    // Whether it goes on, as if that host were not there, or is refused.
+    // The third value: the request is passed to the upstream, whatever host it names; otherwise it is refused.
     for (target, host, passed) in [
         (path.clone(), me, true),
         (path.clone(), trap.as_str(), true),
@@ -222,7 +222,7 @@ async fn redirects_are_returned_and_not_followed() {
         ("redirect-307", 307, format!("http://{other}/secret")),
         ("redirect-308", 308, format!("//{other}/secret")),
         ("redirect-home", 307, "http://me.example/elsewhere?x=y".to_owned()),
-        // What only begins as the upstream does is not the upstream.
+        // A URL that only begins like that of the upstream is another host.
         ("redirect-lookalike", 307, format!("http://{own}.evil.example/")),
         ("redirect-longer-port", 307, format!("http://{own}0/")),
         ("redirect-userinfo", 307, format!("http://{own}@{other}/")),
@@ -255,7 +255,7 @@ async fn errors_of_the_upstream_are_returned_unchanged() {
     let missing = scene.get("missing").await;
     let error = json!({"code": "ResourceNotFound", "message": "by the upstream", "more": [1]});
     assert_eq!((missing.status, &missing.body()["error"]), (404, &error), "{}", missing.text);
-    // In a group that this service does not know, too: groups are not what the upstream goes by.
+    // The same for a group that this service does not know, since the upstream has groups of its own.
     let nowhere = format!("{}?{AKS}", cluster("missing").replace("rg1", "nowhere"));
     let missing = scene.send("GET", &nowhere, "me.example").await;
     assert_eq!((missing.status, &missing.body()["error"]), (404, &error), "{}", missing.text);
@@ -272,13 +272,13 @@ async fn only_listed_types_and_methods_are_passed_through() {
     let scope = path.split("/providers").next().unwrap();
     let extension = "providers/Microsoft.Insights/diagnosticSettings/d";
     for target in [
-        // What extends a cluster is of a type of its own.
+        // An extension of a cluster is a resource of another type.
         format!("{path}/{extension}"),
         format!("{path}/providers/Microsoft.ContainerService/fleets/f"),
         format!(
             "{scope}/providers/Microsoft.Compute/virtualMachines/v/providers/Microsoft.ContainerService/managedClusters/c"
         ),
-        // What is before the provider is a subscription and a group, and nothing else.
+        // Only a subscription and a group may stand before the provider.
         format!("/x/y{path}"),
         format!("/subscriptions/00000000-0000-0000-0000-000000000009{path}"),
         format!("/providers/Microsoft.Management/managementGroups/g{path}"),

@@ -141,7 +141,7 @@ async fn without_a_role_every_request_is_denied() {
     }
     let nothing = ann.get("/subscriptions").await;
     assert_eq!(nothing.body["value"], json!([]), "{}", nothing.body);
-    // What everybody may see who belongs to the tenant.
+    // Every member of the tenant may read these.
     assert_eq!(ann.get("/tenants").await.status, 200);
     let begun = world.patch(&fleet, json!({"tags": {"by": "owner"}})).await;
     assert_eq!(begun.status, 200, "nothing of it has happened: {}", begun.body);
@@ -207,7 +207,7 @@ async fn a_deletion_can_be_polled_by_its_caller_and_ends_the_access() {
     let operation = begun.header("azure-asyncoperation").unwrap().to_owned();
     assert_eq!(bob.get(&operation).await.status, 403);
     eventually("the fleet is deleted", async || ann.get(&operation).await.body["status"] == "Succeeded").await;
-    // A fleet of the same name is another one.
+    // A fleet of the same name in another group is another fleet.
     world.fleet_of("f", &[]).await;
     assert_eq!(ann.get(&fleet).await.status, 403);
     let left =
@@ -233,7 +233,7 @@ async fn lists_contain_only_readable_resources() {
     assert_eq!(ann.names(&format!("{}/resources", subscription())).await, ["f1", "f3"]);
     assert_eq!(ann.names(&format!("{}/resourceGroups", subscription())).await, ["rg2"]);
     assert_eq!(ann.names(&format!("{}/providers/Microsoft.ContainerService/fleets", group("rg1"))).await, ["f1"]);
-    // Pages hold what may be read, and end.
+    // Pages contain only readable resources, and the list ends.
     let page = ann.get(&format!("{fleets}?api-version=2026-06-01&$top=1")).await.body;
     assert_eq!(page["value"][0]["name"], "f1");
     let next = ann.get(page["nextLink"].as_str().unwrap()).await.body;
@@ -253,7 +253,7 @@ async fn joining_needs_permission_on_the_cluster() {
     let message = refused.body["error"]["message"].as_str().unwrap();
     assert!(message.contains("managedClusters/write") && message.contains(&World::cluster(1)), "{message}");
     assert_eq!(world.get(&member).await.status, 404);
-    // Nor is a strategy copied for somebody who may not read it.
+    // A run cannot copy a strategy that the caller may not read.
     let strategy = format!("{fleet}/updateStrategies/s");
     let stages = json!({"properties": {"strategy": {"stages": [{"name": "one", "groups": [{"name": "g"}]}]}}});
     assert_eq!(world.put(&strategy, stages).await.status, 201);
@@ -275,7 +275,7 @@ async fn with_pass_through_the_upstream_decides_who_may_join_clusters() {
     let fleet = world.fleet_of("f", &[]).await;
     assign(&world, &fleet, ANN, FLEET_CONTRIBUTOR).await;
     assign(&world, &group("rg1"), ANN, AKS_CONTRIBUTOR).await;
-    // Of no use alone: the upstream is asked.
+    // The role assignment alone is not enough: the upstream decides.
     assign(&world, &World::cluster(1), BOB, AKS_CONTRIBUTOR).await;
     assign(&world, &fleet, BOB, FLEET_CONTRIBUTOR).await;
     world.call("PATCH", &format!("{}/emulator/settings", world.emulator_url), Some(json!({"readers": [BOB]}))).await;
@@ -394,7 +394,7 @@ async fn other_replicas_apply_changed_assignments() {
     let path = fleet.clone();
     let ann = Person::new(&world, ANN);
     let elsewhere = format!("http://{other}{path}");
-    // It answers, and remembers that she may not.
+    // The replica denies the request, and caches the denial.
     eventually("the other replica is ready", async || {
         let asked = world.try_call("GET", &elsewhere, None, &[("authorization", &ann.bearer)]).await;
         asked.is_ok_and(|answer| answer.status == 403)
@@ -411,7 +411,7 @@ async fn owners_are_those_of_the_configuration() {
     let owners = vec![("FLEET_OWNERS", format!("{ANN},22222222-2222-2222-2222-222222222222"))];
     let world = World::start_with(Options { env: owners, ..Options::default() }).await;
     assert_eq!(Person::new(&world, ANN).get(&group("rg1")).await.status, 200);
-    // The service principal of the local world is not one any more.
+    // The local service principal is no longer an owner.
     let principal = Person::new(&world, "33333333-3333-3333-3333-333333333333");
     assert_eq!(principal.get(&group("rg1")).await.status, 403);
 }
@@ -463,7 +463,7 @@ async fn denied_reads_are_counted_by_the_hour() {
     assert_eq!(bob.get(&format!("{fleet}/members")).await.status, 403);
     assert_eq!(bob.call("DELETE", &fleet, None).await.status, 403);
     assert_eq!(bob.call("DELETE", &fleet, None).await.status, 403);
-    // In the test, an hour may end.
+    // An hour may end during the test.
     let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
         "SELECT action, count(*), count(DISTINCT date_trunc('hour', at)), sum(requests)::bigint FROM audit_events
          WHERE object_id = $1 AND status = 403 GROUP BY action ORDER BY action",

@@ -190,7 +190,7 @@ async fn a_type_that_is_added_to_the_table_is_served() {
     let (status, refused) = call("PUT", &widget, json!({"properties": {"colour": "red"}}), "").await;
     assert_eq!((status, &refused["error"]["target"]), (StatusCode::BAD_REQUEST, &json!("properties.colour")));
     let green = json!({"properties": {"colour": "green"}});
-    // Literals compare without case.
+    // Fixed segments compare without case.
     let (status, made) = call("PUT", &widget.replace("/widgets/", "/WIDGETS/"), green.clone(), "").await;
     assert_eq!(status, StatusCode::CREATED, "{made}");
     assert_eq!(made["properties"], json!({"colour": "green", "provisioningState": "Succeeded"}));

@@ -115,14 +115,14 @@ async fn a_member_that_leaves_at_any_point_of_a_run_is_not_upgraded_after_that()
     let status = world.until(&run, LATE, "m2 skipped", is("Skipped", "m2")).await;
     assert_left(&status, "m2");
     assert!(members(&status).iter().all(|member| member["name"] != "m3"), "{status:#}");
-    // What is in flight goes on.
+    // The upgrade in progress goes on.
     leave(&world, &fleet, "m1").await;
     assert!(is("Running", "m1")(&world.get(&run).await.body["properties"]["status"]));
     world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
     let status = world.reaches(&run, "Completed", LATE).await;
     assert!(is("Completed", "m1")(&status), "{status:#}");
 
-    // m1 has a slot, and AKS cannot be read; m2 waits for its window; m3 is left to the next start by a stop.
+    // m1 has a slot, and AKS cannot be called; m2 waits for its window; after a stop, m3 is left for the next start.
     let fleet = fleet_of("slots", 5, 3).await;
     let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
     world.fault(json!({"match": {"method": "GET", "cluster": "aks-5"}, "times": 100_000, "action": broken})).await;
@@ -155,6 +155,6 @@ async fn a_member_that_leaves_at_any_point_of_a_run_is_not_upgraded_after_that()
     assert_left(&status, "m3");
 
     let log = world.emulator_log().await;
-    let told: Vec<&str> = log.iter().filter_map(|entry| entry["cluster"].as_str()).collect();
-    assert_eq!(told, ["aks-1"], "{log:?}");
+    let upgraded: Vec<&str> = log.iter().filter_map(|entry| entry["cluster"].as_str()).collect();
+    assert_eq!(upgraded, ["aks-1"], "{log:?}");
 }

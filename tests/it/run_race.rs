@@ -38,7 +38,7 @@ async fn round(world: &World, fleet: &str, name: &str, cluster: usize, order: us
     let (start, stop) = (format!("{run}/start"), format!("{run}/stop"));
     let later =
         async |step: usize, answer: std::pin::Pin<Box<dyn Future<Output = crate::harness::world::Answer> + '_>>| {
-            // Each round has another order, and some are at the same moment.
+            // The order changes with each round. In some rounds, requests are sent at the same moment.
             tokio::time::sleep(Duration::from_millis(((order / 4_usize.pow(step as u32)) % 4) as u64)).await;
             answer.await
         };
@@ -91,7 +91,7 @@ async fn starts_stops_and_deletions_at_once_leave_no_upgrade_that_no_run_follows
     let rounds: usize = ended.iter().map(|(rounds, ..)| rounds).sum();
     eprintln!("{rounds} rounds, {} of them started", ended.iter().map(|(_, starts, _)| starts).sum::<usize>());
     assert!(rounds >= LANES);
-    // Nothing of a run that is gone goes on.
+    // No upgrade of a deleted run is still in progress.
     let jobs = "SELECT coalesce(jsonb_agg(subject), '[]') FROM jobs WHERE kind LIKE 'run.%' OR kind = 'member.upgrade'";
     eventually("no job of a run is left", async || {
         sqlx::query_scalar::<_, Value>(jobs).fetch_one(world.pool()).await.unwrap() == json!([])

@@ -59,7 +59,7 @@ async fn a_member_that_has_not_begun_does_not_begin_after_too_many_failures() {
 async fn a_stop_just_before_the_intent_is_recorded_counts() {
     let world = World::start().await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
-    // The worker has the run's state, and waits to check the membership.
+    // The worker has read the run's state, and waits for the lock to check the membership.
     let mut tx = world.pool().begin().await.unwrap();
     sqlx::query("SELECT FROM resources WHERE name = 'm1' FOR UPDATE").execute(&mut *tx).await.unwrap();
     let run = world.start_run(&fleet, "r", one_group("1")).await;
@@ -76,7 +76,7 @@ async fn a_stop_just_before_the_intent_is_recorded_counts() {
     assert!(world.applied().await.is_empty());
 }
 
-/// Never opens while a test lasts.
+/// A window that does not open while a test lasts.
 async fn close_window(world: &World, cluster: &str) {
     let never = json!({"maintenanceWindow": {"schedule": {"daily": {"intervalDays": 1}}, "durationHours": 4,
         "startDate": "2123-01-01", "startTime": "02:30"}});
@@ -100,7 +100,7 @@ async fn a_start_and_a_stop_right_after_it_end_stopped_a_hundred_times_of_a_hund
         let stopped = world.post(&format!("{run}/stop"), None).await;
         assert_eq!(stopped.status, 200, "{round}: {}", stopped.body);
         world.reaches(&run, "Stopped", LATE).await;
-        // What a late job of the start does is nothing: it stays so.
+        // A late job of the start changes nothing: the run stays in this state.
         if round % 10 == 0 {
             let query = "SELECT count(*) FROM jobs WHERE kind = 'run.plan' AND subject IN (SELECT run_id::text FROM update_runs)";
             eventually("the jobs of the start are over", async || {

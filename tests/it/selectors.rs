@@ -72,13 +72,13 @@ async fn members_are_selected_by_their_labels_at_the_first_start() {
     assert_eq!(status["stages"][0]["groups"][0]["maxConcurrency"], 2, "the stage's, not one");
     assert_eq!(status["stages"][1]["groups"][1]["status"]["state"], "Skipped", "nobody is left for it");
     assert_eq!(status["stages"][1]["status"]["state"], "NotStarted");
-    // Another label: what counts is what is so at the first start.
+    // The labels at the first start count, so that this change matters.
     label(&world, &fleet, "m1", json!({"env": "test"})).await;
     assert_eq!(shown(&world.get(&run).await.body["properties"]["status"])[0], "one/one: m1 m2");
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
     let status = world.reaches(&run, "Pending", SOON).await;
     assert_eq!(shown(&status), ["one/one: m2", "two/late: m1 -m2 m3", "two/h: -m3"]);
-    // From then on it is fixed, through a stop and a start as well.
+    // After the first start the members are fixed, also over a stop and a start.
     label(&world, &fleet, "m3", json!({"env": null})).await;
     let kept = json!({"properties": {"labels": {"env": "prod"}}});
     assert_eq!(world.patch(&format!("{fleet}/members/m4"), kept).await.status, 200);
@@ -116,7 +116,7 @@ async fn only_members_skipped_on_request_stay_skipped() {
     let skip = |kind: &str, name: &str| Some(json!({"targets": [{"type": kind, "name": name}]}));
     let skipped = world.post(&format!("{run}/skip"), skip("Member", "m1")).await;
     assert_eq!(shown(&skipped.body["properties"]["status"])[..2], ["one/one: !m1 m2 m3", "two/two: -m1 -m2 -m3"]);
-    // The stage's name is the implicit group's.
+    // The implicit group has the name of its stage.
     assert_eq!(world.post(&format!("{run}/skip"), skip("Group", "three")).await.status, 200);
     label(&world, &fleet, "m1", json!({"a": null})).await;
     label(&world, &fleet, "m2", json!({"a": null})).await;
@@ -152,8 +152,8 @@ async fn an_invalid_selector_is_refused_with_its_position() {
                 let answer = world.put(&format!("{fleet}/{collection}/x{PREVIEW}"), stages(&json!([stage]))).await;
                 assert_eq!((answer.status, answer.code()), (400, "InvalidParameter"), "{text}: {}", answer.body);
                 assert_eq!(answer.body["error"]["target"], format!("properties.strategy.{at}"));
-                let told = answer.body["error"]["message"].as_str().unwrap();
-                assert!(told.contains(message), "{text}: {told}");
+                let said = answer.body["error"]["message"].as_str().unwrap();
+                assert!(said.contains(message), "{text}: {said}");
             }
         }
     }
@@ -185,7 +185,7 @@ async fn a_client_of_a_stable_version_keeps_the_selectors_it_does_not_see() {
     let put = world.put(&path, json!({"properties": seen["properties"]})).await;
     assert_eq!(put.status, 200, "{}", put.body);
     assert_eq!(world.get(&format!("{path}{PREVIEW}")).await.body["properties"]["strategy"]["stages"], all);
-    // What it sends itself is unknown to its version, and so the stage has nobody.
+    // The client's API version does not know selectors. Its new stage would have no groups, which is refused.
     let refused = world.put(&format!("{fleet}/updateStrategies/new"), stages(&json!([all[0]]))).await;
     assert_eq!(
         (refused.status, &refused.body["error"]["target"]),

@@ -34,8 +34,9 @@ async fn a_run_is_started_stopped_restarted_and_skipped() {
     assert_eq!((made.status, &made.body["properties"]["provisioningState"]), (201, &json!("Succeeded")));
 
     let run = format!("{fleet}/updateRuns/r");
-    let wish = json!({"properties": {"updateStrategyId": path, "managedClusterUpdate": upgrade_to("Full", "1.33.2")}});
-    let made = world.put(&run, wish.clone()).await;
+    let properties =
+        json!({"properties": {"updateStrategyId": path, "managedClusterUpdate": upgrade_to("Full", "1.33.2")}});
+    let made = world.put(&run, properties.clone()).await;
     assert_eq!(made.status, 201, "{}", made.body);
     let status = &made.body["properties"]["status"];
     sound(status);
@@ -44,8 +45,8 @@ async fn a_run_is_started_stopped_restarted_and_skipped() {
     assert_eq!(members(status).len(), 12);
     assert_eq!(status["stages"][0]["afterStageWaitStatus"]["status"]["state"], "NotStarted");
     assert_eq!(status["stages"][1]["groups"][0]["maxConcurrency"], 2);
-    // What was sent is still so: putting it again changes nothing.
-    let again = world.put(&run, wish).await;
+    // The same PUT again changes nothing.
+    let again = world.put(&run, properties).await;
     assert_eq!((again.status, &again.body["eTag"]), (200, &made.body["eTag"]));
 
     let started = world.post(&format!("{run}/start"), None).await;
@@ -83,7 +84,7 @@ async fn a_run_is_started_stopped_restarted_and_skipped() {
     assert_eq!(done, 11);
     assert!(world.applied().await.iter().all(|((cluster, _), times)| *times == 1 && !cluster.ends_with("aks-12")));
 
-    // A run over clusters that are there already has nothing to do, and says so.
+    // A run over clusters at the target upgrades nothing, and says so.
     let second =
         world.start_run(&fleet, "again", json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")}));
     let second = second.await;
@@ -113,8 +114,8 @@ async fn a_run_waits_for_approval_of_its_gates() {
     let gate = |text: &str| json!([{"type": "Approval", "displayName": text}]);
     let strategy = json!({"stages": [{"name": "s", "beforeGates": gate("before s"), "groups": [
         {"name": "g", "afterGates": gate("after g")}, {"name": "h"}]}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     let pending = format!("{fleet}/gates?api-version=2026-06-01&%24filter=state%20eq%20Pending");
     for (name, timing) in [("before s", "Before"), ("after g", "After")] {
         world.until(&run, SOON, "at a gate", |s| sound(s) && s["status"]["state"] == "Pending").await;

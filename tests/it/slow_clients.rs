@@ -47,7 +47,7 @@ async fn a_connection_without_a_whole_request_is_closed() {
         let mut stream = connect(&world).await;
         stream.write_all(begun).await.unwrap();
         let mut answer = Vec::new();
-        // A reset is an end, too.
+        // A reset also ends the connection.
         let _ = timeout(LATE, stream.read_to_end(&mut answer)).await.unwrap_or_else(|_| panic!("open after {begun:?}"));
         assert_eq!(answer.starts_with(b"HTTP/1.1 200"), begun == REQUEST, "{:?}", String::from_utf8_lossy(&answer));
     }
@@ -106,7 +106,7 @@ async fn a_principal_over_its_budget_gets_a_429_and_others_do_not() {
     let none = world.fleet("none");
     let first = world.delete(&none).await;
     assert_eq!((first.status, first.header(deletes)), (204, Some("19")), "{}", first.body);
-    // However slow the machine, 400 requests at the same time are more than the budget of their time.
+    // 400 concurrent requests exceed the limit on any machine.
     let refused = async {
         loop {
             let round = futures_util::future::join_all((0..400).map(|_| world.delete(&none))).await;

@@ -112,7 +112,7 @@ impl World {
         }
     }
 
-    /// What follows of an event; of a first start, once the members are chosen.
+    /// Returns the effects of an event; of a first start, the effects once the members are chosen.
     async fn raise(&self, event: Event) -> Vec<Effect> {
         let effects = self.try_raise(event, now()).await.unwrap().effects;
         if effects == [Effect::Plan] { self.try_raise(Event::Planned, now()).await.unwrap().effects } else { effects }
@@ -284,7 +284,7 @@ async fn failure_stop_restart_and_skip_are_stored() {
     assert_eq!(effects, [Effect::Upgrade { member: 0, name: "b-00000".to_owned(), attempt: 2 }]);
     let again = runs::member(&mut conn, world.run, 0).await.unwrap().unwrap();
     assert_eq!((again.upgrade, again.error, again.operation_id.as_deref()), (None, None, Some("op-1")));
-    // What the first attempt says now is late.
+    // A report of the first attempt is out of date now.
     world.raise(Event::MemberEnded { member: running[0].clone(), attempt: 1, outcome: completed() }).await;
     assert_eq!(world.in_state("Running").await.len(), 1);
     assert_eq!(runs::running_count(&mut conn, world.run).await.unwrap(), 1);
@@ -322,7 +322,7 @@ async fn concurrent_steps_are_serialised() {
         if running.is_empty() {
             break;
         }
-        // Each twice, all at once.
+        // Every event twice, all in one step.
         futures_util::future::join_all(running.iter().chain(&running).map(|m| world.complete(m.clone()))).await;
         world.tallies_hold().await;
     }
@@ -372,7 +372,7 @@ async fn events_in_one_step_have_the_result_of_single_steps() {
         let (mut one, mut other) = (one_by_one.status().await, together.status().await);
         for status in [&mut one, &mut other] {
             for stage in &mut status.stages {
-                // Gates have names of their own.
+                // Gates of different runs have different names.
                 stage.after_gates.clear();
                 stage.before_gates.clear();
                 stage.groups.iter_mut().for_each(|group| group.before_gates.clear());
@@ -410,7 +410,7 @@ async fn a_member_step_touches_a_handful_of_rows_of_ten_thousand() {
         assert!(read <= 60, "{read} rows read in round {round}");
         tx.commit().await.unwrap();
         if round == 6 {
-            // The same with statistics, and once the server plans without looking at the parameters.
+            // The same with statistics, and with generic plans, which do not depend on the parameters.
             sqlx::query("ANALYZE").execute(&world.db.pool).await.unwrap();
         }
     }
@@ -580,7 +580,7 @@ async fn rows_stay_valid_and_the_run_ends_for_any_events() {
                 }
             };
             if let Some(event) = event {
-                // Refused or not: nothing impossible is written.
+                // Whether the event is refused or not, the stored run satisfies the properties.
                 let _ = world.try_raise(event, now()).await;
             }
             world.tallies_hold().await;

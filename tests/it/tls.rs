@@ -46,11 +46,11 @@ async fn https_is_served_and_used_in_links() {
     let list = world.get("/metadata/endpoints?api-version=2019-05-01").await;
     assert!(list.body[0]["portal"].is_string(), "{}", list.body);
 
-    // Who does not trust the authority does not connect, and plain HTTP gets nothing.
+    // A client that does not trust the authority does not connect. Plain HTTP gets no answer.
     assert!(reqwest::get(&world.url).await.is_err());
     assert!(reqwest::get(world.url.replace("https", "http")).await.is_err());
 
-    // Another authority takes over: the old one is no longer served, without a restart.
+    // The files get a certificate of another authority. The service serves it without a restart.
     let other = tempfile::tempdir().unwrap();
     let next = ca::certificates(other.path(), address, Timestamp::now()).unwrap();
     std::fs::copy(&next.certificate, &files.certificate).unwrap();

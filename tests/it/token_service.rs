@@ -47,7 +47,7 @@ async fn every_grant_gives_a_token_for_the_api() {
         let fields: Vec<_> = secret.into_iter().chain([("scope", &*scope)]).collect();
         let via = world.url.replace("127.0.0.1", "localhost");
         let (status, body) = match scope.starts_with(&via) {
-            // Asked by another name, for that name.
+            // The audience is the host name that the client used.
             true => {
                 let text =
                     format!("grant_type=client_credentials&client_id={PRINCIPAL}&client_secret=secret&scope={scope}");
@@ -132,7 +132,7 @@ async fn invalid_token_requests_get_the_errors_of_entra() {
         );
         assert!(body["error_description"].as_str().unwrap().starts_with(&format!("AADSTS{number}: ")));
     }
-    // A refresh token opens nothing by itself.
+    // The API accepts no refresh token.
     let password = [("grant_type", "password"), ("username", "ann"), ("password", "secret")];
     let (_, ann) = form(&world, "/adfs/oauth2/token", &password).await;
     assert!(!opens(&world, &ann["refresh_token"]).await);

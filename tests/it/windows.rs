@@ -62,8 +62,8 @@ fn control_plane(max: &str) -> Value {
     json!({"strategy": one_group(max), "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})
 }
 
-/// Returns the calls to AKS, in order.
-async fn told(world: &World) -> Vec<String> {
+/// Returns the names of the clusters that calls to AKS changed, in the order of the calls.
+async fn upgraded(world: &World) -> Vec<String> {
     let log = world.emulator_log().await;
     assert!(log.iter().all(|entry| entry["status"] != 409), "{log:?}");
     log.iter().filter(|entry| entry["applied"] == true).map(|entry| entry["cluster"].as_str().unwrap().into()).collect()
@@ -83,7 +83,7 @@ async fn a_closed_window_delays_no_other_member_and_changes_are_noticed() {
     set(&world, "aks-2", IMAGES, closed()).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g")]).await;
     let run = world.start_run(&fleet, "r", control_plane("1")).await;
-    // One after the other; the first waits, and the second has a window for other upgrades only.
+    // Without a strategy members are upgraded one by one. m1 waits for its window; the window of m2 is for other upgrades only.
     world.until(&run, LATE, "m2 done", is("Completed", "m2")).await;
     let status = world.reaches(&run, "Pending", LATE).await;
     let m1 = member(&status, "m1");
@@ -93,15 +93,15 @@ async fn a_closed_window_delays_no_other_member_and_changes_are_noticed() {
     );
     let message = m1["message"].as_str().unwrap();
     assert!(message.contains(VERSIONS) && message.contains("opens next at 2123-01-01T02:30:00Z"), "{message}");
-    assert_eq!(told(&world).await, ["aks-2"]);
+    assert_eq!(upgraded(&world).await, ["aks-2"]);
 
-    // Another time, which is not now.
+    // The window gets another opening, which is not now.
     set(&world, "aks-1", VERSIONS, daily("2124-02-29", "00:00", 4)).await;
     let moved = |s: &Value| member(s, "m1")["message"].as_str().is_some_and(|m| m.contains("2124-02-29T00:00:00Z"));
-    world.until(&run, LATE, "told the new time", moved).await;
+    world.until(&run, LATE, "showing the new time", moved).await;
     set(&world, "aks-1", VERSIONS, open()).await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-2", "aks-1"]);
+    assert_eq!(upgraded(&world).await, ["aks-2", "aks-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn node_images_have_a_window_of_their_own() {
     let run = world.start_run(&fleet, "r", json!({"managedClusterUpdate": images})).await;
     let status = world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
     assert!(member(&status, "m1")["message"].as_str().unwrap().contains(IMAGES));
-    // Without a window all is allowed.
+    // A cluster without a window may be upgraded at any time.
     world.emulator("DELETE", &format!("/emulator/clusters/aks-1/maintenance/{IMAGES}"), None).await;
     world.reaches(&run, "Completed", LATE).await;
 }
@@ -132,19 +132,19 @@ async fn a_member_waits_until_the_opening() {
         |at: Option<Timestamp>| at.is_some_and(|at| (opens..opens + SignedDuration::from_secs(1)).contains(&at));
     eventually("it waits until then", async || at_opening(next_look(&world).await)).await;
 
-    // Somebody wakes it early: it is not for the job to begin early.
+    // A job that is executed early does not begin the upgrade early.
     let early = "UPDATE jobs SET run_at = now() WHERE kind = 'member.upgrade'";
     assert_eq!(sqlx::query(early).execute(world.pool()).await.unwrap().rows_affected(), 1);
     sqlx::query("NOTIFY jobs").execute(world.pool()).await.unwrap();
     eventually("it waits again", async || at_opening(next_look(&world).await)).await;
     assert_eq!(world.get(&run).await.body["properties"]["status"]["status"]["state"], "Pending");
-    assert!(told(&world).await.is_empty());
+    assert!(upgraded(&world).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_begins_when_its_window_opens() {
     let world = world(NEVER).await;
-    // A window opens at a full minute; there must be time to see that it is closed.
+    // A window opens at a full minute. The test must have time to see it closed.
     let opens = (Timestamp::now() + SignedDuration::from_secs(65)).strftime("%Y-%m-%dT%H:%M:00Z").to_string();
     let opens: Timestamp = opens.parse().unwrap();
     set(&world, "aks-1", VERSIONS, from(opens)).await;
@@ -156,7 +156,7 @@ async fn an_upgrade_begins_when_its_window_opens() {
     let log = world.emulator_log().await;
     let begun: Timestamp = log[0]["time"].as_str().unwrap().parse().unwrap();
     assert!((opens..opens + SignedDuration::from_secs(5)).contains(&begun), "began at {begun}, opened at {opens}");
-    // Once before the start, for the order or the first look; when it opened, that was still known.
+    // The window is read before the start, for the order of members. At the opening that answer is still cached.
     let reads = world.emulator("GET", "/emulator/state", None).await.body["maintenanceReads"].as_u64().unwrap();
     assert!((1..=3).contains(&reads), "{reads}");
 }
@@ -184,7 +184,7 @@ async fn a_member_waiting_for_its_window_survives_a_kill() {
     world.kill();
     world.restart().await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-1", "aks-2"]);
+    assert_eq!(upgraded(&world).await, ["aks-1", "aks-2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -203,7 +203,7 @@ async fn a_window_that_never_opens_says_what_to_do() {
     let skip = json!({"targets": [{"type": "Member", "name": "m1"}]});
     assert_eq!(world.post(&format!("{run}/skip"), Some(skip)).await.status, 200);
     world.reaches(&run, "Skipped", LATE).await;
-    assert!(told(&world).await.is_empty());
+    assert!(upgraded(&world).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn an_unreadable_window_permits_no_upgrade() {
     let world = world("1").await;
     let garbage = json!({"maintenanceWindow": {"schedule": {"hourly": {"intervalHours": 2}}, "startTime": 7}});
     set(&world, "aks-1", VERSIONS, garbage.clone()).await;
-    // What is not for this upgrade may be what it likes.
+    // Configurations that do not apply to this upgrade may be unreadable.
     for name in ["default", IMAGES, "somethingElse"] {
         set(&world, "aks-2", name, garbage.clone()).await;
     }
@@ -235,12 +235,12 @@ async fn an_upgrade_in_progress_continues_when_its_window_closes() {
     let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
     let full = json!({"managedClusterUpdate": upgrade_to("Full", "1.33.2")});
     let run = world.start_run(&fleet, "r", full).await;
-    eventually("the control plane moves", async || told(&world).await.len() == 1).await;
+    eventually("the control plane moves", async || upgraded(&world).await.len() == 1).await;
     set(&world, "aks-1", VERSIONS, closed()).await;
     world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
     let status = world.reaches(&run, "Completed", LATE).await;
     assert_eq!(member(&status, "m1")["status"]["state"], "Completed");
-    assert!(told(&world).await.len() > 1, "the pools followed");
+    assert!(upgraded(&world).await.len() > 1, "the pools followed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,7 +256,7 @@ async fn members_begin_in_the_order_of_their_windows() {
     let status = world.reaches(&run, "Pending", LATE).await;
     let order: Vec<&str> = members(&status).into_iter().map(|member| member["name"].as_str().unwrap()).collect();
     assert_eq!(order, ["m4", "m3", "m2", "m5", "m1"]);
-    assert_eq!(told(&world).await, ["aks-4", "aks-2", "aks-5"]);
+    assert_eq!(upgraded(&world).await, ["aks-4", "aks-2", "aks-5"]);
 }
 
 /// A window that opens while its member queues gives it the next free slot, whatever the order was at the start.
@@ -267,7 +267,7 @@ async fn a_member_whose_window_opens_while_it_queues_goes_first() {
     world.fault(json!({"match": {"method": "PUT", "cluster": "aks-1"}, "action": {"hangOperation": true}})).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g")]).await;
     let run = world.start_run(&fleet, "r", control_plane("1")).await;
-    eventually("m1 is upgraded", async || told(&world).await == ["aks-1"]).await;
+    eventually("m1 is upgraded", async || upgraded(&world).await == ["aks-1"]).await;
     let rank = async |expected: i16| {
         let rank = "SELECT window_rank FROM run_members WHERE name = 'm4'";
         sqlx::query_scalar::<_, i16>(rank).fetch_one(world.pool()).await.unwrap() == expected
@@ -284,7 +284,7 @@ async fn a_member_whose_window_opens_while_it_queues_goes_first() {
     .await;
     world.emulator("POST", "/emulator/operations/release?cluster=aks-1", None).await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-1", "aks-4", "aks-2", "aks-3"]);
+    assert_eq!(upgraded(&world).await, ["aks-1", "aks-4", "aks-2", "aks-3"]);
     let over = "SELECT count(*) FROM jobs WHERE kind = 'run.windows' AND run_at <= now()";
     eventually("nobody watches windows of a run that is over", async || {
         sqlx::query("UPDATE jobs SET run_at = now() WHERE kind = 'run.windows'").execute(world.pool()).await.unwrap();
@@ -302,7 +302,7 @@ async fn an_outage_of_aks_fails_no_member_that_waits_for_a_window() {
     let run = world.start_run(&fleet, "r", control_plane("1")).await;
     world.until(&run, LATE, "m1 pending", is("Pending", "m1")).await;
     let reads = json!({"method": "GET", "path": "maintenanceConfigurations"});
-    // Each answer serves a second, in which the job tries ten times.
+    // An answer is cached for a second, in which the job tries ten times.
     let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
     world.fault(json!({"match": reads, "times": 5, "action": broken})).await;
     let says = |part: &'static str| {
@@ -314,12 +314,12 @@ async fn an_outage_of_aks_fails_no_member_that_waits_for_a_window() {
     })
     .await;
     world.until(&run, LATE, "telling what it waits for", says("opens next at")).await;
-    // A throttle is nobody's fault, whether it meets one that waits or one that begins.
+    // A 429 fails no member, neither one that waits nor one that begins.
     let throttled = json!({"status": 429, "code": "Throttled", "message": "slow down", "retryAfter": 1});
     world.fault(json!({"match": reads, "times": 2, "action": throttled})).await;
     set(&world, "aks-1", VERSIONS, open()).await;
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-1"]);
+    assert_eq!(upgraded(&world).await, ["aks-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -332,7 +332,7 @@ async fn while_throttled_a_waiting_member_uses_the_stored_opening() {
     let reads = json!({"method": "GET", "path": "maintenanceConfigurations"});
     let throttled = json!({"status": 429, "code": "Throttled", "message": "slow down", "retryAfter": 0});
     world.fault(json!({"match": reads, "times": 2, "action": throttled})).await;
-    // Broken is not throttled, however little of the limit is left after a 429.
+    // A 503 counts as an outage and not as a throttle, also when the budget is empty after a 429.
     let broken = json!({"status": 503, "code": "ServiceUnavailable", "message": "bad day", "retryAfter": 0});
     world.fault(json!({"match": reads, "times": 5, "action": broken})).await;
     world
@@ -356,7 +356,7 @@ async fn a_run_reads_the_windows_of_its_members_only() {
     sqlx::query("UPDATE update_runs SET only_members = ARRAY['m2']").execute(world.pool()).await.unwrap();
     assert_eq!(world.post(&format!("{run}/start"), None).await.status, 200);
     world.reaches(&run, "Completed", LATE).await;
-    assert_eq!(told(&world).await, ["aks-2"]);
+    assert_eq!(upgraded(&world).await, ["aks-2"]);
     let reads = world.emulator("GET", "/emulator/state", None).await.body["maintenanceReads"].as_u64().unwrap();
     assert!((1..=2).contains(&reads), "{reads}");
 }

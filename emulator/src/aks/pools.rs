@@ -78,7 +78,7 @@ fn update(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     let wanted = text(&properties, "orchestratorVersion").unwrap_or(&pool.orchestrator_version).to_owned();
     let source = snapshot::source(&properties);
     let snapshot = source.map(|id| world.snapshots.get(&id.to_lowercase()).ok_or_else(|| snapshots::missing(id)));
-    // A body as read carries the present image: no choice.
+    // A body that a client read and sends back has the present image, which chooses no image.
     let chosen = text(&properties, "nodeImageVersion").filter(|image| *image != pool.image).map(str::to_owned);
     let image = match &snapshot {
         Some(Ok(snapshot)) => Some(snapshot.image.clone()).filter(|image| *image != pool.image),
@@ -196,8 +196,8 @@ fn create(world: &mut World, call: &Call, key: &str, name: &str, note: &mut Note
     answer(world, call, key, name, StatusCode::CREATED, id, false)
 }
 
-/// POST upgradeNodeImageVersion: to the newest image of the region, or with the header `AKSSnapshotId` to that of the node pool
-/// snapshot, which the pool is bound to then. On that already: an operation that is over at once.
+/// POST upgradeNodeImageVersion: moves the pool to the newest image of the region, or with the header `AKSSnapshotId` to the image of
+/// that node pool snapshot, which the pool is bound to then. If the pool has the image already, the operation ends at once.
 pub(super) fn upgrade_image(
     world: &mut World,
     call: &Call,

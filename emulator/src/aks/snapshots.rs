@@ -28,7 +28,7 @@ pub(super) fn list(world: &World, _call: &Call, subscription: &str, group: Optio
     Ok(Reply::ok(json!({ "value": value })))
 }
 
-/// What is at and below `snapshots` of a resource group.
+/// Handles requests at and below `snapshots` of a resource group.
 pub(super) fn serve(
     world: &mut World,
     call: &Call,

@@ -1,4 +1,4 @@
-//! The world under test without network and with a clock of our own.
+//! The world under test, without network and with a clock that the tests set.
 
 mod resources;
 mod rules;
@@ -133,7 +133,7 @@ fn read(reply: Reply) -> Answered {
     Answered { status: reply.status.as_u16(), headers: reply.headers.into_iter().collect(), body }
 }
 
-/// A cluster whose three pools we know.
+/// A cluster with three given pools.
 fn three_pools(bench: &mut Bench) -> String {
     let body = json!({
         "location": "East US",

@@ -1,4 +1,4 @@
-//! What is served: the catalogue, shapes of bodies and errors, deletion, maintenance configurations.
+//! Resources: the catalogue, shapes of bodies and errors, deletion, maintenance configurations.
 
 use axum::http::Method;
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! What is refused: skew, conflicts, ETags, power, throttles.
+//! Refused requests: version skew, conflicts, ETags, stopped clusters, throttles.
 
 use axum::http::Method;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Tokens: who gets one, and what it is good for.
+//! Tokens: which credentials get one, and which requests accept it.
 
 use super::*;
 
@@ -34,7 +34,7 @@ fn managed(path: &str, query: &str) -> Call {
     call
 }
 
-/// What a token may do now.
+/// The response to a request with this token now.
 fn read_with(bench: &mut Bench, token: Option<&str>) -> (u16, String) {
     let mut call = Bench::call(Method::GET, &format!("{RG1}/aks-1"), None);
     call.token = token.map(str::to_owned);

@@ -1,4 +1,4 @@
-//! How upgrades of control planes, agent pools and node images go.
+//! Upgrades of control planes, agent pools and node images.
 
 use axum::http::Method;
 use serde_json::json;
@@ -124,7 +124,7 @@ fn only_recently_used_images_can_be_written() {
 fn a_pool_moves_to_a_snapshot_or_to_the_newest_image() {
     let mut bench = Bench::new(Config::default());
     let url = three_pools(&mut bench);
-    // What the snapshot is taken of: a pool of westeurope, where the newest image is older.
+    // The snapshot is of a pool in westeurope, where the newest image is older.
     let source = format!("{RG1}/source");
     let pools = json!([{"name": "a", "mode": "System", "vmSize": "Standard_D8s_v5"}, {"name": "n", "vmSize": "Standard_NC6s_v3"}]);
     let properties = json!({"kubernetesVersion": "1.33.2", "agentPoolProfiles": pools});
@@ -143,7 +143,7 @@ fn a_pool_moves_to_a_snapshot_or_to_the_newest_image() {
     assert_eq!(taken["properties"]["kubernetesVersion"], "1.33.2");
     assert_eq!(bench.get(&snapshots)["value"].as_array().unwrap().len(), 2);
 
-    // The pools of eastus are ahead of it, and are set back by hand for this test.
+    // The pools of eastus have newer images. The test sets their images back.
     let key = url.to_lowercase();
     for pool in &mut bench.world.clusters.get_mut(&key).unwrap().pools {
         pool.image = crate::catalogue::oldest_image(crate::catalogue::family(&pool.image));

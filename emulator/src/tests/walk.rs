@@ -1,4 +1,4 @@
-//! Random walks: whatever is asked in whatever order, the rules hold afterwards and nothing panics.
+//! Random walks: after any requests in any order the rules hold, and no request panics.
 
 use axum::http::Method;
 use rand::rngs::StdRng;

@@ -297,7 +297,7 @@ fn empty_groups_and_stages_do_not_ask_or_wait() {
 }
 
 #[test]
-fn what_an_earlier_attempt_says_is_late() {
+fn a_report_of_an_earlier_attempt_changes_nothing() {
     let mut sim = started(vec![stage("s", "9", vec![group("a", "1")])], &[("a", 1)]);
     sim.fail("a01");
     sim.raise(Event::Start).unwrap();

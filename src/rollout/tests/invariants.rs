@@ -12,7 +12,7 @@ use crate::{
 
 /// Of one step, seen from outside.
 pub(super) fn of_step(before: &Run, event: &Event, step: &Step, now: Timestamp) {
-    super::told::of_step(before, &step.run);
+    super::changes_of_step::check(before, &step.run);
     // 4. Stop, and too many failures, start nothing new.
     let starts = step.effects.iter().any(|e| matches!(e, Effect::Upgrade { .. } | Effect::OpenGate { .. }));
     let started = *event == Event::Start && !before.in_progress();

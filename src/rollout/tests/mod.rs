@@ -1,7 +1,8 @@
+mod changes_of_step;
 mod examples;
+mod explained;
 mod gates;
 mod invariants;
 mod properties;
 mod selectors;
 mod sim;
-mod told;

@@ -350,7 +350,7 @@ proptest! {
 
     // Two of the same, for two cores.
     #[test]
-    fn whatever_happens_the_invariants_hold_and_the_run_ends(sim in any_sim(), moves in vec(any_move(), 0..60)) {
+    fn after_any_events_the_invariants_hold_and_the_run_ends(sim in any_sim(), moves in vec(any_move(), 0..60)) {
         live(sim, moves, false);
     }
 

@@ -146,7 +146,7 @@ fn unavailable(target: &NodeImage, latest: &NodeImage, expired: bool, pool: &Age
         return ErrorDetail::new(
             "NodeImageVersionExpired",
             format!(
-                "Node image {target} for agent pool '{}' was published more than 90 days ago; AKS no longer supports it. Create a run with newer images.",
+                "Node image {target} for agent pool '{}' was published more than 90 days ago; AKS no longer supports the image. Create an update run with newer images.",
                 pool.name
             ),
         );
@@ -154,7 +154,7 @@ fn unavailable(target: &NodeImage, latest: &NodeImage, expired: bool, pool: &Age
     ErrorDetail::new(
         "NodeImageVersionUnavailable",
         format!(
-            "Agent pool '{}' cannot be moved to node image {target}: its region's newest image is {latest}, the pool did not run {target} lately with the Kubernetes version it is to have, and no node pool snapshot holds it. Create a run with newer images, or one with whenImageUnavailable set to Newest.",
+            "Agent pool '{}' cannot be moved to node image {target}: its region's newest image is {latest}, the pool did not run {target} lately with the Kubernetes version it is to have, and no node pool snapshot holds it. Create an update run with newer images, or one with whenImageUnavailable set to Newest.",
             pool.name
         ),
     )

@@ -94,7 +94,7 @@ fn by_state(index: usize, step: &Step, cluster: &ManagedCluster, started: bool, 
         }
         ProvisioningState::Succeeded if started => Judgement::Failed(ErrorDetail::new(
             "UpgradeWithoutEffect",
-            format!("AKS accepted to move the {}, but has not done so.", step.action),
+            format!("AKS accepted the call to move the {}, but nothing has changed.", step.action),
         )),
         ProvisioningState::Succeeded => Judgement::NotBegun,
         ProvisioningState::Failed | ProvisioningState::Canceled if unchanged && !started => Judgement::NotBegun,

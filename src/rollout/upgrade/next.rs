@@ -70,7 +70,7 @@ fn wait_for_cluster(
         Ok(Some(version)) if cluster_moves_towards(cluster, &version.to_string()) => {
             Next::Follow(vec![Watch { step: None, pool: None, operation_url: None, since: now }])
         }
-        _ => busy(&format!("The cluster is {}", cluster.provisioning_state.as_str())),
+        _ => busy("the cluster", cluster.provisioning_state.as_str()),
     }
 }
 
@@ -121,11 +121,11 @@ fn act(
     if !actions.is_empty() {
         return failed(ErrorDetail::new(
             "ClusterStopped",
-            "The cluster is stopped, and AKS upgrades running clusters only. Start it, then start the run again.",
+            "The cluster is stopped, and AKS upgrades running clusters only. Start the cluster, then start the update run again, or skip the member.",
         ));
     }
     if let Some(pool) = in_the_way {
-        return busy(&format!("Agent pool '{}' is {}", pool.name, pool.provisioning_state.as_str()));
+        return busy(&format!("agent pool '{}'", pool.name), pool.provisioning_state.as_str());
     }
     let notes: Vec<String> = plan
         .left
@@ -145,8 +145,8 @@ fn act(
     })
 }
 
-fn busy(what: &str) -> Next {
-    let message = format!("{what}: another operation is in progress. The upgrade begins when it has ended.");
+fn busy(part: &str, state: &str) -> Next {
+    let message = format!("AKS is busy with another operation on {part} (provisioning state {state}).");
     Next::Blocked { error: ErrorDetail::new("ClusterOperationInProgress", message), waits_for: WaitsFor::Cluster }
 }
 
@@ -158,7 +158,12 @@ fn failed(error: ErrorDetail) -> Next {
 fn as_upgrade_failure(error: &ErrorDetail) -> ErrorDetail {
     match error.code.as_ref() {
         "UpgradeFailed" | "ClusterNotFound" | "ClusterPermissionDenied" => error.clone(),
-        code => ErrorDetail::new("UpgradeFailed", format!("The upgrade failed in AKS: {code}: {}", error.message))
-            .with(error.clone()),
+        code => {
+            let cause = format!("The upgrade failed in AKS: {code}: {}", error.message);
+            let end = if cause.ends_with('.') { "" } else { "." };
+            let message =
+                format!("{cause}{end} Correct the cause, then start the update run again, or skip the member.");
+            ErrorDetail::new("UpgradeFailed", message).with(error.clone())
+        }
     }
 }

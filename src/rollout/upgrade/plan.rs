@@ -184,7 +184,7 @@ fn control_plane(
         return Err(Stop::Failed(ErrorDetail::new(
             "KubernetesVersionSkipped",
             format!(
-                "The control plane is at Kubernetes {current} and cannot skip minor versions to {target}; upgrade it to {}.{} first.",
+                "The control plane is at Kubernetes {current} and cannot skip minor versions to {target}. Upgrade the control plane to {}.{} first, then start the update run again.",
                 current.major,
                 current.minor + 1
             ),
@@ -195,7 +195,7 @@ fn control_plane(
         return Err(Stop::Failed(ErrorDetail::new(
             "AgentPoolVersionTooOld",
             format!(
-                "Agent pool '{}' is at Kubernetes {} and may be at most {POOL_SKEW} minor versions behind a control plane at {target}; upgrade the pool first.",
+                "Agent pool '{}' is at Kubernetes {} and may be at most {POOL_SKEW} minor versions behind a control plane at {target}. Upgrade the pool first, then start the update run again.",
                 pool.name,
                 shown(pool.version())
             ),
@@ -282,7 +282,7 @@ fn shown(value: Option<impl ToString>) -> String {
 fn without_effect(action: &UpgradeAction, at: String) -> Stop {
     Stop::Failed(ErrorDetail::new(
         "UpgradeFailed",
-        format!("AKS reported success in moving the {action}, but it is at {at}."),
+        format!("AKS reported success in moving the {action}, but AKS shows {at}. Start the update run again."),
     ))
 }
 
@@ -296,6 +296,8 @@ fn not_offered(version: &str, cluster: &ManagedCluster) -> Stop {
 fn long_term_support_needed(version: KubernetesVersion) -> Stop {
     Stop::Failed(ErrorDetail::new(
         "LongTermSupportNotEnabled",
-        format!("Kubernetes {version} is offered under long-term support only, which the cluster has not enabled."),
+        format!(
+            "Kubernetes {version} is offered under long-term support only, which the cluster has not enabled. Enable it on the cluster, then start the update run again, or create an update run with another version."
+        ),
     ))
 }

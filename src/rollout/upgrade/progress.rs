@@ -55,8 +55,8 @@ fn kind(step: &Step) -> Kind {
 }
 
 impl Upgrade {
-    /// Which step of how many is in progress, since when, and when it is expected to end; `None` before the first one. The text
-    /// changes with the steps only.
+    /// Which step of how many is in progress, since when, and when it is expected to end; or which step AKS has not taken yet. `None`
+    /// before the first call. The text changes with the steps only.
     #[must_use]
     pub fn progress(&self) -> Option<String> {
         let total = self.total_steps.max(u32::try_from(self.steps.len()).unwrap_or(u32::MAX));
@@ -76,7 +76,16 @@ impl Upgrade {
             }
         });
         let current: Vec<String> = current.collect();
-        (!current.is_empty()).then(|| current.join(" "))
+        if !current.is_empty() {
+            return Some(current.join(" "));
+        }
+        // The next read of the cluster decides about the call again.
+        let declined = |step: &&Step| step.state == StepState::Withdrawn;
+        let step = self.steps.iter().find(declined)?;
+        Some(format!(
+            "Not begun yet: {}. AKS's limit on calls is reached, or AKS is busy with the cluster; the service calls AKS again by itself.",
+            step.action
+        ))
     }
 }
 
@@ -120,6 +129,20 @@ mod tests {
         let said = upgrade.progress().unwrap();
         assert!(said.contains("Step 2 of 3: agent pool 'a'") && said.contains("Step 3 of 3: agent pool 'b'"), "{said}");
         assert_eq!(upgrade.steps[steps[0]].nodes, 3);
+    }
+
+    #[test]
+    fn a_call_that_aks_declined_is_told_until_it_is_sent_again() {
+        let seen = cluster("1.32.7", vec![]);
+        let mut upgrade = Upgrade::default();
+        let control_plane = UpgradeAction::ControlPlane { kubernetes_version: "1.33.2".to_owned() };
+        let begin = Begin { kubernetes_version: None, actions: vec![control_plane], later: 0, first: true };
+        let steps = upgrade.intend(&begin, &seen, at());
+        upgrade.withdraw(steps[0]);
+        let said = upgrade.progress().unwrap();
+        assert!(said.starts_with("Not begun yet: control plane to Kubernetes 1.33.2."), "{said}");
+        upgrade.intend(&begin, &seen, at());
+        assert!(upgrade.progress().unwrap().starts_with("Step 1 of 1"));
     }
 
     #[test]

@@ -135,7 +135,7 @@ fn versions_that_cannot_be_moved_to() {
 }
 
 #[test]
-fn what_others_do_is_waited_for_or_followed() {
+fn operations_of_others_are_waited_for_or_followed() {
     let mut seen = cluster("1.32.7", vec![pool("a", "1.32.7", OLD)]);
     seen.provisioning_state = busy("Scaling");
     says(first(&seen, &full("1.33.2")), &["Blocked ClusterOperationInProgress", "Scaling"]);
@@ -147,7 +147,10 @@ fn what_others_do_is_waited_for_or_followed() {
 
     let mut seen = cluster("1.32.7", vec![pool("a", "1.32.7", OLD), pool("b", "1.32.7", OLD)]);
     seen.pools[0].provisioning_state = busy("Scaling");
-    says(first(&seen, &full("1.33.2")), &["Blocked ClusterOperationInProgress", "'a' is Scaling"]);
+    says(
+        first(&seen, &full("1.33.2")),
+        &["Blocked ClusterOperationInProgress", "agent pool 'a' (provisioning state Scaling)"],
+    );
     let images = goal(NodeImageOnly, None, ImageGoal::Latest);
     says(first(&seen, &images), &["Begin agent pool 'b'"]);
     seen.pools[1].provisioning_state = busy("UpgradingNodeImageVersion");
@@ -273,7 +276,7 @@ fn a_pool_that_stays_behind_the_target_is_named_with_its_version() {
 }
 
 #[test]
-fn what_reads_as_done_after_a_failure_is_not() {
+fn a_failed_step_is_not_done_although_versions_show_the_target() {
     let mut seen = cluster("1.33.2", vec![]);
     seen.provisioning_state = ProvisioningState::Failed;
     says(first(&seen, &full("1.33.2")), &["Begin control plane to Kubernetes 1.33.2"]);

@@ -14,7 +14,7 @@ use crate::{
 /// How soon a closed window must open for its member to be tried ahead of those without a window (product documentation).
 const SOON: SignedDuration = SignedDuration::from_hours(4);
 
-/// Stands before the time in what people are told.
+/// Stands before the opening time in the message of a closed window. [`opening`] reads the time from the message.
 const OPENS_AT: &str = "it opens next at ";
 
 const CLOSED: &str = "MaintenanceWindowClosed";
@@ -69,18 +69,20 @@ pub fn permission(
     let (error, opens) = match configuration.window.as_ref().map(|window| window.at(now)) {
         Ok(State::Open { .. }) => return Ok(()),
         Ok(State::Closed { opens: Some(opens) }) => {
-            let message = format!("The cluster's maintenance window '{name}' is closed; {OPENS_AT}{opens}.");
+            let message = format!(
+                "The cluster's maintenance window '{name}' is closed; {OPENS_AT}{opens}. The upgrade begins by itself then. Change the maintenance configuration of the cluster, or skip the member, to go on sooner."
+            );
             (ErrorDetail::new(CLOSED, message), Some(opens))
         }
         Ok(State::Closed { opens: None }) => {
             let message = format!(
-                "The cluster's maintenance window '{name}' never opens again: its notAllowedDates leave nothing of it. Change or delete the maintenance configuration of the cluster, or skip the member."
+                "The cluster's maintenance window '{name}' never opens again: its notAllowedDates leave nothing of it. The upgrade begins once the window opens. Change or delete the maintenance configuration of the cluster, or skip the member."
             );
             (ErrorDetail::new(NEVER_OPENS, message), None)
         }
         Err(unreadable) => {
             let message = format!(
-                "The cluster's maintenance configuration '{name}' cannot be read, so the upgrade waits: {unreadable}. Change or delete the maintenance configuration of the cluster, or skip the member."
+                "The cluster's maintenance configuration '{name}' cannot be read: {unreadable}. The upgrade begins once the configuration can be read and its window is open. Change or delete the maintenance configuration of the cluster, or skip the member."
             );
             (ErrorDetail::new(UNREADABLE, message), None)
         }
@@ -130,11 +132,11 @@ pub fn is_about_window(error: &ErrorDetail) -> bool {
     [CLOSED, NEVER_OPENS, UNREADABLE].contains(&error.code.as_ref())
 }
 
-/// When the window opens that a member waits for with this error, as far as it says so.
+/// When the maintenance window opens, by the error of a member that waits for it; `None` for other errors.
 #[must_use]
 pub fn opening(error: &ErrorDetail) -> Option<Timestamp> {
     let (_, time) = error.message.split_once(OPENS_AT).filter(|_| error.code == CLOSED)?;
-    time.strip_suffix('.')?.parse().ok()
+    time.split_once(". ").map_or(time.strip_suffix('.'), |(time, _)| Some(time))?.parse().ok()
 }
 
 fn find(
@@ -205,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_never_opens_or_cannot_be_read_says_what_to_do() {
+    fn a_window_that_never_opens_or_cannot_be_read_says_what_to_do() {
         let never = daily(VERSIONS, "20:00", json!([{"start": "2000-01-01", "end": "9999-12-31"}]));
         let garbage = configuration(VERSIONS, json!({"maintenanceWindow": {"schedule": {"hourly": {}}}}));
         let old_form = configuration(VERSIONS, json!({"timeInWeek": []}));

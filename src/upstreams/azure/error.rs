@@ -52,28 +52,28 @@ pub enum UpstreamError {
     Garbage(String),
 }
 
-/// What the upgrade of a member does after an [`UpstreamError`] (behaviour of update runs: conflicts wait, what is
-/// transient is retried without a change of state, the rest ends the member's attempt).
+/// What the upgrade of a member does after an [`UpstreamError`]: conflicts wait, transient errors are retried without a change of state,
+/// all others end the member's attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// Nothing was done, and nothing is wrong: call again after this time.
+    /// The call was not made, and nothing is wrong: call again later.
     WaitForBudget {
-        /// From now.
+        /// How long to wait, from now.
         after: Duration,
     },
-    /// AKS or the credential is out of order: keep what is recorded, look again later.
+    /// AKS or the credential is not available: keep the record and try again later.
     Retry {
-        /// Not before.
+        /// How long to wait at least, from now.
         after: Option<Duration>,
-        /// What happened, for the log and the job's last error.
+        /// The error, for the log and the job's last error.
         detail: ErrorDetail,
-        /// The call may have had its effect: only a look at the cluster tells.
+        /// The call may have had its effect: only a read of the cluster tells.
         may_have_effect: bool,
     },
-    /// Nothing has begun: wait as Pending with this error, then look again.
+    /// Nothing has begun: wait as Pending with this error, then read the cluster again.
     Wait(ErrorDetail),
-    /// Nothing has begun: look again at once.
-    LookAgain,
+    /// Nothing has begun: read the cluster again at once.
+    ReadAgain,
     /// Nothing has begun and nothing will: the member has failed.
     Fail(ErrorDetail),
 }
@@ -123,23 +123,26 @@ impl UpstreamError {
             Self::Unavailable { after, .. } => retry(*after, false),
             Self::Transient { after, .. } => retry(*after, true),
             Self::Garbage(_) => retry(None, true),
-            Self::Changed(_) => Verdict::LookAgain,
+            Self::Changed(_) => Verdict::ReadAgain,
             Self::Busy(inner) => Verdict::Wait(
                 ErrorDetail::new(
                     "ClusterOperationInProgress",
-                    "Another operation is in progress on the cluster; the upgrade begins when it has ended.",
+                    "AKS is busy with another operation on the cluster.",
                 )
                 .with(inner.clone()),
             ),
             Self::Refused(inner) => Verdict::Fail(refused(inner)),
             Self::NotFound(inner) => Verdict::Fail(
-                ErrorDetail::new("ClusterNotFound", "The cluster, or a part of it, does not exist in AKS.")
+                ErrorDetail::new(
+                    "ClusterNotFound",
+                    "The cluster, or one of its agent pools, does not exist in AKS. Remove the member from the fleet.",
+                )
                     .with(inner.clone()),
             ),
             Self::Forbidden(inner) => Verdict::Fail(
                 ErrorDetail::new(
                     "ClusterPermissionDenied",
-                    "The fleet manager's identity may not do this to the cluster; grant it read and write on the managed cluster.",
+                    "The service's identity may not read or change the cluster. Give the identity the role 'Azure Kubernetes Service Contributor Role' on the cluster, then try again (in an update run: start the run again).",
                 )
                 .with(inner.clone()),
             ),
@@ -172,7 +175,8 @@ pub(super) fn is_policy(refusal: &ErrorDetail) -> bool {
 fn refused(inner: &ErrorDetail) -> ErrorDetail {
     let remedy = REMEDIES.iter().find(|(code, _)| inner.code.eq_ignore_ascii_case(code)).map(|(_, remedy)| *remedy);
     let message = format!("AKS refused the upgrade: {}: {}", inner.code, inner.message);
-    let message = remedy.map_or(message.clone(), |remedy| format!("{} {remedy}", sentence(&message)));
+    let remedy = remedy.unwrap_or("Correct the cause, then start the update run again, or skip the member.");
+    let message = format!("{} {remedy}", sentence(&message));
     ErrorDetail::new("UpgradeFailed", message).with(inner.clone())
 }
 
@@ -192,7 +196,10 @@ const REMEDIES: &[(&str, &str)] = &[
     ("ReadOnlyDisabledSubscription", SUBSCRIPTION_REMEDY),
     ("DisabledSubscription", SUBSCRIPTION_REMEDY),
     ("InvalidSubscriptionState", SUBSCRIPTION_REMEDY),
-    ("SubscriptionNotRegistered", "Register the resource provider Microsoft.ContainerService in the subscription."),
+    (
+        "SubscriptionNotRegistered",
+        "Register the resource provider Microsoft.ContainerService in the subscription, then start the run again.",
+    ),
     (
         "MissingSubscriptionRegistration",
         "Register the resource provider Microsoft.ContainerService in the subscription, then start the run again.",

@@ -26,7 +26,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     // Settings; no behaviour.
     ("config", &["identity", "model", "arm", "webhooks"]),
     ("telemetry", &["config"]),
-    // Doing.
+    // Work.
     ("engine", &["database", "store", "work", "rollout", "autoupgrade", "webhooks", "model", "arm"]),
     (
         "jobs",
@@ -72,7 +72,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("cli", &["app", "api", "local", "config", "telemetry", "identity", "model", "arm"]),
 ];
 
-/// Modules that use each other in a circle now. Nothing is added here; who removes a circle removes its modules.
+/// Modules that use each other in a circle now. Add none; remove a circle's modules here when you remove the circle.
 const IN_A_CIRCLE: &[&str] = &["jobs::upgrade", "jobs::upgrade::windows"];
 
 /// Rooms without async, database, network, clock, environment and randomness: the same input gives the same output.
@@ -97,8 +97,8 @@ const IMPURE: &[&str] = &[
 /// Rooms and modules that may have SQL: the store, the job engine, and what creates a database on a private server.
 const SQL: &[&str] = &["store", "work", "local::database"];
 
-/// Modules of request handlers that may load a resource without a proof that the caller may read it, and why. They hold the
-/// resource against changes until the transaction ends; they neither change it nor show it.
+/// Modules of request handlers that may load a resource without a proof that the caller may read it, and why. These modules lock the
+/// resource until the transaction ends; they neither change nor show it.
 const BY_SERVICE: &[(&str, &str)] = &[
     ("api::front_door::authorization::assignments", "the scope of a new assignment must exist"),
     ("api::resources::handlers", "the fleet of a new resource must exist, and must not be in deletion"),
@@ -159,7 +159,7 @@ fn no_modules_use_each_other_in_a_circle() {
     assert!(gone.is_empty(), "no longer in a circle, to be removed from IN_A_CIRCLE: {gone:?}");
 }
 
-/// Who uses whom in a circle, a line each.
+/// The uses among the modules of a circle, one line each.
 fn edges(source: &Crate, circle: &[String]) -> String {
     let line = |path: &String| {
         let used: Vec<String> = source.used_by(path).into_iter().filter(|used| circle.contains(used)).collect();

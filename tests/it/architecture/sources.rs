@@ -21,13 +21,13 @@ pub struct Module {
     pub file: PathBuf,
     /// Its text, up to its tests.
     pub text: String,
-    /// What its code names: paths as written, imports with their whole path, and each part of these: `std::fs`, `Instant::now`, `async`.
+    /// Names in the code: paths as written, imports with their whole path, and each part of these: `std::fs`, `Instant::now`, `async`.
     names: BTreeSet<String>,
     /// The string literals of its code.
     pub strings: Vec<String>,
-    /// What its code names, apart from what it only re-exports from its own children.
+    /// The same, without names that the module only re-exports from its own children.
     paths: BTreeSet<Names>,
-    /// What it imports or re-exports: name → path.
+    /// Imports and re-exports: name → path.
     imports: BTreeMap<String, Names>,
     /// Children that exist for tests only.
     tests: BTreeSet<String>,
@@ -159,7 +159,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads what begins at `at`, and returns where the next thing begins.
+    /// Reads the item that begins at token `at`, and returns the position after it.
     fn one(&mut self, tokens: &[TokenTree], at: usize) -> usize {
         if let Some(attribute) = attribute(tokens, at) {
             if attribute.starts_with("cfg(test") || attribute.starts_with("cfg (test") {

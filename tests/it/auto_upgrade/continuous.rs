@@ -29,8 +29,8 @@ async fn members_behind_the_target_get_a_run() {
     let path = make(&world, &fleet, "p", json!({"channel": "Stable", "reconcile": "Continuous"})).await;
     eventually("those that lag behind are upgraded", async || made(&world, &fleet).await == [run_of(&["m1", "m2"])])
         .await;
-    let told = status(&world, &path, "Succeeded").await;
-    assert!(told["lastTriggerMessage"].as_str().unwrap().contains("2 members"), "{told}");
+    let shown = status(&world, &path, "Succeeded").await;
+    assert!(shown["lastTriggerMessage"].as_str().unwrap().contains("2 members"), "{shown}");
     join(&world, &fleet, "m3", 7).await;
     let both = [run_of(&["m1", "m2"]), run_of(&["m3"])];
     eventually("who joined late is upgraded", async || made(&world, &fleet).await == both).await;
@@ -38,7 +38,7 @@ async fn members_behind_the_target_get_a_run() {
     assert_eq!(made(&world, &fleet).await, both, "and then nothing lags behind");
     assert!(world.applied().await.values().all(|times| *times == 1));
 
-    // What is released goes to all, as without the option.
+    // A release starts a run for all members, as without the option.
     publish(&world, "eastus", "1.33.9").await;
     let run = run_named(&world, &fleet, "auto-p-stable-1-33-9-").await;
     assert_eq!(members(&world.reaches(&run, "Completed", LATE).await).len(), 3);

@@ -202,7 +202,7 @@ async fn calls(profiles: usize, looks: usize) -> (usize, usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_profiles_cost_as_many_calls_as_one() {
-    // A list; and in each of two regions the versions, and the newest image of two families.
+    // One list of clusters; in each of two regions one read of the versions, and one of the newest image of each of two families.
     let a_look = 1 + 2 * (1 + 2);
     for profiles in [1, 1_000] {
         let (calls, looks) = calls(profiles, 4).await;

@@ -138,7 +138,7 @@ async fn each_channel_follows_its_releases() {
     let shown = world.get(&profile(&fleet, "rapid")).await.body;
     assert!(shown["properties"].get("autoUpgradeProfileStatus").is_none(), "{shown}");
 
-    // N is 1.34: Stable is about 1.33.
+    // N is 1.34, so that Stable follows 1.33.
     publish(&world, "eastus", "1.33.9").await;
     let run = run_named(&world, &fleet, "auto-stable-stable-1-33-9-").await;
     let ended = world.reaches(&run, "Completed", LATE).await;
@@ -148,9 +148,9 @@ async fn each_channel_follows_its_releases() {
     let update =
         json!({"upgrade": {"type": "Full", "kubernetesVersion": "1.33.9"}, "nodeImageSelection": {"type": "Latest"}});
     assert_eq!(shown["managedClusterUpdate"], update);
-    let told = status(&world, &profile(&fleet, "stable"), "Succeeded").await;
-    assert_eq!(told["lastTriggerUpgradeVersions"], json!(["1.33.9"]));
-    assert!(told["lastTriggeredAt"].is_string() && told["lastTriggerMessage"].is_string(), "{told}");
+    let shown = status(&world, &profile(&fleet, "stable"), "Succeeded").await;
+    assert_eq!(shown["lastTriggerUpgradeVersions"], json!(["1.33.9"]));
+    assert!(shown["lastTriggeredAt"].is_string() && shown["lastTriggerMessage"].is_string(), "{shown}");
 
     publish(&world, "eastus", "1.34.5").await;
     let run = run_named(&world, &fleet, "auto-rapid-rapid-1-34-5-").await;
@@ -171,8 +171,8 @@ async fn each_channel_follows_its_releases() {
         let chosen = update["nodeImageSelection"]["customNodeImageVersions"].to_string();
         assert!(chosen.contains(&format!("{UBUNTU}-202601.15.0")), "{chosen}");
         assert!(windows || !chosen.contains("Windows"), "{chosen}");
-        let told = status(&world, &profile(&fleet, name), "Succeeded").await;
-        assert!(told["lastTriggerUpgradeVersions"].to_string().contains("202601.15.0"), "{told}");
+        let shown = status(&world, &profile(&fleet, name), "Succeeded").await;
+        assert!(shown["lastTriggerUpgradeVersions"].to_string().contains("202601.15.0"), "{shown}");
         world.until(&run, LATE, "started", |status| status["status"]["state"] != "NotStarted").await;
     }
     assert_eq!(runs(&world, &fleet).await.len(), 5, "one a release and profile");
@@ -209,7 +209,7 @@ async fn generate_update_run_creates_a_run_without_starting_it() {
     let path =
         make(&world, &fleet, "p", json!({"channel": "Rapid", "updateStrategyId": strategy, "disabled": true})).await;
     let generate = format!("{path}/generateUpdateRun");
-    // At once, before anything can be known, and by many: one run.
+    // Concurrent requests, before the catalogue was read, create one run.
     let answers = join_all((0..20).map(|_| world.post(&generate, None))).await;
     let id = answers[0].body["id"].as_str().unwrap().to_owned();
     assert!(answers.iter().all(|answer| answer.status == 200 && answer.body == json!({"id": id})), "{answers:?}");
@@ -220,11 +220,11 @@ async fn generate_update_run_creates_a_run_without_starting_it() {
     assert_eq!((&run["autoUpgradeProfileId"], &run["updateStrategyId"]), (&json!(path), &json!(strategy)));
     assert!(world.get(&path).await.body["properties"].get("autoUpgradeProfileStatus").is_none(), "no trigger");
 
-    // Generated again after an edit of the strategy it is the one that there is.
+    // After an edit of the strategy the same run is returned.
     assert_eq!(world.put(&strategy, stages("two")).await.status, 200);
     assert_eq!(world.post(&generate, None).await.body["id"], *id);
     assert_eq!(world.get(&id).await.body["properties"]["strategy"]["stages"][0]["name"], "one");
-    // A client that puts back what it got does not take the profile's ID away.
+    // A client that puts back what it read does not remove the profile's ID.
     let body = world.get(&id).await.body;
     let put = world
         .put(
@@ -235,7 +235,7 @@ async fn generate_update_run_creates_a_run_without_starting_it() {
     assert_eq!((put.status, &put.body["properties"]["autoUpgradeProfileId"]), (200, &json!(path)), "{}", put.body);
     assert_eq!(world.put(&id, body).await.status, 200);
 
-    // What it made stays when it goes.
+    // Runs of a profile stay when the profile is deleted.
     assert_eq!(world.delete(&path).await.status, 204);
     assert_eq!(world.delete(&path).await.status, 204);
     assert_eq!(world.get(&id).await.status, 200);
@@ -310,7 +310,7 @@ async fn triggers_survive_kills_and_happen_once() {
     }
     all_seen(&world).await;
     publish(&world, "eastus", "1.33.9").await;
-    // From before the look to after some of the runs.
+    // The kills are spread from before the read of the catalogue until after the creation of some runs.
     for pause in [5, 400, 30, 900, 120, 60, 250, 700, 15, 500] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
         world.kill();
@@ -324,7 +324,7 @@ async fn triggers_survive_kills_and_happen_once() {
     }
     two_more_looks(&world).await;
     assert_eq!(runs(&world, &fleet).await.len(), 10);
-    assert!(world.applied().await.values().all(|times| *times == 1), "each cluster was told once");
+    assert!(world.applied().await.values().all(|times| *times == 1), "each cluster was upgraded once");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -342,14 +342,14 @@ async fn a_profile_with_a_deleted_strategy_shows_an_error() {
     all_seen(&world).await;
     assert_eq!(world.delete(&strategy).await.status, 200);
     publish(&world, "eastus", "1.34.5").await;
-    let told = status(&world, &path, "Failed").await;
-    assert_eq!(told["lastTriggerError"]["code"], "UpdateStrategyNotFound");
-    assert!(told["lastTriggerError"]["message"].as_str().unwrap().contains("Create it again"), "{told}");
-    assert_eq!(told["lastTriggerUpgradeVersions"], json!(["1.34.5"]));
+    let shown = status(&world, &path, "Failed").await;
+    assert_eq!(shown["lastTriggerError"]["code"], "UpdateStrategyNotFound");
+    assert!(shown["lastTriggerError"]["message"].as_str().unwrap().contains("Create it again"), "{shown}");
+    assert_eq!(shown["lastTriggerUpgradeVersions"], json!(["1.34.5"]));
     two_more_looks(&world).await;
     assert!(runs(&world, &fleet).await.is_empty(), "never one by one instead");
-    assert_eq!(status(&world, &path, "Failed").await, told, "told once");
-    // It can still be edited, and works again.
+    assert_eq!(status(&world, &path, "Failed").await, shown, "the error stays the same");
+    // The profile can still be edited, and works again.
     let edited = world.put(&path, json!({"properties": {"channel": "Stable", "updateStrategyId": strategy}})).await;
     assert_eq!(edited.status, 200, "{}", edited.body);
     assert_eq!(world.post(&format!("{path}/generateUpdateRun"), None).await.code(), "UpdateStrategyNotFound");
@@ -364,15 +364,15 @@ async fn unreachable_target_versions_are_reported() {
     let world = watching().await;
     publish(&world, "eastus", "1.30.14").await;
     let stays = |minor: &str, long_term: bool| json!({"channel": "TargetKubernetesVersion", "targetKubernetesVersion": minor, "longTermSupport": long_term});
-    // Nothing is known of a fleet without members: what is wrong shows later.
+    // The target of a fleet without members is unknown. The error shows later.
     let fleet = world.fleet_of("f", &[]).await;
     let early = make(&world, &fleet, "early", stays("1.77", false)).await;
     let gone = make(&world, &fleet, "gone", stays("1.20", true)).await;
     let plain = make(&world, &fleet, "plain", stays("1.30", false)).await;
     let supported = make(&world, &fleet, "supported", stays("1.30", true)).await;
     join(&world, &fleet, "m1", 1).await;
-    let told = status(&world, &early, "Failed").await;
-    assert_eq!(told["lastTriggerError"]["code"], "KubernetesVersionNotReleased");
+    let shown = status(&world, &early, "Failed").await;
+    assert_eq!(shown["lastTriggerError"]["code"], "KubernetesVersionNotReleased");
     assert_eq!(status(&world, &gone, "Failed").await["lastTriggerError"]["code"], "KubernetesVersionNotSupported");
     let refused = world.put(&profile(&fleet, "late"), json!({"properties": stays("1.77", false)})).await;
     assert_eq!((refused.status, refused.code()), (400, "KubernetesVersionNotReleased"), "{}", refused.body);
@@ -380,9 +380,9 @@ async fn unreachable_target_versions_are_reported() {
 
     // Community support has ended for 1.30: N is 1.34.
     publish(&world, "eastus", "1.30.15").await;
-    let told = status(&world, &plain, "Failed").await;
-    assert_eq!(told["lastTriggerError"]["code"], "LongTermSupportRequired");
-    assert!(told["lastTriggerError"]["message"].as_str().unwrap().contains("longTermSupport"), "{told}");
+    let shown = status(&world, &plain, "Failed").await;
+    assert_eq!(shown["lastTriggerError"]["code"], "LongTermSupportRequired");
+    assert!(shown["lastTriggerError"]["message"].as_str().unwrap().contains("longTermSupport"), "{shown}");
     status(&world, &supported, "Succeeded").await;
     run_named(&world, &fleet, "auto-suppo").await;
     publish(&world, "eastus", "1.77.0").await;
@@ -407,7 +407,7 @@ async fn an_outage_of_the_catalogue_is_shown_and_recovered_from() {
         let shown = world.get(&format!("{path}{PREVIEW}")).await.body;
         shown["properties"]["autoUpgradeProfileStatus"]["lastTriggerMessage"].as_str().unwrap_or_default().to_owned()
     };
-    eventually("the profile tells of it", async || message().await.contains("under repair")).await;
+    eventually("the profile shows the error", async || message().await.contains("under repair")).await;
     assert!(message().await.contains("since"), "{}", message().await);
     assert!(world.log_text().contains("the catalogue cannot be read"));
     publish(&world, "eastus", "1.34.5").await;
@@ -417,7 +417,7 @@ async fn an_outage_of_the_catalogue_is_shown_and_recovered_from() {
     assert!(generated.body["id"].as_str().unwrap().contains("1-34-1"), "by what was known last: {}", generated.body);
     world.emulator("DELETE", "/emulator/faults", None).await;
     run_named(&world, &fleet, "auto-p-rapid-1-34-5-").await;
-    eventually("it is told no more", async || !message().await.contains("under repair")).await;
+    eventually("the profile no longer shows the error", async || !message().await.contains("under repair")).await;
     assert!(world.log_text().contains("can be read again"));
 }
 
@@ -433,7 +433,7 @@ async fn unreadable_pools_do_not_hide_other_pools_or_versions() {
         json!({"match": {"method": "GET", "path": path}, "times": 100_000,
             "action": {"status": 500, "code": "InternalError", "message": "this pool is broken"}})
     };
-    let told = async || {
+    let shown = async || {
         let shown = world.get(&format!("{versions}{PREVIEW}")).await.body;
         let message = shown["properties"]["autoUpgradeProfileStatus"]["lastTriggerMessage"].clone();
         message.as_str().is_some_and(|message| message.contains("this pool is broken"))
@@ -444,7 +444,7 @@ async fn unreadable_pools_do_not_hide_other_pools_or_versions() {
     run_named(&world, &fleet, "auto-images-nodeimage-").await;
 
     world.fault(broken("agentPools")).await;
-    eventually("the profile tells of it", async || told().await).await;
+    eventually("the profile shows the error", async || shown().await).await;
     publish(&world, "eastus", "1.34.5").await;
     run_named(&world, &fleet, "auto-versions-rapid-1-34-5-").await;
 }

@@ -179,7 +179,7 @@ pub fn assert_at_once(answer: &Answer) {
     assert_not_followed(answer);
 }
 
-/// There is nothing to follow.
+/// The response names no operation to poll.
 pub fn assert_not_followed(answer: &Answer) {
     for name in ["azure-asyncoperation", "location", "retry-after"] {
         assert!(answer.header(name).is_none(), "{name}: `az` would poll");

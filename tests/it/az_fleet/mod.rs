@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use self::client::{Az, assert_at_once, assert_not_followed, cloud};
 use crate::harness::world::{SUBSCRIPTION, World};
 
-/// That of the extension's releases 1.6, and that of the source after them.
+/// The API versions of the extension's releases 1.6, and of its newest source.
 const VERSIONS: [&str; 2] = ["2025-04-01-preview", "2026-02-01-preview"];
 const SOON: Duration = Duration::from_secs(30);
 const PROVIDER: &str = "providers/Microsoft.ContainerService";
@@ -47,7 +47,7 @@ async fn fleets() {
     for version in VERSIONS {
         let az = Az::new(&world, version, &format!("fl-{}", &version[..4]));
         let (fleet, name) = (&az.fleet, az.fleet.rsplit('/').next().unwrap());
-        // Without --location it asks for the resource group's, by the core's own client and in its spelling.
+        // Without --location, `az` reads the location of the resource group by another client, with another spelling of paths.
         let group = format!("/subscriptions/{SUBSCRIPTION}/resourcegroups/RG1?api-version=2024-11-01");
         let group = az.run("fleet create", "GET", &group, None).await;
         let location = group.body["location"].as_str().unwrap().to_owned();
@@ -67,7 +67,7 @@ async fn fleets() {
             let listed = az.list("fleet list", path).await;
             assert_eq!(listed.iter().filter(|item| **item == *shown).count(), 1, "{path}: {listed:?}");
         }
-        // The core's `az resource`: it takes a version of the provider's list, and spells paths in its own way.
+        // `az resource` takes an API version from the provider's list, and has its own spelling of paths.
         let provider = format!("/subscriptions/{SUBSCRIPTION}/{PROVIDER}?api-version=2024-11-01");
         let provider = az.run("resource show", "GET", &provider, None).await;
         let types = provider.body["resourceTypes"].as_array().unwrap();
@@ -97,7 +97,7 @@ async fn fleets() {
         assert_eq!(updated_body["tags"], json!({"foo": "doo"}));
         assert_ne!(updated_body["eTag"], shown["eTag"]);
 
-        // Reconcile: what was got is put again, if nobody has changed it meanwhile.
+        // `az fleet reconcile` puts back the fleet that it read, unless the fleet was changed in between.
         let stale = shown["eTag"].as_str().unwrap();
         let got = az.run("fleet reconcile", "GET", fleet, None).await;
         let etag = got.body["eTag"].as_str().unwrap();
@@ -113,7 +113,7 @@ async fn fleets() {
             .await;
         assert_eq!(twice.status, 412);
 
-        // Links lead by the name that the client came by.
+        // Links have the host name that the client used.
         let here = world.url.replace("127.0.0.1", "localhost");
         let begun =
             az.run("fleet reconcile", "PUT", &format!("{here}{fleet}?api-version={version}"), Some(json!({}))).await;
@@ -141,7 +141,7 @@ async fn members() {
         let cluster = World::cluster(at + 1).replace("resourceGroups", "resourcegroups");
         let body =
             json!({"properties": {"clusterResourceId": cluster, "group": "group1", "labels": {"team": "fleet"}}});
-        // AKS is away for as long as it takes to look: the operation is seen on its way.
+        // AKS does not answer until the test has polled once, so that the test sees the operation in progress.
         let away = json!({"match": {"method": "GET", "cluster": format!("aks-{}", at + 1)}, "times": 1000, "action": {"status": 503}});
         world.fault(away).await;
         let begun = az.run("fleet member create", "PUT", &member, Some(body)).await;
@@ -354,12 +354,12 @@ async fn a_run_with_its_gates() {
 #[tokio::test(flavor = "multi_thread")]
 async fn auto_upgrade_profiles() {
     let (world, _home) = cloud().await;
-    // A minor version that an example of the extension's stays in.
+    // The minor version of an example in the extension's documentation.
     let published = json!({"region": "eastus", "version": "1.30.14"});
     world.emulator("POST", "/emulator/versions", Some(published)).await;
     for (at, version) in VERSIONS.into_iter().enumerate() {
         let az = Az::new(&world, version, &format!("f{at}"));
-        // aks-1 and aks-4: both in that region.
+        // aks-1 and aks-4 are both in that region.
         world.fleet_of(&format!("f{at}"), &[("m1", at * 3 + 1, "g1")]).await;
         let strategy = format!("{}/updateStrategies/st1", az.fleet);
         let body = json!({"properties": {"strategy": stages()}});
@@ -448,9 +448,9 @@ async fn unsupported_operations_are_refused_with_a_message() {
         let az = Az::new(&world, version, "f");
         let body = (!body.is_empty()).then(|| serde_json::from_str(body).unwrap());
         let answer = az.run(command, method, &format!("{fleet}{path}"), body).await;
-        let told = (answer.status, answer.code());
+        let actual = (answer.status, answer.code());
         assert_eq!(
-            told,
+            actual,
             (404, "InvalidResourceType"),
             "{command}: is it there now? Then move its row: {}",
             answer.body
@@ -459,7 +459,7 @@ async fn unsupported_operations_are_refused_with_a_message() {
         assert!(message.contains(path.split('/').nth(1).unwrap()), "{command}: names the type: {message}");
         assert!(answer.header("retry-after").is_none() && answer.header("azure-asyncoperation").is_none());
     }
-    // `az fleet member list --cluster-mesh-profile`, and `list-members`: a filter that is not understood is not left out.
+    // `az fleet member list --cluster-mesh-profile`, and `list-members`: an unknown filter is refused, and not ignored.
     let az = Az::new(&world, "2026-03-02-preview", "f");
     let filter = format!("{fleet}/members?api-version=2026-03-02-preview&$filter=clusterMeshProfile%20eq%20'c'");
     let answer = az.run("fleet member list", "GET", &filter, None).await;
@@ -467,8 +467,8 @@ async fn unsupported_operations_are_refused_with_a_message() {
     assert_eq!(answer.body["error"]["target"], "$filter");
 }
 
-/// Hubs are not there yet, either: a fleet that asks for one is kept, and its operation fails with the reason, as an
-/// operation does that cannot be carried out. Whoever makes hubs turns this round.
+/// Hubs are not supported yet: a fleet with a hub is stored, and its operation fails with the reason. Reverse this test when hubs are
+/// added.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_is_refused_with_the_reason() {
     let (world, _home) = cloud().await;

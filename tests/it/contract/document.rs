@@ -14,7 +14,7 @@ pub fn folder() -> Option<PathBuf> {
     if folder.join(FLEETS).is_file() {
         return Some(folder);
     }
-    // Not by a macro: what those print is kept back when a test passes.
+    // `println!` would be captured while the test passes.
     let line = format!("SKIPPED: contract documents not found at {}: set FLEET_CONTRACT_DIR\n", folder.display());
     let _ = std::io::stderr().write_all(line.as_bytes());
     None

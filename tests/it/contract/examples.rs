@@ -38,7 +38,7 @@ const REQUESTS: [(&str, &[u16]); 28] = [
     ("Fleets_Update", &[200]),
     ("Fleets_ListBySub", &[200]),
     ("Fleets_ListByResourceGroup", &[200]),
-    // A fleet whose hub does not exist yet has no credentials.
+    // A fleet without a hub has no credentials.
     ("Fleets_ListCredentialsResult", &[400]),
     ("FleetMembers_Create", &[201]),
     ("FleetMembers_Get", &[200]),
@@ -152,7 +152,7 @@ impl Examples<'_> {
             .map(|parameter| adapted(example, document["parameters"][parameter["name"].as_str().unwrap()].clone()));
         let mut answer = self.world.call(&verb.to_uppercase(), &path, body.clone()).await;
         if example == "UpdateRuns_CreateOrUpdate" {
-            // It names a strategy and brings another, which the specification calls invalid: refused as it stands.
+            // The example names a strategy and contains another one, which the specification forbids, so that the request is refused.
             assert_eq!(answer.status, 400, "{}", answer.body);
             assert!(answer.body.to_string().contains("Give either strategy or updateStrategyId"), "{}", answer.body);
             for part in ["strategy", "updateStrategyId"] {
@@ -171,7 +171,7 @@ impl Examples<'_> {
         }
         assert!(wanted.contains(&answer.status), "{example}: {} {}", answer.status, answer.body);
         if example == "Fleets_CreateOrUpdate" {
-            // Its hub comes with a later version, and says so; the rest needs a fleet without.
+            // The operation fails, since hubs come with a later version. The other examples need a fleet without a hub.
             let failed = self.world.settled(&path).await;
             assert_eq!(failed["properties"]["provisioningState"], "Failed", "{failed}");
             self.world.delete(&path).await;

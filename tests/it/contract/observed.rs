@@ -49,7 +49,7 @@ fn shape(name: &str, text: &str) -> String {
         "eTag" if text.starts_with('"') && text.ends_with('"') && text.len() > 2 => return "{etag}".to_owned(),
         "createdBy" | "lastModifiedBy" => return "{user}".to_owned(),
         "name" if uuid::Uuid::try_parse(text).is_ok() => return "{guid}".to_owned(),
-        // Which version is newest, and what the hash is made of.
+        // The name of an auto-upgrade run contains the newest version and a hash, which differ here.
         "id" if text.contains("/updateRuns/auto-") => {
             let (fleet, run) = text.rsplit_once('/').unwrap_or_default();
             let kind: Vec<&str> = run.split("-rapid-").collect();
@@ -88,7 +88,7 @@ fn compare(name: &str, recorded: &Value, given: &Value, at: &str, findings: &mut
 
 struct Replay<'a> {
     world: &'a World,
-    /// Recorded operation IDs, and our URLs of them.
+    /// Recorded operation IDs, and the URLs of the operations here.
     operations: HashMap<String, String>,
     gates: HashMap<String, String>,
     findings: Vec<String>,
@@ -132,7 +132,7 @@ impl Replay<'_> {
         let (answer, findings) = loop {
             let answer = self.world.call(method, &target, body.clone()).await;
             let findings = self.differences(&title, exchange, &answer);
-            // What a job does comes a moment later, here as there.
+            // The effect of a job shows a moment later, as in the recording.
             let comes = method == "GET" && findings.iter().any(|finding| !finding.contains("retry-after"));
             if !comes || Instant::now() > deadline {
                 break (answer, findings);
@@ -166,7 +166,7 @@ impl Replay<'_> {
                 _ => {}
             }
         }
-        // An operation that was seen on its way may be over here.
+        // An operation that was in progress in the recording may have ended here.
         let recorded = ours(&exchange["responseBody"]);
         if recorded["status"] != "InProgress" {
             compare("", &recorded, &answer.body, title, &mut findings);
@@ -195,10 +195,10 @@ async fn responses_equal_those_recorded_from_azure() {
     let Some(folder) = document::folder() else { return };
     let recording = document::read(&folder.join("observed/fleet-hubless.json"));
     let world = World::start().await;
-    // The recording begins when there is one.
+    // The recording begins with an existing resource group.
     let group = format!("/subscriptions/{SUBSCRIPTION}/resourceGroups/cli-000001");
     assert_eq!(world.put(&group, json!({"location": "westus"})).await.status, 201);
-    // A minor version that a recorded profile stays in was offered then.
+    // The region offered the minor version of a recorded profile at that time.
     let published = json!({"region": "eastus", "version": "1.30.14"});
     world.emulator("POST", "/emulator/versions", Some(published)).await;
     let mut replay = Replay { world: &world, operations: HashMap::new(), gates: HashMap::new(), findings: Vec::new() };

@@ -87,7 +87,7 @@ struct Comparison<'a> {
     extra: Vec<String>,
     /// Pairs of schemas that are being compared: some contain themselves.
     open: Vec<(*const Value, *const Value)>,
-    /// Inside a request, where what is required or read-only makes a difference.
+    /// Whether the schema is part of a request, where `required` and `readOnly` matter.
     asks: bool,
 }
 
@@ -267,7 +267,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// What our document lacks, and what only it has.
+/// Parts that the service's document lacks, and parts that only this document has.
 fn compare(contract: &Contract, ours: &Value) -> (Vec<String>, Vec<String>) {
     let (missing, extra, open) = (Vec::new(), Vec::new(), Vec::new());
     let mut comparison = Comparison { official: contract, ours, missing, extra, open, asks: false };

@@ -23,7 +23,7 @@ async fn one_of_each(world: &World, fleet: &str) -> Vec<(String, Value)> {
         (format!("{fleet}/autoUpgradeProfiles/p"), json!({"properties": {"channel": "Rapid", "disabled": true}})),
     ];
     for (path, body) in &all {
-        // On nothing: only a condition that it be absent holds.
+        // On a missing resource only `If-None-Match: *` holds.
         for (header, value) in [("If-Match", "*"), ("If-Match", STALE)] {
             let answer = world.call_with("PUT", path, Some(body.clone()), &[(header, value)]).await;
             assert_eq!((answer.status, answer.code()), (412, "PreconditionFailed"), "{path} {header}: {value}");
@@ -64,7 +64,7 @@ async fn conditions_hold_for_every_type_and_verb() {
             assert_eq!(answer.status, 200, "PUT {path} If-Match: {value}: {}", answer.body);
             world.settled(path).await;
             if value == "*" {
-                // The tag of before is stale now, unless the PUT changed nothing.
+                // The former ETag is stale now, unless the PUT changed nothing.
                 assert!(etag(path).await != tag || path.contains("updateRuns"), "{path}");
                 break;
             }
@@ -108,8 +108,8 @@ async fn a_gate_is_completed_only_with_its_current_etag() {
     let fleet = world.fleet_of("f", &[("m", 1, "g")]).await;
     let gates = json!([{"type": "Approval"}]);
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g"}], "beforeGates": gates}]});
-    let wish = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
-    let run = world.start_run(&fleet, "r", wish).await;
+    let properties = json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
     world.reaches(&run, "Pending", Duration::from_secs(20)).await;
     let gate = world.get(&format!("{fleet}/gates")).await.body["value"][0].clone();
     let (path, tag) = (gate["id"].as_str().unwrap(), gate["eTag"].as_str().unwrap());
@@ -189,7 +189,7 @@ async fn operation_urls_have_the_requested_host() {
     assert_eq!(over(&here(left.header("azure-asyncoperation").unwrap())).await.body["status"], "Succeeded");
     let result = world.call_with("GET", &here(&result), None, &host).await;
     assert_eq!((result.status, result.header("location").is_some()), (204, true));
-    // Whatever its version; but not under another subscription, nor an unknown one.
+    // The operation is shown in any API version, but not under another subscription or an unknown one.
     let other = monitor.replace("2016-03-30", "1999-01-01");
     assert_eq!(world.get(&here(&other)).await.status, 200);
     let other = here(&monitor).replace("00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002");
@@ -239,7 +239,7 @@ async fn an_old_client_that_puts_what_it_read_loses_nothing() {
         let again = world.settled(&at(&path, OLDEST)).await;
         assert_eq!(again["properties"], old["properties"], "{path}");
     }
-    // What is preview does not show in stable versions, nor is it taken from them.
+    // Stable versions neither show nor accept preview properties.
     let strategy = format!("{fleet}/updateStrategies/s");
     let stable = world.get(&at(&strategy, STABLE)).await.body;
     assert_eq!(stable["properties"]["strategy"]["stages"][0]["maxConcurrency"], "5");
@@ -306,7 +306,7 @@ async fn a_run_that_cannot_select_images_says_why() {
     assert_eq!(status["status"]["error"]["code"], "NodeImageVersionNotAvailable");
     assert!(status.to_string().contains("no right to list"), "AKS's own words: {status}");
     world.reaches(&run, "Pending", Duration::from_secs(20)).await;
-    // It can be stopped, and started again.
+    // The run can be stopped and started again.
     for _ in 0..2 {
         assert_eq!(world.post(&format!("{run}/stop"), None).await.status, 200);
         assert_eq!(world.get(&run).await.body["properties"]["status"]["status"]["state"], "Stopped");

@@ -85,7 +85,7 @@ impl<'a> Checked<'a> {
         answer
     }
 
-    /// Reads again and again until a condition holds, checking each answer.
+    /// Reads until a condition holds, and checks each answer.
     async fn until(&self, path: &str, what: &str, holds: impl Fn(&Answer) -> bool) -> Answer {
         let deadline = Instant::now() + Duration::from_secs(40);
         loop {
@@ -127,7 +127,7 @@ async fn every_answer_fits_its_schema() {
 }
 
 async fn live(c: &Checked<'_>) {
-    // All regions offer the same: only then is there something to choose.
+    // All regions offer the same images, so that a consistent image can be chosen.
     for (family, version) in [
         ("AKSUbuntu-2204gen2containerd", "202602.01.0"),
         ("AKSAzureLinux-V3gen2", "202602.01.0"),
@@ -201,9 +201,9 @@ async fn live(c: &Checked<'_>) {
 
     // Auto-upgrade profiles.
     let profile = |name: &str| format!("{fleet}/autoUpgradeProfiles/{name}");
-    let wish = json!({"properties": {"channel": "Rapid", "updateStrategyId": strategy, "nodeImageSelection": {"type": "Latest"}}});
-    c.ok("PUT", &profile("p"), Some(wish.clone()), 201).await;
-    c.ok("PUT", &profile("p"), Some(wish), 200).await;
+    let properties = json!({"properties": {"channel": "Rapid", "updateStrategyId": strategy, "nodeImageSelection": {"type": "Latest"}}});
+    c.ok("PUT", &profile("p"), Some(properties.clone()), 201).await;
+    c.ok("PUT", &profile("p"), Some(properties), 200).await;
     c.ok("GET", &profile("p"), None, 200).await;
     let target = json!({"channel": "TargetKubernetesVersion", "targetKubernetesVersion": "1.33", "disabled": true});
     c.ok("PUT", &profile("target"), Some(json!({"properties": target})), 201).await;
@@ -222,9 +222,9 @@ async fn live(c: &Checked<'_>) {
     // A run through its states.
     let run = format!("{fleet}/updateRuns/r");
     let act = |action: &str| format!("{run}/{action}");
-    let wish = json!({"updateStrategyId": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
-    c.ok("PUT", &run, Some(json!({"properties": wish})), 201).await;
-    c.ok("PUT", &run, Some(json!({"properties": wish})), 200).await;
+    let properties = json!({"updateStrategyId": strategy, "managedClusterUpdate": upgrade_to("Full", "1.33.2")});
+    c.ok("PUT", &run, Some(json!({"properties": properties})), 201).await;
+    c.ok("PUT", &run, Some(json!({"properties": properties})), 200).await;
     c.ok("POST", &act("stop"), None, 409).await;
     c.ok("POST", &act("start"), None, 200).await;
     c.reaches(&run, "Pending").await;
@@ -277,7 +277,7 @@ async fn live(c: &Checked<'_>) {
     c.ok("DELETE", &strategy, None, 200).await;
     c.ok("DELETE", &strategy, None, 204).await;
 
-    // The end, once nothing of it is in flight.
+    // Deletion, once no upgrade of the fleet is in progress.
     let deadline = Instant::now() + Duration::from_secs(40);
     let gone = loop {
         let answer = c.call("DELETE", &fleet, None).await;

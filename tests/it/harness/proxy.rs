@@ -9,16 +9,16 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, UnixStream, tcp};
 use tokio::task::JoinSet;
 
-/// What is passed on no more. A connection that was swallowed stays silent for ever, in both directions.
+/// Which connections to swallow: they stay open and pass no more bytes, in either direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Swallow {
-    /// Every connection, those to come included.
+    /// Every connection, also later ones.
     Everything,
     /// Every connection that is open now.
     OpenConnections,
     /// The next connection on which a statement with this text is sent: the server never sees the statement.
     From(&'static str),
-    /// The next connection on which a statement with this text is sent: the server executes it, and nobody hears of it.
+    /// The next connection on which a statement with this text is sent: the server executes the statement, and the client gets no answer.
     After(&'static str),
 }
 
@@ -164,7 +164,7 @@ async fn requests(
         executes &= !matches!(message.kind, b'Q' | b'S');
     }
     if lock(&state).is_silent(number) {
-        // The end of the client is swallowed, too.
+        // The close of the client's connection is not forwarded either.
         std::future::pending::<()>().await;
     }
 }
@@ -192,7 +192,7 @@ async fn answers(mut server: OwnedReadHalf, mut client: tcp::OwnedWriteHalf, sta
         }
     }
     if lock(&state).is_silent(number) {
-        // The end of the server is swallowed, too.
+        // The close of the server's connection is not forwarded either.
         std::future::pending::<()>().await;
     }
 }

@@ -102,7 +102,7 @@ impl World {
         tokio::spawn(emulator.clone().serve(listener, stop.clone()));
         let database = database().await;
         let home = TempDir::new().unwrap();
-        // Free a moment ago: nothing else of this machine takes ports at random in that moment.
+        // The port was free a moment ago. Another process could take it until the service listens, which is unlikely.
         let listen = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         // A test may set a database of its own.
         let mut env = vec![
@@ -200,7 +200,7 @@ impl World {
     /// Restarts the service with other variables.
     pub async fn restart_with(&mut self, env: &[(&'static str, &str)]) {
         self.kill();
-        // The last of a name counts.
+        // The last value of a variable counts.
         self.env.extend(env.iter().map(|(name, value)| (*name, (*value).to_owned())));
         self.restart().await;
     }
@@ -270,8 +270,8 @@ impl World {
     /// Sends SIGTERM to all replicas, which must exit with success.
     pub fn stop(&mut self) {
         for mut replica in self.replicas.drain(..) {
-            let told = Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap();
-            assert!(told.success());
+            let signalled = Command::new("kill").args(["-TERM", &replica.id().to_string()]).status().unwrap();
+            assert!(signalled.success());
             assert!(replica.wait().unwrap().success());
         }
     }
@@ -337,7 +337,7 @@ impl World {
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
         let text = answer.text().await?;
         if status == 500 {
-            // Never wanted, and only the log says why.
+            // No test expects a 500, and only the log says its cause.
             eprintln!("{method} {path}: 500\n{}", self.log_tail());
         }
         Ok(Answer { status, headers, body: serde_json::from_str(&text).unwrap_or(Value::Null) })

@@ -62,7 +62,7 @@ async fn tokens_of_users_and_applications_in_both_versions_are_accepted() {
     let mut plain = with(issuer.claims(), "sub", json!(ANN));
     plain.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "oid" | "tid"));
     assert_eq!(ask(&world, &ec.sign(&plain)).await.status, 200);
-    // Somebody whose group owns.
+    // A user in a group that is an owner.
     let mut grouped = with(issuer.claims(), "oid", json!("44444444-4444-4444-4444-444444444444"));
     assert_eq!(ask(&world, &ec.sign(&grouped)).await.status, 403);
     grouped["groups"] = json!([ANN]);
@@ -117,7 +117,7 @@ async fn tokens_that_the_issuer_did_not_sign_are_refused() {
         let authority = issuer.url.trim_end_matches("/v2.0");
         assert!(challenge.contains(&format!("authorization_uri=\"{authority}\"")), "{why}: {challenge}");
     }
-    // Nor does a token that was fine a moment ago outlive its end because it is remembered.
+    // A cached token is refused once it has expired.
     let short = signed("exp", json!(now - 58));
     eventually("it ends", async || ask(&world, &short).await.status == 401).await;
 }
@@ -199,7 +199,7 @@ async fn with_an_issuer_the_service_issues_no_tokens() {
     for path in ["/adfs/oauth2/token", "/common/oauth2/v2.0/token"] {
         assert_eq!(world.post(path, None).await.status, 404, "{path}");
     }
-    // Nor is a token of the local key of any use.
+    // Tokens of the local key are refused.
     let local = String::from_utf8(world.command().arg("token").output().unwrap().stdout).unwrap();
     assert_eq!(ask(&world, local.trim()).await.status, 401);
     let metadata = world.get("/metadata/endpoints?api-version=2022-09-01").await.body;

@@ -12,7 +12,7 @@ const RUN: Uuid = Uuid::from_u128(10);
 #[tokio::test]
 async fn events_skipped_by_the_cursor_become_dead_letters() {
     let db = database().await;
-    // Recorded in another order than that of their sequence, as clocks do it; the first was delivered.
+    // The times of the events are not in the order of their sequence, as with clocks that differ. The first event was delivered.
     for statement in [
         "INSERT INTO webhooks (name, since) VALUES ('ops', now() - interval '1 day')",
         "INSERT INTO event_streams (run_id, last_sequence) VALUES ('00000000-0000-0000-0000-00000000000a', 5)",
@@ -35,7 +35,7 @@ async fn events_skipped_by_the_cursor_become_dead_letters() {
     assert_eq!(backlog.events.iter().map(|queued| queued.event.sequence).collect::<Vec<_>>(), [4, 5]);
     drop(conn);
 
-    // Sequences are in the order of writing, and so are times, however long ago a transaction began.
+    // Sequence and time are in the order of writing, however long ago the transaction began.
     let mut tx = db.pool.begin().await.unwrap();
     sqlx::query("SELECT now()").execute(&mut *tx).await.unwrap();
     sqlx::query("INSERT INTO events (run_id, sequence, type, subject, at, data) VALUES ($1, 6, 't', '/', now(), '{}')")

@@ -19,7 +19,7 @@ async fn registered(pool: &Pool) -> Vec<String> {
 async fn a_webhook_stays_while_a_process_confirms_it() {
     let db = database().await;
     let pool = &db.pool;
-    // One process has the new configuration already; one with the old starts again.
+    // One process already has the new configuration. Another process starts with the old one.
     webhook_registry::register(pool, &known(&["old", "new"])).await.unwrap();
     webhook_registry::register(pool, &known(&["old"])).await.unwrap();
     webhook_registry::forget(pool).await.unwrap();
@@ -38,7 +38,7 @@ async fn a_webhook_stays_while_a_process_confirms_it() {
         sqlx::query_as("SELECT j.subject, w.types FROM jobs j CROSS JOIN webhooks w").fetch_all(pool).await.unwrap();
     assert_eq!(left, [("new/r".to_owned(), vec!["t".to_owned()])], "its types are as they were registered");
 
-    // Whoever comes back after a long sleep is known again.
+    // A process that continues after a long pause registers its webhooks again.
     webhook_registry::refresh(pool, &known(&["old"])).await.unwrap();
     assert_eq!(registered(pool).await, ["new", "old"]);
 }

@@ -110,7 +110,7 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
     product["includedEventTypes"] =
         json!(["Created", "Updated", "Deleted"].map(|what| format!("{PREFIX}FleetGate{what}")));
     let mut world = world(json!([webhook("ops", &ops), product]), &[]).await;
-    // Whichever of both has the job, there is one.
+    // Only one of the two processes delivers.
     world.add_replica();
     let fleet = world.fleet_of("f", &[("m1", 1, "a"), ("m2", 2, "b"), ("m3", 3, "b")]).await;
     let run = world.start_run(&fleet, "r", properties()).await;
@@ -121,10 +121,10 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
     assert_eq!(ops.taken().len(), events.len(), "nothing went wrong, so nothing is repeated");
     let sequences: Vec<u64> = events.iter().map(sequence).collect();
     assert_eq!(sequences, (1..=events.len() as u64).collect::<Vec<_>>());
-    // Two members of the last group end in any order.
-    let told = story(&events);
+    // The two members of the last group may end in either order.
+    let lines = story(&events);
     let position = |wanted: &str| {
-        told.iter().position(|line| line == wanted).unwrap_or_else(|| panic!("{wanted} is not in {told:#?}"))
+        lines.iter().position(|line| line == wanted).unwrap_or_else(|| panic!("{wanted} is not in {lines:#?}"))
     };
     for chain in [
         &[
@@ -154,9 +154,9 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
         ][..],
         &["Group b Running", "Member m3 Running", "Member m3 Completed", "Gate After Pending"],
     ] {
-        assert!(chain.is_sorted_by_key(|line| position(line)), "{chain:?}: {told:#?}");
+        assert!(chain.is_sorted_by_key(|line| position(line)), "{chain:?}: {lines:#?}");
     }
-    assert_eq!(position("Completed"), told.len() - 1);
+    assert_eq!(position("Completed"), lines.len() - 1);
     for event in &events {
         assert_eq!(event["specversion"], "1.0");
         assert_eq!(event["source"], "/subscriptions/00000000-0000-0000-0000-000000000001");
@@ -182,10 +182,10 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
         assert_eq!(delivery.header("fleet-webhook-signature"), format!("sha256={wanted}"));
     }
 
-    // The product's shape, and what it tells when the run is deleted.
+    // Events in Event Grid's schema, and the events of a deleted run.
     let gates = world.get(&format!("{fleet}/gates")).await.body["value"].clone();
     assert_eq!(world.delete(&run).await.status, 200);
-    eventually("the deletion is told", || async { grid.events().len() == 6 }).await;
+    eventually("the deletion is lines", || async { grid.events().len() == 6 }).await;
     let kinds: Vec<String> = grid.events().iter().map(|event| event["eventType"].to_string()).collect();
     assert_eq!(kinds.iter().filter(|kind| kind.contains("FleetGateDeleted")).count(), 2, "{kinds:?}");
     for event in grid.events() {
@@ -220,7 +220,7 @@ async fn every_change_is_delivered_once_in_order_and_signed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_delivered_in_order_despite_kills() {
     let ops = Receiver::start().await;
-    // Slow enough that most kills hit a delivery.
+    // The receiver is so slow that most kills happen during a delivery.
     ops.behave(|_| Answer::Dawdle(Duration::from_millis(30)));
     let mut world = world(json!([webhook("ops", &ops)]), &[]).await;
     let members: Vec<String> = (1..=8).map(|n| format!("m{n}")).collect();
@@ -229,7 +229,7 @@ async fn events_are_delivered_in_order_despite_kills() {
     let run =
         world.start_run(&fleet, "r", json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")})).await;
     for kill in 1..=6 {
-        eventually("more was told", || async { ops.taken().len() >= kill * 2 }).await;
+        eventually("more was lines", || async { ops.taken().len() >= kill * 2 }).await;
         world.kill();
         world.restart().await;
     }
@@ -237,9 +237,9 @@ async fn events_are_delivered_in_order_despite_kills() {
     has_ended(&ops).await;
     let sequences: Vec<u64> = ops.events().iter().map(sequence).collect();
     assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>());
-    let told = story(&ops.events());
+    let lines = story(&ops.events());
     for member in members {
-        assert!(told.contains(&format!("Member {member} Completed")), "{told:#?}");
+        assert!(lines.contains(&format!("Member {member} Completed")), "{lines:#?}");
     }
 }
 
@@ -248,10 +248,10 @@ async fn dead_and_slow_receivers_delay_no_other_webhook() {
     let (ops, slow, dead) = (Receiver::start().await, Receiver::start().await, Receiver::start().await);
     slow.behave(|_| Answer::Dawdle(Duration::from_secs(60)));
     let mut nobody = webhook("nobody", &dead);
-    // The port of discard, where nobody listens.
+    // The port of the discard service, on which no process listens.
     nobody["url"] = json!("http://127.0.0.1:9/");
     let webhooks = json!([webhook("ops", &ops), webhook("slow", &slow), nobody]);
-    // One slot for jobs: whoever held it would be noticed.
+    // There is one slot for jobs, so that a delivery that held it would delay the run.
     let world = world(webhooks, &[("FLEET_WORKER_CONCURRENCY", "1")]).await;
     let fleet = world.fleet_of("f", &[("m1", 1, "a"), ("m2", 2, "b")]).await;
     let run =
@@ -296,7 +296,7 @@ async fn undelivered_events_are_dead_letters_until_replayed() {
     assert_eq!(world.get("/events/deadLetters?$top=1").await.body["value"].as_array().unwrap().len(), 1);
     assert!(world.log_text().contains("events given up") && !world.log_text().contains("hunter2"));
 
-    // Nobody but an owner, and never everything by mistake.
+    // Only an owner may replay, and a request must say what to replay.
     let stranger =
         world.command().args(["token", "--object-id", "99999999-9999-9999-9999-999999999999"]).output().unwrap();
     let stranger = format!("Bearer {}", String::from_utf8(stranger.stdout).unwrap().trim());
@@ -311,7 +311,7 @@ async fn undelivered_events_are_dead_letters_until_replayed() {
     assert_eq!(world.post("/events/replay", Some(json!({"webhooks": "ops"}))).await.status, 400);
     assert_eq!(world.get("/events/deadLetters?$top=0").await.status, 400);
 
-    // One of them, while the receiver is still of that mind: dead again.
+    // One event is replayed while the receiver still rejects it: a dead letter again.
     let id = first["id"].as_str().unwrap();
     assert_eq!(world.post("/events/replay", Some(json!({"ids": [id]}))).await.body, json!({"replayed": 1}));
     eventually("it is dead again", || async {
@@ -357,7 +357,7 @@ async fn dead_letters_of_a_removed_webhook_are_not_replayed() {
 async fn types_configured_later_are_delivered_for_completed_runs_too() {
     let ops = Receiver::start().await;
     let mut world = world(json!([webhook("ops", &ops)]), &[]).await;
-    // As if it had been configured so before.
+    // The stored webhook has the former configuration.
     sqlx::query("UPDATE webhooks SET types = $1")
         .bind([format!("{PREFIX}FleetUpdateRunGroupStateChanged")])
         .execute(world.pool())
@@ -440,14 +440,14 @@ async fn events_take_one_statement_a_step_and_none_without_webhooks() {
         let skip = json!({"targets": [{"type": "Stage", "name": "rest"}]});
         assert_eq!(world.post(&format!("{run}/skip"), Some(skip)).await.status, 200);
         // Twelve members, a group, a stage and a gate that is never reached.
-        let told = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM events").fetch_one(world.pool()).await.unwrap();
-        assert_eq!(told, events);
+        let lines = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM events").fetch_one(world.pool()).await.unwrap();
+        assert_eq!(lines, events);
         let recording = recorded(&world);
         assert!(world.log_text().contains("sqlx::query"), "statements are logged");
         assert_eq!(recording, statements, "{}", world.log_tail());
 
-        // Twelve members one after the other: the end of each is the begin of the next. A start is two steps: the request, and the job
-        // that chooses the members.
+        // Twelve members one by one: the end of one member and the begin of the next are one step. A start is two steps: the request, and the
+        // job that chooses the members.
         let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
         let run = world.start_run(&fleet, "all", properties).await;
         world.reaches(&run, "Completed", Duration::from_secs(30)).await;
@@ -475,7 +475,7 @@ async fn old_rows_are_removed_and_needed_ones_stay() {
         "INSERT INTO audit_events (id, at, object_id, caller, caller_type, action, resource, allowed, correlation_id)
              SELECT gen_random_uuid(), now() - make_interval(days => day), gen_random_uuid(), 'old', '', '', '', true, ''
              FROM generate_series(1, 20) day",
-        // Before the webhook was; told; still to be told; dead.
+        // Events from before the webhook, a delivered one, one still to be delivered, and a dead letter.
         "INSERT INTO event_streams (run_id, last_sequence, last_at)
              VALUES ('00000000-0000-0000-0000-00000000000a', 4, now() - interval '9 days')",
         "UPDATE webhooks SET since = now() - interval '20 days'",
@@ -532,7 +532,7 @@ async fn gates_deleted_with_their_fleet_have_events() {
         let events = ops.events().into_iter().filter(|event| kind(event) == "FleetGateDeleted");
         events.map(|event| properties_of(&event)["target"]["id"].clone()).collect::<Vec<_>>()
     };
-    eventually("both gates are told to be gone", || async { deleted().len() == 2 }).await;
+    eventually("both gates are lines to be gone", || async { deleted().len() == 2 }).await;
     let mut runs = deleted();
     runs.sort_by_key(Value::to_string);
     assert_eq!(runs, ["r1", "r2"].map(|run| json!(format!("{fleet}/updateRuns/{run}"))));
@@ -542,7 +542,7 @@ async fn gates_deleted_with_their_fleet_have_events() {
 async fn a_webhook_without_its_secret_stops_the_start() {
     let ops = Receiver::start().await;
     let world = world(json!([webhook("ops", &ops)]), &[]).await;
-    for (secret, told) in [(None, "OPS_SECRET is not set"), (Some("short"), "16 bytes or more")] {
+    for (secret, lines) in [(None, "OPS_SECRET is not set"), (Some("short"), "16 bytes or more")] {
         let mut command = world.command();
         command.arg("worker").env_remove("OPS_SECRET");
         if let Some(secret) = secret {
@@ -552,7 +552,7 @@ async fn a_webhook_without_its_secret_stops_the_start() {
         let error = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{error}");
         let line = error.lines().last().unwrap();
-        assert!(line.contains("the webhook 'ops'") && line.contains(told), "{line}");
+        assert!(line.contains("the webhook 'ops'") && line.contains(lines), "{line}");
     }
 }
 

@@ -83,7 +83,7 @@ async fn a_job_is_executed_again_when_the_lease_of_a_crashed_worker_ends() {
     });
     let first = run(&db.pool, short(), stuck);
     starts.recv().await.unwrap();
-    // Asked for during the attempt and yet to come: not forgotten.
+    // A run that was enqueued during the attempt is not lost.
     let later = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(500);
     enqueue(&mut db.pool.acquire().await.unwrap(), NewJob::new(KIND, "a").run_at(later)).await.unwrap();
     first.crash().await;
@@ -215,7 +215,7 @@ async fn cancelling_ends_a_running_attempt_and_drops_its_result() {
     assert!(row(&db.pool).await.cancelled);
     eventually("removed", async || rows(&db.pool).await.is_empty()).await;
 
-    // Cancelled and wanted again: the old attempt ends, then a new one starts.
+    // The job is cancelled and enqueued again: the old attempt ends, then a new one starts.
     put(&db.pool, "b").await;
     assert_eq!(starts.recv().await.unwrap(), 1);
     cancel(&mut db.pool.acquire().await.unwrap(), KIND, "b").await.unwrap();
@@ -286,7 +286,7 @@ async fn a_stop_waits_for_attempts_and_claims_no_more() {
     );
     starts.recv().await.unwrap();
     let stopping = tokio::spawn(workers.stop());
-    // A look that was under way when the stop came may claim; none begins after it.
+    // A poll that had begun before the stop may claim jobs. No poll begins after the stop.
     let looking = "SELECT count(*) FROM pg_stat_activity
                     WHERE datname = current_database() AND pid <> pg_backend_pid() AND state = 'active'";
     for _ in 0..3 {
@@ -386,7 +386,7 @@ async fn a_claim_that_a_failover_forgot_writes_nothing() {
         }),
     );
     assert_eq!(tries.recv().await.unwrap(), (1, None));
-    // What a replica that was behind knows of the claim: nothing.
+    // The state after a failover to a replica of the database that did not have the claim yet.
     sqlx::query(
         "WITH told AS (SELECT pg_notify('jobs', ''))
          UPDATE jobs SET lease_owner = NULL, lease_until = NULL, attempt = 0, run_at = now() FROM told",

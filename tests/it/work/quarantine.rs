@@ -15,7 +15,7 @@ fn hasty() -> Settings {
     Settings { lease: Duration::from_millis(500), max_failures: u32::MAX, ..settings() }
 }
 
-/// The job "killer" reports that its process ends. The others take a while, and go again.
+/// The job "killer" reports that its process ends. The other jobs take a while, and are executed again.
 struct Mixed {
     kills: mpsc::UnboundedSender<u32>,
     reports: mpsc::UnboundedSender<String>,
@@ -29,7 +29,7 @@ impl Handler for Mixed {
     fn handle<'a>(&'a self, attempt: &'a Attempt) -> BoxFuture<'a, Outcome> {
         Box::pin(async move {
             if attempt.subject == "killer" {
-                // Together with jobs that have begun.
+                // The process ends together with jobs that have begun.
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 let _ = self.kills.send(attempt.vanished);
                 std::future::pending::<()>().await;

@@ -103,7 +103,7 @@ async fn an_idle_worker_is_quiet() {
     };
     let workers = run(&db.pool, settings(), on(|_| Box::pin(async { Outcome::Done })));
     eventually("it has looked and listens", async || claims().await >= 2).await;
-    // One look at the start, one after LISTEN; on a busy machine that may have to connect again, but not all the time.
+    // One poll at the start and one after LISTEN. On a busy machine LISTEN may have to connect again, which adds a poll each time.
     let mut looks = Vec::new();
     for _ in 0..3 {
         let before = claims().await;

@@ -110,7 +110,7 @@ async fn at_most_half_of_the_slots_pause() {
 async fn a_job_that_becomes_due_during_a_claim_is_not_taken_for_leased() {
     let db = database().await;
     let mut tx = db.pool.begin().await.unwrap();
-    // The look's clock stands still at the beginning of the transaction.
+    // now() of the claim is the time at which its transaction began.
     tx.execute("INSERT INTO jobs (kind, subject, run_at) VALUES ('test', 'a', now() + interval '20 ms')")
         .await
         .unwrap();

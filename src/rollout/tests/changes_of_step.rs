@@ -1,4 +1,4 @@
-//! Whoever follows a run by its changes alone knows what it is.
+//! The changes of a step, applied to the states before it, give the states after it.
 
 use std::collections::HashMap;
 
@@ -7,33 +7,33 @@ use crate::{
     rollout::*,
 };
 
-/// A node, as somebody who follows the run names it.
+/// Kind, stage, and name within the stage of a run, stage, wait, group, gate or member.
 type Name = (&'static str, String, String);
 
 fn statuses(run: &Run) -> HashMap<Name, UpdateStatus> {
-    let mut known = HashMap::new();
-    let mut know = |kind, a: &str, b: String, status: &UpdateStatus| {
-        known.insert((kind, a.to_owned(), b), status.clone());
+    let mut statuses = HashMap::new();
+    let mut add = |kind, stage: &str, name: String, status: &UpdateStatus| {
+        statuses.insert((kind, stage.to_owned(), name), status.clone());
     };
-    know("run", "", String::new(), &run.status);
+    add("run", "", String::new(), &run.status);
     for stage in &run.stages {
-        know("stage", &stage.name, String::new(), &stage.status);
+        add("stage", &stage.name, String::new(), &stage.status);
         let of_groups = stage.groups.iter().flat_map(|group| group.before.iter().chain(&group.after));
         for gate in stage.before.iter().chain(&stage.after).chain(of_groups) {
-            know("gate", &stage.name, gate.id.to_string(), &gate.status);
+            add("gate", &stage.name, gate.id.to_string(), &gate.status);
         }
         if let Some(wait) = &stage.wait {
-            know("wait", &stage.name, String::new(), &wait.status);
+            add("wait", &stage.name, String::new(), &wait.status);
         }
         for group in &stage.groups {
-            know("group", &stage.name, group.name.clone(), &group.status);
+            add("group", &stage.name, group.name.clone(), &group.status);
         }
     }
-    known
+    statuses
 }
 
 fn named(change: &Change) -> (Name, UpdateStatus) {
-    let name = |kind, a: &str, b: String| (kind, a.to_owned(), b);
+    let name = |kind, stage: &str, name: String| (kind, stage.to_owned(), name);
     match change {
         Change::Run { status } => (name("run", "", String::new()), status.clone()),
         Change::Stage { stage, status } => (name("stage", stage, String::new()), status.clone()),
@@ -44,21 +44,26 @@ fn named(change: &Change) -> (Name, UpdateStatus) {
     }
 }
 
-/// Each node whose state or reason has changed is told once and no other, and in an order that makes sense.
-pub(super) fn of_step(before: &Run, after: &Run) {
-    let told: Vec<(Name, UpdateStatus)> = changes(before, after, Vec::new()).iter().map(named).collect();
-    let (mut known, is) = (statuses(before), statuses(after));
-    for (name, status) in &told {
-        let was = known.insert(name.clone(), status.clone()).unwrap();
-        assert_ne!((was.state, was.error), (status.state, status.error.clone()), "{name:?} is no news");
+/// Checks that a step has one change for each part whose state or error differs and none for others, and that a part's end comes after
+/// the changes inside the part.
+pub(super) fn check(before: &Run, after: &Run) {
+    let changed: Vec<(Name, UpdateStatus)> = changes(before, after, Vec::new()).iter().map(named).collect();
+    let (mut followed, actual) = (statuses(before), statuses(after));
+    for (name, status) in &changed {
+        let old = followed.insert(name.clone(), status.clone()).unwrap();
+        assert_ne!((old.state, old.error), (status.state, status.error.clone()), "{name:?} has not changed");
     }
-    for (name, status) in &is {
-        let known = &known[name];
-        assert_eq!((known.state, &known.error), (status.state, &status.error), "{name:?} is not told");
+    for (name, status) in &actual {
+        let followed = &followed[name];
+        assert_eq!(
+            (followed.state, &followed.error),
+            (status.state, &status.error),
+            "the change of {name:?} is missing"
+        );
     }
     let ended = |state| matches!(state, UpdateState::Completed | UpdateState::Skipped);
-    for (at, (name, status)) in told.iter().enumerate() {
-        let later = &told[at + 1..];
+    for (at, (name, status)) in changed.iter().enumerate() {
+        let later = &changed[at + 1..];
         match name.0 {
             "run" if ended(status.state) => assert!(later.is_empty(), "{later:?} after the end of the run"),
             "stage" if ended(status.state) => {
@@ -78,7 +83,7 @@ pub(super) fn of_step(before: &Run, after: &Run) {
 fn members_end_before_others_take_their_slots() {
     let plan = plan(None, &super::examples::fleet(&[("g", 2)])).unwrap();
     let run = super::sim::Sim::new(&plan, 2).run;
-    let changed = |name: &str, state| ChangedMember {
+    let member = |name: &str, state| ChangedMember {
         group: 0,
         attempt: 1,
         status: crate::model::update_run::MemberUpdateStatus {
@@ -90,7 +95,7 @@ fn members_end_before_others_take_their_slots() {
             explanation: None,
         },
     };
-    let told = changes(&run, &run, vec![changed("a", UpdateState::Running), changed("b", UpdateState::Completed)]);
-    let names: Vec<String> = told.iter().map(|change| named(change).0.2).collect();
+    let both = vec![member("a", UpdateState::Running), member("b", UpdateState::Completed)];
+    let names: Vec<String> = changes(&run, &run, both).iter().map(|change| named(change).0.2).collect();
     assert_eq!(names, ["b", "a"]);
 }

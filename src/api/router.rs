@@ -4,7 +4,9 @@
 use std::any::Any;
 
 use axum::{
-    Router, middleware,
+    Router,
+    extract::{Request, State},
+    middleware::{self, Next},
     response::Response,
     routing::{get, post},
 };
@@ -19,7 +21,7 @@ use super::{
         provider::{self, Types},
         resource_groups, resource_list, subscriptions,
     },
-    http::{audit, budgets, context, error, explain_404, host, normalize_path::NormalizePath},
+    http::{audit::Trail, budgets::Left, context, error, explain_404, normalize_path::NormalizePath},
     openapi,
     resources::registry::{REGISTERED, Registration},
 };
@@ -80,18 +82,29 @@ pub fn router_of(app: App, beside: Router, types: Types) -> Service {
         .fallback(provider::unknown)
         .method_not_allowed_fallback(provider::wrong_method)
         .with_state(app.clone());
-    let routes = routes
-        .layer(middleware::from_fn_with_state(app.clone(), explain_404::explain))
-        .layer(middleware::from_fn_with_state(app.clone(), audit::conclude))
-        .layer(middleware::from_fn(budgets::tell_left));
+    // Few layers: each costs every request allocations, and more so the layers around it.
+    let routes = routes.layer(middleware::from_fn_with_state(app.clone(), conclude));
     let beside = beside.layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, app.body_deadline));
     let routes = routes.merge(beside).layer(
         ServiceBuilder::new()
-            .layer(middleware::from_fn(context::identify))
-            .layer(CatchPanicLayer::custom(panicked))
-            .layer(middleware::from_fn_with_state(app, host::check)),
+            .layer(middleware::from_fn_with_state(app, context::identify))
+            .layer(CatchPanicLayer::custom(panicked)),
     );
     NormalizePath::new(routes, types.iter().flat_map(Registration::literals))
+}
+
+/// Adds to an answer what follows from the whole request: which parent is missing, the status of its audit events, and what is left
+/// of its budget.
+async fn conclude(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let (trail, left) = (Trail::default(), Left::default());
+    request.extensions_mut().insert(trail.clone());
+    request.extensions_mut().insert(left.clone());
+    let uri = request.uri().clone();
+    let response = next.run(request).await;
+    let mut response = explain_404::explain(&app, &uri, response).await;
+    trail.conclude(&app, response.status()).await;
+    left.tell(&mut response);
+    response
 }
 
 fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response {

@@ -10,26 +10,37 @@ use sqlx::{
 };
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout};
 
-use super::{Limits, lock_queue::Place};
+use super::{
+    Limits,
+    lock_queue::Place,
+    spare::{Spare, Spares},
+};
 
 /// A connection of a [`Pool`](super::Pool). Returns to the pool when it is dropped; a connection on which a statement was
 /// sent and not answered is closed instead.
 pub struct Connection {
     /// Absent only while the connection is dropped.
-    pooled: Option<PoolConnection<Postgres>>,
+    held: Option<Spare>,
+    spares: Arc<Spares>,
+    /// Given back after the connection.
+    _place: OwnedSemaphorePermit,
     limits: Limits,
     /// When the transaction that is open on the connection must be over.
     deadline: Option<Instant>,
     /// A statement was sent and its answer was not read to the end.
     unanswered: bool,
+    /// A statement failed, so that the connection is tested before it is used again.
+    failed: bool,
 }
 
 impl Connection {
-    pub(super) fn new(pooled: PoolConnection<Postgres>, limits: Limits) -> Self {
-        Self { pooled: Some(pooled), limits, deadline: None, unanswered: false }
+    pub(super) fn new(held: Spare, spares: Arc<Spares>, place: OwnedSemaphorePermit, limits: Limits) -> Self {
+        Self { held: Some(held), spares, _place: place, limits, deadline: None, unanswered: false, failed: false }
     }
 
     /// How long the next statement may take.
@@ -50,13 +61,14 @@ impl Connection {
         F: Future<Output = Result<T, sqlx::Error>> + Send + 'c,
     {
         let limit = self.statement_limit();
-        let Some(pooled) = &mut self.pooled else { return Err(sqlx::Error::PoolClosed) };
+        let Some(held) = &mut self.held else { return Err(sqlx::Error::PoolClosed) };
         if limit.is_zero() {
             return Err(not_answered());
         }
         self.unanswered = true;
-        let answer = timeout(limit, ask(pooled)).await.map_err(|_| not_answered())?;
+        let answer = timeout(limit, ask(&mut held.pooled)).await.map_err(|_| not_answered())?;
         self.unanswered = false;
+        self.failed |= answer.is_err();
         answer
     }
 }
@@ -67,24 +79,33 @@ pub(super) fn not_answered() -> sqlx::Error {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let Some(mut pooled) = self.pooled.take() else { return };
+        let Some(mut held) = self.held.take() else { return };
         if self.unanswered {
-            pooled.close_on_drop();
+            held.pooled.close_on_drop();
             return;
         }
-        let limit = self.limits.test();
-        if self.deadline.is_none() {
-            tokio::spawn(answered_within(limit, pooled.return_to_pool()));
+        if self.deadline.is_some() {
+            let limit = self.limits.test();
+            tokio::spawn(async move {
+                let mut pooled = held.pooled;
+                if matches!(timeout(limit, pooled.execute("ROLLBACK")).await, Ok(Ok(_))) {
+                    answered_within(limit, pooled.return_to_pool()).await;
+                } else {
+                    pooled.close_on_drop();
+                }
+            });
             return;
         }
-        tokio::spawn(async move {
-            if matches!(timeout(limit, pooled.execute("ROLLBACK")).await, Ok(Ok(_))) {
-                answered_within(limit, pooled.return_to_pool()).await;
-            } else {
-                pooled.close_on_drop();
-            }
-        });
+        let returned = if self.failed { Some(held.pooled) } else { self.spares.keep(held) };
+        if let Some(pooled) = returned {
+            return_tested(pooled, self.limits);
+        }
     }
+}
+
+/// Returns a connection to the library's pool, which tests it.
+pub(super) fn return_tested(mut pooled: PoolConnection<Postgres>, limits: Limits) {
+    tokio::spawn(answered_within(limits.test(), pooled.return_to_pool()));
 }
 
 /// Returns a connection to the pool, which tests it without a deadline of its own. A connection that does not answer in time is

@@ -16,7 +16,7 @@
 //! | a client that closed its connection during a statement | 1 s | server: `client_connection_check_interval` |
 //! | the answer to a statement | 5`T`/4, so that the server's own error comes first | here |
 //! | a transaction, from its begin to its commit | 2`T` | here |
-//! | testing a connection after use, and before use if it was idle for `T`/10 | `T`/5 | here |
+//! | testing a connection that was last tested `T`/10 ago, or whose statement failed | `T`/5 | here |
 //!
 //! A connection whose statement was not answered is closed, never returned to the pool: nobody knows what it would say next.
 //! Its session ends at the server by the limits above, and with it the locks that it holds.
@@ -25,6 +25,7 @@ mod connection;
 mod limits;
 mod lock_queue;
 mod pool;
+mod spare;
 
 pub use connection::{CommitError, Connection, Transaction};
 pub use limits::Limits;

@@ -7,9 +7,15 @@ use sqlx::{
 };
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
-use super::{Connection, Limits, Transaction, connection::not_answered, lock_queue::LockQueue};
+use super::{
+    Connection, Limits, Transaction,
+    connection::{not_answered, return_tested},
+    lock_queue::LockQueue,
+    spare::{Spare, Spares},
+};
 
 /// Statements slower than this are logged.
 const SLOW: Duration = Duration::from_secs(1);
@@ -22,6 +28,9 @@ pub struct Pool {
     options: Arc<PgConnectOptions>,
     limits: Limits,
     lock_queue: Arc<LockQueue>,
+    spares: Arc<Spares>,
+    /// A place for each connection that may be in use. Whoever has one need not wait in the library's pool.
+    places: Arc<Semaphore>,
 }
 
 impl Pool {
@@ -41,7 +50,14 @@ impl Pool {
                 options.clone().options(limits.session()).log_slow_statements(log::LevelFilter::Warn, SLOW),
             );
         let waiting_for_locks = usize::try_from(connections / 2).unwrap_or(usize::MAX);
-        Self { inner, options: Arc::new(options), limits, lock_queue: Arc::new(LockQueue::new(waiting_for_locks)) }
+        Self {
+            inner,
+            options: Arc::new(options),
+            limits,
+            lock_queue: Arc::new(LockQueue::new(waiting_for_locks)),
+            spares: Arc::new(Spares::new(trusted)),
+            places: Arc::new(Semaphore::new(usize::try_from(connections).unwrap_or(Semaphore::MAX_PERMITS))),
+        }
     }
 
     /// Another pool to the same database, whose connections nobody else can use up.
@@ -55,7 +71,19 @@ impl Pool {
     /// # Errors
     /// `PoolTimedOut` when none is free in time or the server does not answer.
     pub async fn acquire(&self) -> Result<Connection, sqlx::Error> {
-        Ok(Connection::new(self.inner.acquire().await?, self.limits))
+        let acquiring = async {
+            let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
+            let (spare, to_test) = self.spares.take();
+            for pooled in to_test {
+                return_tested(pooled, self.limits);
+            }
+            let spare = match spare {
+                Some(spare) => spare,
+                None => Spare { pooled: self.inner.acquire().await?, since: Instant::now() },
+            };
+            Ok(Connection::new(spare, Arc::clone(&self.spares), place, self.limits))
+        };
+        timeout(self.limits.answer, acquiring).await.map_err(|_| sqlx::Error::PoolTimedOut)?
     }
 
     /// A transaction that takes no lock which others hold for long: whoever needs one uses [`Pool::begin_locking`].
@@ -85,6 +113,8 @@ impl Pool {
 
     /// Closes all connections once they are returned.
     pub async fn close(&self) {
+        self.places.close();
+        drop(self.spares.close());
         self.inner.close().await;
     }
 }

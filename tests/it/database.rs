@@ -46,6 +46,28 @@ async fn every_session_has_limits() {
     }
 }
 
+#[tokio::test]
+async fn a_connection_is_used_again_until_a_statement_fails() {
+    let db = database().await;
+    // Long enough for the connection to be used without a test during the whole of this one.
+    let pool = Pool::new(db.options.clone(), 1, Limits { answer: Duration::from_secs(1200) });
+    let session = async || sqlx::query_scalar::<_, i32>("SELECT pg_backend_pid()").fetch_one(&pool).await;
+    let first = session().await.unwrap();
+    assert_eq!(session().await.unwrap(), first);
+    sqlx::query("SELECT pg_terminate_backend($1)").bind(first).execute(&db.pool).await.unwrap();
+    eventually("the session has ended", async || {
+        let left = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_stat_activity WHERE pid = $1");
+        left.bind(first).fetch_one(&db.pool).await.unwrap() == 0
+    })
+    .await;
+    assert!(session().await.is_err(), "nothing was tested");
+    assert_ne!(session().await.unwrap(), first);
+    assert!(sqlx::query("SELECT 1/0").execute(&pool).await.is_err());
+    assert!(session().await.is_ok(), "an error of a statement does not end the session");
+    pool.close().await;
+    assert!(matches!(session().await, Err(sqlx::Error::PoolClosed)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_holder_that_vanished_in_a_transaction_loses_its_lock() {
     let db = database().await;

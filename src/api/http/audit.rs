@@ -2,11 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use http::StatusCode;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -63,18 +59,14 @@ impl Trail {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(id);
         Ok(())
     }
-}
 
-/// Adds to the events of a request how it was answered.
-pub(crate) async fn conclude(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let trail = Trail::default();
-    request.extensions_mut().insert(trail.clone());
-    let response = next.run(request).await;
-    let events = std::mem::take(&mut *trail.0.lock().unwrap_or_else(PoisonError::into_inner));
-    if !events.is_empty()
-        && let Err(error) = audit::conclude(&app.pool, &events, response.status().as_u16()).await
-    {
-        tracing::warn!(error = %anyhow::Error::from(error), "an audit event stays without its status");
+    /// Adds to the events of a request how it was answered.
+    pub(crate) async fn conclude(&self, app: &App, status: StatusCode) {
+        let events = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        if !events.is_empty()
+            && let Err(error) = audit::conclude(&app.pool, &events, status.as_u16()).await
+        {
+            tracing::warn!(error = %anyhow::Error::from(error), "an audit event stays without its status");
+        }
     }
-    response
 }

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::response::Response;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use uuid::Uuid;
 
@@ -146,15 +146,13 @@ impl RequestBudgets {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Left(Arc<OnceLock<(Kind, u32)>>);
 
-/// Adds to an answer how many more requests of its kind are allowed now. An answer that was passed on has the upstream's number.
-pub(crate) async fn tell_left(mut request: Request, next: Next) -> Response {
-    let left = Left::default();
-    request.extensions_mut().insert(left.clone());
-    let mut response = next.run(request).await;
-    if let Some((kind, left)) = left.0.get() {
-        response.headers_mut().entry(kind.header()).or_insert_with(|| HeaderValue::from(*left));
+impl Left {
+    /// Adds to an answer how many more requests of its kind are allowed now. An answer that was passed on has the upstream's number.
+    pub(crate) fn tell(&self, response: &mut Response) {
+        if let Some((kind, left)) = self.0.get() {
+            response.headers_mut().entry(kind.header()).or_insert_with(|| HeaderValue::from(*left));
+        }
     }
-    response
 }
 
 #[cfg(test)]

@@ -2,10 +2,19 @@
 
 use std::time::Instant;
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::Instrument;
 use uuid::Uuid;
+
+use crate::api::{
+    App,
+    http::{error, host},
+};
 
 /// The IDs of one request.
 #[derive(Debug, Clone)]
@@ -19,8 +28,8 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-ms-correlation-req
 const CLIENT_ID: HeaderName = HeaderName::from_static("x-ms-client-request-id");
 const RETURN_CLIENT_ID: HeaderName = HeaderName::from_static("x-ms-return-client-request-id");
 
-/// Gives a request its IDs and a span, logs how it went, and sets the headers that every answer has.
-pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
+/// Gives a request its IDs, a span and the origin that it asked, logs how it went, and sets the headers that every answer has.
+pub(crate) async fn identify(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4();
     let client = request.headers().get(&CLIENT_ID).filter(|value| is_plain(value)).cloned();
     let correlation = request.headers().get(&CORRELATION_ID).filter(|value| is_plain(value));
@@ -38,7 +47,10 @@ pub(crate) async fn identify(mut request: Request, next: Next) -> Response {
     );
     let began = Instant::now();
     async move {
-        let mut response = next.run(request).await;
+        let mut response = match host::check(&app, &mut request) {
+            Ok(()) => next.run(request).await,
+            Err(refusal) => error::arm_response(&refusal),
+        };
         let status = response.status();
         tracing::info!(status = status.as_u16(), elapsed_ms = began.elapsed().as_secs_f64() * 1e3, "answered");
         let headers = response.headers_mut();

@@ -1,11 +1,7 @@
 //! Why something is not there: the first that is missing on the way to it is what ARM names.
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::{IntoResponse, Response},
-};
-use http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use http::{StatusCode, Uri};
 
 use crate::{
     api::{
@@ -19,9 +15,7 @@ use crate::{
 
 /// Turns the 404 of a resource in a resource group that does not exist into the 404 of that group. Only what is missing
 /// costs the lookup.
-pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next) -> Response {
-    let uri = request.uri().clone();
-    let response = next.run(request).await;
+pub(crate) async fn explain(app: &App, uri: &Uri, response: Response) -> Response {
     let path = uri.path();
     // Types of other providers: the answer of the upstream says more.
     let ours = path.contains("/resourceGroups/") && path.contains(types::FLEETS);
@@ -32,7 +26,7 @@ pub(crate) async fn explain(State(app): State<App>, request: Request, next: Next
     if !code.is_some_and(|code| code == "ResourceNotFound" || code == "ParentResourceNotFound") {
         return response;
     }
-    match look(&app, path).await {
+    match look(app, path).await {
         Ok(None) => response,
         Ok(Some(missing)) => missing,
         Err(error) => error.into_response(),

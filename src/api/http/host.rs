@@ -1,33 +1,31 @@
 //! The host that a request asks for: refused where the service does not answer to it, else the origin of all links in the answer.
 
-use axum::{
-    extract::{Request, State},
-    middleware::Next,
-    response::Response,
-};
+use axum::extract::Request;
 use http::{StatusCode, request::Parts};
 
 use crate::{
-    api::{App, http::error},
+    api::App,
     arm::{ArmError, Origin, origin::HostRefusal},
 };
 
 /// Public routes that give nothing away. Probes ask for them by whatever address they know.
 const ANY_HOST: [&str; 2] = ["/healthz", "/readyz"];
 
-/// Puts the origin that was asked into the request, or answers 421 `MisdirectedRequest` (RFC 9110 §15.5.20) or 400
-/// `InvalidHost`.
-pub(crate) async fn check(State(app): State<App>, mut request: Request, next: Next) -> Response {
+/// Puts the origin that was asked into the request.
+///
+/// # Errors
+/// 421 `MisdirectedRequest` (RFC 9110 §15.5.20) or 400 `InvalidHost`.
+pub(crate) fn check(app: &App, request: &mut Request) -> Result<(), ArmError> {
     let origin = match app.origins.asked(request.uri(), request.headers()) {
         Ok(origin) => origin,
         Err(_) if ANY_HOST.contains(&request.uri().path()) => app.origins.own(),
         Err(refusal) => {
             tracing::warn!(reason = %refusal, "host refused");
-            return error::arm_response(&refused(&refusal));
+            return Err(refused(&refusal));
         }
     };
     request.extensions_mut().insert(origin);
-    next.run(request).await
+    Ok(())
 }
 
 fn refused(refusal: &HostRefusal) -> ArmError {

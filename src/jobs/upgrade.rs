@@ -69,10 +69,12 @@ impl UpgradeMember {
                 loop {
                     then = match then {
                         Continuation::Return(outcome) => return Ok(outcome),
-                        Continuation::Wait(delay) if attempt.pause(delay).await => self.follow(&mut task).await?,
                         Continuation::Wait(delay) => {
-                            self.explain_long_operation(&task).await?;
-                            return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) });
+                            self.explain_long_operation(&mut task).await?;
+                            if !attempt.pause(delay).await {
+                                return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) });
+                            }
+                            self.follow(&mut task).await?
                         }
                         Continuation::ReadCluster if reads == MOST_READS => {
                             return self.save(&task, None, Outcome::AgainAfter { delay: Duration::ZERO }).await;

@@ -188,7 +188,7 @@ impl UpgradeMember {
     }
 
     /// Says on the member which operation it waits for, once that takes unusually long.
-    pub(super) async fn explain_long_operation(&self, task: &Task<'_>) -> Result<(), JobError> {
+    pub(super) async fn explain_long_operation(&self, task: &mut Task<'_>) -> Result<(), JobError> {
         let now = Timestamp::now();
         let long = task.upgrade.steps.iter().find_map(|step| match &step.state {
             StepState::Started { at, .. } if time_between(*at, now) > LONG_OPERATION => Some((step, *at)),
@@ -200,7 +200,8 @@ impl UpgradeMember {
             step.action
         );
         if task.row.message.as_ref() != Some(&message) {
-            record(&mut self.pool.acquire().await?, task, Some(message)).await?;
+            record(&mut self.pool.acquire().await?, task, Some(message.clone())).await?;
+            task.row.message = Some(message);
         }
         Ok(())
     }

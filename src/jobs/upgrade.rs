@@ -11,7 +11,7 @@ mod task;
 mod unavailable;
 mod windows;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use jiff::Timestamp;
@@ -37,6 +37,8 @@ use crate::{
 
 /// How often one attempt may read the cluster and act before the job makes room for others.
 const MOST_READS: u32 = 8;
+/// How long a member that has begun nothing waits in one attempt until the next wait ends the attempt.
+const LONGEST_WITHOUT_LOOK: Duration = Duration::from_secs(5);
 
 impl Handler for UpgradeMember {
     fn kind(&self) -> &'static str {
@@ -65,15 +67,20 @@ impl UpgradeMember {
                 {
                     return Ok(outcome);
                 }
-                let (mut then, mut reads) = (self.follow(&mut task).await?, 0);
+                let (mut then, mut reads, mut waited) = (self.follow(&mut task).await?, 0, Duration::ZERO);
                 loop {
                     then = match then {
                         Continuation::Return(outcome) => return Ok(outcome),
                         Continuation::Wait(delay) => {
                             self.explain_long_operation(&mut task).await?;
-                            if !attempt.pause(delay).await {
-                                return Ok(Outcome::AgainAfter { delay: delay.max(SOONEST_ROW) });
+                            // Whether the run was stopped is read at the beginning of an attempt.
+                            let must_look = task.has_begun_nothing() && waited > LONGEST_WITHOUT_LOOK;
+                            let began = Instant::now();
+                            if must_look || !attempt.pause(delay).await {
+                                let left = delay.saturating_sub(began.elapsed());
+                                return Ok(Outcome::AgainAfter { delay: left.max(SOONEST_ROW) });
                             }
+                            waited += delay;
                             self.follow(&mut task).await?
                         }
                         Continuation::ReadCluster if reads == MOST_READS => {

@@ -110,6 +110,8 @@ impl Attempt {
     pub fn may_pause(&self, delay: Duration) -> bool {
         // A suspect answers as soon as it can: no other suspect is executed before.
         quarantine::verdict(self.vanished) == quarantine::Verdict::Trusted
+            // The end of an attempt resets these counts: after a failure, or a process that ended, it comes soon.
+            && self.failures == 0
             && delay <= self.settings.longest_pause
             && self.pauses.slots.available_permits() > 0
             && !self.pauses.ended.is_cancelled()

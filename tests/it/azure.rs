@@ -19,7 +19,7 @@ use fleet_manager::{
     rollout::upgrade::{Goal, ImageGoal, Next, Outcome, Upgrade, next},
     upstreams::azure::{
         ArmClient, CatalogueCache, CatalogueNeeds, Followed, Freshness, MaintenanceCache, ManagedClusters, Observation,
-        Observer, Progress, Settings, StaticToken, UpstreamError, Verdict, budget::Class,
+        Observer, Progress, Seen, Settings, StaticToken, UpstreamError, Verdict, budget::Class,
     },
 };
 use futures_util::future::join_all;
@@ -129,6 +129,17 @@ impl World {
         }
     }
 
+    /// Reads a cluster, and waits for AKS's limit on calls as a member's job does.
+    async fn read(&self, id: &ResourceId) -> Seen {
+        loop {
+            match self.client.get(id).await {
+                Ok(seen) => return seen,
+                Err(UpstreamError::Throttled { after, .. }) => tokio::time::sleep(after).await,
+                Err(error) => panic!("{id}: {error}"),
+            }
+        }
+    }
+
     async fn step(
         &self,
         id: &ResourceId,
@@ -203,7 +214,7 @@ async fn full_upgrade_control_plane_then_pools_each_once() {
     let steps = world.steps("c").await;
     assert_eq!(steps.first().map(String::as_str), Some("ControlPlane"));
     assert_eq!(steps.len(), 3, "{steps:?}");
-    let seen = world.client.get(&id).await.unwrap().cluster;
+    let seen = world.read(&id).await.cluster;
     assert!(seen.pools.iter().all(|pool| pool.version() == "1.33.5".parse().ok()), "{seen:?}");
     assert!(seen.pools.iter().all(|pool| pool.image.as_ref().unwrap().as_str().ends_with("202510.03.0")), "{seen:?}");
     let again = world.upgrade(&id, &goal(Full, Some("1.33"), ImageGoal::Latest), &mut retried).await;
@@ -215,19 +226,19 @@ async fn full_upgrade_control_plane_then_pools_each_once() {
 async fn with_auto_upgrade_control_plane_and_pools_upgrade_together() {
     let world = World::new(config(0.2)).await;
     let id = world.add("c", "westeurope").await;
-    let mut body = world.client.get(&id).await.unwrap().raw;
+    let mut body = world.read(&id).await.raw;
     body["properties"]["autoUpgradeProfile"] = json!({"upgradeChannel": "stable"});
     let url = format!("{}{id}?api-version=2026-08-01", world.base);
     assert!(world.http.put(url).json(&body).send().await.unwrap().status().is_success());
     let deadline = Instant::now() + DEADLINE;
-    while world.client.get(&id).await.unwrap().cluster.is_busy() {
+    while world.read(&id).await.cluster.is_busy() {
         assert!(Instant::now() < deadline);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let outcome = world.upgrade(&id, &goal(Full, Some("1.33.2"), ImageGoal::Latest), &mut 0).await;
     assert_eq!(outcome, Outcome::Completed { message: None });
     assert_eq!(world.steps("c").await, ["Update", "Cluster"]);
-    let seen = world.client.get(&id).await.unwrap().cluster;
+    let seen = world.read(&id).await.cluster;
     assert!(seen.pools.iter().all(|pool| pool.version() == "1.33.2".parse().ok()), "{seen:?}");
 }
 
@@ -252,7 +263,7 @@ async fn newest_and_chosen_images() {
     let Outcome::Completed { message: Some(message) } = outcome else { panic!("{outcome:?}") };
     assert!(message.contains("'azlinux'") && message.contains("not listed"), "{message}");
     let images = async |id| {
-        let pools = world.client.get(id).await.unwrap().cluster.pools;
+        let pools = world.read(id).await.cluster.pools;
         pools
             .into_iter()
             .map(|pool| (pool.image.unwrap(), pool.current_orchestrator_version.unwrap()))
@@ -285,7 +296,7 @@ async fn a_lost_response_does_not_repeat_the_call() {
 async fn an_upgrade_is_not_begun_when_the_lease_has_ended() {
     let world = World::new(config(0.1)).await;
     let id = world.add("late", "eastus").await;
-    let seen = world.client.get(&id).await.unwrap();
+    let seen = world.read(&id).await;
     let action = UpgradeAction::ControlPlane { kubernetes_version: "1.33.2".parse().unwrap() };
     for left in [Duration::ZERO, Duration::from_millis(49)] {
         match world.client.begin(&id, &seen, &action, &move || left).await {
@@ -313,7 +324,7 @@ async fn a_failed_operation_has_its_cause() {
     // Another attempt repairs the cluster, although AKS already shows the target version.
     let outcome = world.upgrade(&id, &goal(ControlPlaneOnly, Some("1.33.2"), ImageGoal::Latest), &mut 0).await;
     assert!(matches!(outcome, Outcome::Completed { .. }), "{outcome:?}");
-    assert!(!world.client.get(&id).await.unwrap().cluster.is_busy());
+    assert!(!world.read(&id).await.cluster.is_busy());
 }
 
 #[tokio::test]
@@ -377,19 +388,19 @@ async fn refused_upgrades_have_the_error_of_aks() {
     let world = World::new(config(0.2)).await;
     let id = world.add("c", "eastus").await;
     let to = |version: &str| UpgradeAction::ControlPlane { kubernetes_version: version.to_owned() };
-    let seen = world.client.get(&id).await.unwrap();
+    let seen = world.read(&id).await;
     let two = world.client.begin(&id, &seen, &to("1.34.0"), &|| DEADLINE).await;
     assert!(matches!(two, Err(UpstreamError::Refused(_))), "{two:?}");
     world.control("PATCH", "clusters/c", json!({"tags": {"a": "b"}})).await;
     let stale = world.client.begin(&id, &seen, &to("1.33.2"), &|| DEADLINE).await;
     assert!(matches!(stale, Err(UpstreamError::Changed(_))), "{stale:?}");
     world.control("PATCH", "clusters/c", json!({"outsideOperation": {"seconds": 600}})).await;
-    let seen = world.client.get(&id).await.unwrap();
+    let seen = world.read(&id).await;
     let busy = world.client.begin(&id, &seen, &to("1.33.2"), &|| DEADLINE).await;
     assert!(matches!(busy, Err(UpstreamError::Busy(_))), "{busy:?}");
     let stopped = world.add("stopped", "eastus").await;
     world.control("PATCH", "clusters/stopped", json!({"powerState": "Stopped"})).await;
-    let seen = world.client.get(&stopped).await.unwrap();
+    let seen = world.read(&stopped).await;
     assert!(seen.cluster.stopped);
     let refused = world.client.begin(&stopped, &seen, &to("1.33.2"), &|| DEADLINE).await;
     assert!(matches!(refused, Err(UpstreamError::Refused(_))), "{refused:?}");

@@ -32,6 +32,12 @@ impl UpgradeMember {
         let mut begin = begin.clone();
         begin.actions.truncate(MOST_CALLS_PER_INTENT);
         let begin = &begin;
+        if !task.holds_cluster() && begin.actions.iter().any(|action| !action.is_conditional()) {
+            return Ok(match self.hold_cluster(task).await? {
+                Some(outcome) => Continuation::Return(outcome),
+                None => Continuation::ReadCluster,
+            });
+        }
         if let Err(error) = self.upstreams.azure.clusters.prepare(&task.cluster, &begin.actions).await {
             return self.read_failed(task, &error).await;
         }
@@ -43,16 +49,25 @@ impl UpgradeMember {
             return self.refused(task, refusal).await.map(Continuation::Return);
         }
         let now = Timestamp::now();
-        if !task.holds_cluster()
-            && let Some(other) = runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), now).await?
-        {
-            tx.rollback().await?;
-            return self.held_by_other_run(task, other).await.map(Continuation::Return);
+        let other = match task.holds_cluster() {
+            true => None,
+            false => runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), now).await?,
+        };
+        match other {
+            Some(other) if task.has_begun_nothing() => {
+                tx.rollback().await?;
+                return self.held_by_other_run(task, other).await.map(Continuation::Return);
+            }
+            // Waiting would forget the operations that this member has begun.
+            Some(other) => {
+                tracing::error!(cluster = %task.cluster, ?other, "another member holds the cluster of an upgrade in progress")
+            }
+            None => {}
         }
         let steps = task.upgrade.intend(begin, &seen.cluster, now);
         record(&mut tx, task, None).await?;
         tx.commit().await?;
-        task.cluster_holder = Some(task.holder());
+        task.cluster_holder = other.or(Some(task.holder()));
 
         let (mut delay, mut again, mut failure, mut blocked) = (None::<Duration>, truncated, None, None);
         let attempt = task.attempt;

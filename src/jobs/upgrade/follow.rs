@@ -80,9 +80,10 @@ impl UpgradeMember {
         self.upstreams.azure.observer.wait(&followed, None)
     }
 
-    /// Locks the cluster while an operation is followed that somebody else began: no other run begins another one after it.
+    /// Locks the cluster before the upgrade begins: while an operation is followed that somebody else began, and before the cluster is
+    /// read for a call that AKS accepts whatever has changed since.
     pub(super) async fn hold_cluster(&self, task: &mut Task<'_>) -> Result<Option<Outcome>, JobError> {
-        if task.holds_cluster() {
+        if task.holds_cluster() || !task.has_begun_nothing() {
             return Ok(None);
         }
         let mut tx = task.attempt.begin(&self.pool).await?;

@@ -165,11 +165,12 @@ impl UpgradeMember {
     }
 
     /// Stores the record. A wait that is too long for a pause settles the job as well.
-    pub(super) async fn record_and_wait(&self, task: &Task<'_>, delay: Duration) -> Result<Continuation, JobError> {
+    pub(super) async fn record_and_wait(&self, task: &mut Task<'_>, delay: Duration) -> Result<Continuation, JobError> {
         if !task.attempt.may_pause(delay) {
             return self.save(task, None, Outcome::AgainAfter { delay }).await.map(Continuation::Return);
         }
         record(&mut self.pool.acquire().await?, task, None).await?;
+        task.row.message = task.upgrade.progress();
         Ok(Continuation::Wait(delay))
     }
 

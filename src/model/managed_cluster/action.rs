@@ -66,6 +66,19 @@ pub enum Subject<'a> {
 }
 
 impl UpgradeAction {
+    /// Whether AKS declines the call when the cluster or pool has changed since it was read (PUT with `If-Match`). POST
+    /// `upgradeNodeImageVersion` has no such condition.
+    #[must_use]
+    pub fn is_conditional(&self) -> bool {
+        match self {
+            Self::ControlPlane { .. }
+            | Self::Cluster { .. }
+            | Self::PoolVersion { .. }
+            | Self::ChosenImage { snapshot: None, .. } => true,
+            Self::NewestImage { .. } | Self::ChosenImage { snapshot: Some(_), .. } => false,
+        }
+    }
+
     /// Returns the subject of the action.
     #[must_use]
     pub fn subject(&self) -> Subject<'_> {

@@ -137,7 +137,7 @@ async fn run() -> anyhow::Result<ExitCode> {
     println!("GET of a fleet, {length} bytes, {CONNECTIONS} connections:");
     println!("  service {of_service:.0} requests/s, bare handler with the same SELECT {of_floor:.0} requests/s");
     let mut verdict = Verdict::default();
-    verdict.at_least("service ÷ bare handler, requests/s", of_service / of_floor, 0.6, 1.1);
+    verdict.at_least("service ÷ bare handler, requests/s", of_service / of_floor, 0.7, 1.1);
     pool.close().await;
     database.stop().await?;
     Ok(verdict.end())

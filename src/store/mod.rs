@@ -18,7 +18,9 @@
 //! 5. `cluster_locks`, `memberships`, `operations`, `events` and all others, each by its key.
 //!
 //! A `DELETE` of a resource comes last, when all that it takes along is locked. A transaction that needs no run may fence
-//! its job first and change one resource then: nobody who holds that resource waits for a job of that kind.
+//! its job first and change one resource then: nobody who holds that resource waits for a job of that kind. The transaction that
+//! records the intent of an upgrade locks its run and then the member's resource (`FOR SHARE`): nobody who holds the resource of a
+//! member waits for a run.
 //! `tests/it/lock_order.rs` runs against each other what once waited for each other.
 
 pub mod audit;

@@ -49,25 +49,26 @@ impl UpgradeMember {
             return self.refused(task, refusal).await.map(Continuation::Return);
         }
         let now = Timestamp::now();
+        let (before, nothing_begun) = (task.upgrade.clone(), task.has_begun_nothing());
+        let steps = task.upgrade.intend(begin, &seen.cluster, now);
+        record(&mut tx, task, None).await?;
         let other = match task.holds_cluster() {
             true => None,
             false => runs::try_lock_cluster(&mut tx, &task.cluster, task.holder(), now).await?,
         };
         match other {
-            Some(other) if task.has_begun_nothing() => {
+            Some(other) if nothing_begun => {
                 tx.rollback().await?;
+                task.upgrade = before;
                 return self.held_by_other_run(task, other).await.map(Continuation::Return);
             }
             // Waiting would forget the operations that this member has begun.
             Some(other) => {
-                tracing::error!(cluster = %task.cluster, ?other, "another member holds the cluster of an upgrade in progress")
+                tracing::error!(cluster = %task.cluster, ?other, "another member holds the cluster of an upgrade in progress");
             }
-            None => {}
+            None => task.cluster_holder = Some(task.holder()),
         }
-        let steps = task.upgrade.intend(begin, &seen.cluster, now);
-        record(&mut tx, task, None).await?;
         tx.commit().await?;
-        task.cluster_holder = other.or(Some(task.holder()));
 
         let (mut delay, mut again, mut failure, mut blocked) = (None::<Duration>, truncated, None, None);
         let attempt = task.attempt;

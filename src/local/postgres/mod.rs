@@ -232,6 +232,8 @@ fn spawn(
         set("fsync=off");
         set("full_page_writes=off");
         set("synchronous_commit=off");
+        // Only tests lose their data, and they have hundreds of databases, each with statements of its own.
+        set("pg_stat_statements.max=50000");
     }
     command
         .current_dir(home.cluster())

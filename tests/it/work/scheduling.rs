@@ -103,14 +103,15 @@ async fn an_idle_worker_is_quiet() {
     };
     let workers = run(&db.pool, settings(), on(|_| Box::pin(async { Outcome::Done })));
     eventually("it has looked and listens", async || claims().await >= 2).await;
-    // One poll at the start and one after LISTEN. On a busy machine LISTEN may have to connect again, which adds a poll each time.
+    // One poll at the start and one after LISTEN. On a busy machine LISTEN may have to connect again, which adds a poll each time; and
+    // PostgreSQL may forget counts, so that they fall.
     let mut looks = Vec::new();
-    for _ in 0..3 {
+    while !looks.contains(&0) {
+        assert!(looks.len() < 30, "{looks:?}");
         let before = claims().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         looks.push(claims().await - before);
     }
-    assert!(looks.contains(&0), "{looks:?}");
     workers.stop().await;
 }
 

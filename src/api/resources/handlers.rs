@@ -331,7 +331,7 @@ pub(super) async fn fleet_for_write<T: ResourceType>(tx: &mut Connection, reques
     parent_for_write::<T>(fleet, request)
 }
 
-/// Returns what a resource is in, if it was found and may be written into.
+/// Returns the parent of a resource, if it was found and accepts changes of its children.
 fn parent_for_write<T: ResourceType>(parent: Option<Resource>, request: &ArmRequest) -> ApiResult<Resource> {
     if T::SCOPE == Scope::Tracked {
         return resource_groups::for_write(parent, &request.id);

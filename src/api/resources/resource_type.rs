@@ -45,7 +45,7 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
     const MAX_PAGE: u32 = u32::MAX;
     /// How many reads of the type may be under way in this process, where their bodies are large. Absent: no limit.
     const READ_SLOTS: Option<&'static tokio::sync::Semaphore> = None;
-    /// How many resources of the type may be in what they are in. Absent: any number.
+    /// How many resources of the type a parent may contain. Absent: any number.
     const MOST: Option<Limit> = None;
     /// The job that creation and deletion take; `None` where the answer says that all is done.
     const PROVISIONING: Option<Provisioning> = None;
@@ -224,7 +224,7 @@ pub struct Verbs {
     pub delete: bool,
 }
 
-/// How many resources of a type may be in what they are in.
+/// How many resources of a type a parent may contain.
 #[derive(Debug, Clone, Copy)]
 pub struct Limit {
     /// So many.

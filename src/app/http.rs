@@ -15,8 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tower::Layer;
 use tower::util::MapRequestLayer;
 
-use super::connections::{CountRequests, Endpoint, Listener};
-use crate::api;
+use super::{
+    connections::{CountRequests, Endpoint, Listener},
+    drained::drained,
+};
+use crate::{api, config::Settings};
 
 /// How often the files of a certificate are looked at.
 const RELOAD: Duration = Duration::from_secs(10);
@@ -33,10 +36,11 @@ pub(super) async fn serve(
     listener: Listener,
     service: api::Service,
     tls: Option<Tls>,
-    grace: Duration,
+    settings: &Settings,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let handle: Handle<Endpoint> = Handle::new();
+    let (grace, body_deadline) = (settings.shutdown_grace(), settings.clients.body_deadline());
     let ending = {
         let (handle, stop) = (handle.clone(), stop.clone());
         async move {
@@ -47,7 +51,10 @@ pub(super) async fn serve(
     };
     let server = Server::from_listener(listener).handle(handle);
     let service = ServiceExt::<Request<hyper::body::Incoming>>::into_make_service(
-        MapRequestLayer::new(|request: Request<hyper::body::Incoming>| request.map(Body::new)).layer(service),
+        MapRequestLayer::new(move |request: Request<hyper::body::Incoming>| {
+            drained(request.map(Body::new), body_deadline)
+        })
+        .layer(service),
     );
     let serving = async {
         match tls {

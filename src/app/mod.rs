@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 mod connections;
 pub mod dead_letters;
+mod drained;
 mod http;
 mod upstream;
 mod working;
@@ -124,8 +125,7 @@ async fn serve_on(
     tracing::info!(address = %listener.local_addr()?, scheme, worker = options.worker, "serving");
     let closing = CancellationToken::new();
     let listener = Listener::new(listener, &settings.clients)?;
-    let serving =
-        http::serve(listener, api::router(state.into(), tokens), tls, settings.shutdown_grace(), closing.clone());
+    let serving = http::serve(listener, api::router(state.into(), tokens), tls, settings, closing.clone());
     let closes = async {
         stop.cancelled().await;
         tokio::time::sleep(settings.shutdown_delay()).await;

@@ -29,14 +29,26 @@ async fn connect(world: &World) -> TcpStream {
     TcpStream::connect(address(world)).await.unwrap()
 }
 
+/// Reads an answer, and returns its status line and headers.
+async fn head_of_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    loop {
+        let read = timeout(LATE, stream.read_buf(&mut answer)).await.expect("no answer").unwrap();
+        let text = String::from_utf8_lossy(&answer);
+        assert!(read > 0, "closed after {text:?}");
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().unwrap());
+        if body.len() >= length {
+            return head.to_owned();
+        }
+    }
+}
+
 /// Reads the answer to [`REQUEST`].
 async fn answered(stream: &mut TcpStream) {
-    let mut answer = Vec::new();
-    while !String::from_utf8_lossy(&answer).contains("\r\n\r\n") {
-        let read = timeout(LATE, stream.read_buf(&mut answer)).await.expect("no answer").unwrap();
-        assert!(read > 0, "closed after {:?}", String::from_utf8_lossy(&answer));
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer));
+    let head = head_of_answer(stream).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -78,6 +90,40 @@ async fn a_body_that_does_not_arrive_gets_a_408() {
     let answer = exchange(address(&world), request.as_bytes()).await;
     assert_eq!((answer.status, answer.code().as_str()), (408, "RequestTimeout"), "{answer:?}");
     assert_eq!(world.get(&fleet).await.status, 404);
+}
+
+/// A client that sends first and reads then would see a broken connection instead of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_answered_before_its_body_arrives_does_not_break_the_connection() {
+    let world = world(&[]).await;
+    let body = vec![b'x'; 8 << 20];
+    let mut stream = connect(&world).await;
+    for path in [world.fleet("f"), format!("{}/nothing", world.fleet("f"))] {
+        let length = body.len();
+        let head = format!("PUT {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let answer = head_of_answer(&mut stream).await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+        assert!(!answer.contains("connection: close"), "{answer}");
+        timeout(LATE, stream.write_all(&body)).await.expect("the body is not read").unwrap();
+    }
+    stream.write_all(REQUEST).await.unwrap();
+    assert!(head_of_answer(&mut stream).await.starts_with("HTTP/1.1 200"));
+}
+
+/// Who asks before it sends its body is not told to send one that nobody wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_waits_for_100_continue_is_refused_without_its_body() {
+    let world = world(&[]).await;
+    let mut stream = connect(&world).await;
+    let head = format!(
+        "PUT {} HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 100\r\n\r\n",
+        world.fleet("f")
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(LATE, stream.read_to_end(&mut answer)).await.expect("the connection is open still").unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 401"), "{}", String::from_utf8_lossy(&answer));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    body::{Body, Bytes},
+    body::Bytes,
     extract::{FromRequest, Request},
 };
 use http::{HeaderMap, StatusCode};
@@ -43,8 +43,6 @@ impl FromRequest<App> for RawBody {
             let frame = frame.map_err(|error| invalid(&format!("the body ended early: {error}")))?;
             let Some(data) = frame.data_ref() else { continue };
             if bytes.len() + data.len() > limit {
-                // A client that is too slow for it sees a broken connection.
-                let _ = timeout_at(deadline, drain(body)).await;
                 return Err(too_large().into());
             }
             bytes.extend_from_slice(data);
@@ -58,21 +56,6 @@ fn too_slow(deadline: Duration) -> ArmError {
     let message = format!("The request's body did not arrive within {} seconds. Send it again.", deadline.as_secs());
     ArmError::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
 }
-
-/// Reads on and forgets, so that a client that sends first and reads then sees its 413 and no broken connection; up to a
-/// bound, for one that never ends.
-async fn drain(mut body: Body) {
-    let mut left = MOST_DRAINED;
-    while let Some(Ok(frame)) = body.frame().await {
-        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
-        if left == 0 {
-            break;
-        }
-    }
-}
-
-/// Bytes of a body that is refused that are read nevertheless.
-const MOST_DRAINED: usize = 64 << 20;
 
 /// Reads a JSON object.
 ///

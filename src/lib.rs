@@ -43,3 +43,7 @@ pub mod transport;
 pub mod upstreams;
 pub mod webhooks;
 pub mod work;
+
+/// A request makes a hundred small allocations, which the system's allocator takes a tenth of its time for.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -79,6 +79,7 @@ pub async fn drive_all(
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, EngineError> {
+    hold_jobs_to_cancel(tx, run_id, &events).await?;
     carry_out(tx, run_id, events, None, now, trace).await
 }
 
@@ -91,14 +92,42 @@ pub async fn command(
     now: Timestamp,
     trace: Option<&str>,
 ) -> Result<Option<Run>, EngineError> {
-    runs::record_action(tx, run_id, author, command.name(), &command.targets(), now).await?;
+    let (name, targets) = (command.name(), command.targets());
     let (event, gate_author) = match command {
         RunCommand::Start => (Event::Start, None),
         RunCommand::Stop => (Event::Stop, None),
         RunCommand::Skip(targets) => (Event::Skip { targets, members: Vec::new() }, None),
         RunCommand::CompleteGate(gate) => (Event::GateCompleted { gate }, Some(author)),
     };
-    carry_out(tx, run_id, vec![event], gate_author, now, trace).await
+    let events = vec![event];
+    hold_jobs_to_cancel(tx, run_id, &events).await?;
+    runs::record_action(tx, run_id, author, name, &targets, now).await?;
+    carry_out(tx, run_id, events, gate_author, now, trace).await
+}
+
+/// Locks the run and the jobs that events may cancel, before a member's row is written: a job that records how far its member is
+/// locks itself before that row.
+async fn hold_jobs_to_cancel(tx: &mut Connection, run: Uuid, events: &[Event]) -> Result<(), EngineError> {
+    let mut subjects = Vec::new();
+    for event in events {
+        match event {
+            Event::MemberLeft { member } => subjects.push(MemberJob { run, member: member.index }.to_string()),
+            Event::Skip { targets, .. } => {
+                let running = targets.iter().filter(|target| matches!(target, SkipTarget::RunningMember(_)));
+                let names: Vec<&str> = running.map(SkipTarget::name).collect();
+                if !names.is_empty() {
+                    let members = runs::members_by_name(tx, run, &names).await?;
+                    subjects.extend(members.iter().map(|member| MemberJob { run, member: member.index }.to_string()));
+                }
+            }
+            _ => {}
+        }
+    }
+    if !subjects.is_empty() {
+        runs::lock(tx, run).await?;
+        work::hold(tx, queue::UPGRADE, &subjects).await?;
+    }
+    Ok(())
 }
 
 async fn carry_out(

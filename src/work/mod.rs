@@ -82,7 +82,7 @@ pub use claim::CLAIM;
 pub use limits::{LimitSettings, Limits, Permit, RetryAfter};
 pub use listen::{Heard, listen};
 pub use outcome::{Outcome, Ticket};
-pub use queue::{CHANNEL, NewJob, cancel, cancel_prefix, enqueue, enqueue_all, is_queued};
+pub use queue::{CHANNEL, NewJob, cancel, cancel_prefix, enqueue, enqueue_all, hold, is_queued};
 pub use settings::{Settings, SettingsError};
 pub use settle::finish_all;
 pub use worker::{Handler, Workers};

@@ -107,6 +107,17 @@ pub async fn is_queued(conn: &mut Connection, kind: &str, subject: &str) -> Resu
         .await
 }
 
+/// Locks jobs of a kind, in the order of their subjects, until the caller's transaction ends. A transaction that cancels jobs after
+/// it has changed what their fenced statements change locks them first: in another order both would wait for each other.
+pub async fn hold(conn: &mut Connection, kind: &str, subjects: &[String]) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT FROM jobs WHERE kind = $1 AND subject = ANY ($2) ORDER BY subject FOR UPDATE")
+        .bind(kind)
+        .bind(subjects)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
 /// Cancels a job in the caller's transaction, and returns whether the job existed. A job that waits is removed. Of a job that is
 /// being executed, the result is dropped, and [`Attempt::lost`](super::Attempt::lost) is cancelled at the next heartbeat. Waits for
 /// a fenced transaction of the job that is open. After the commit, no fenced transaction of that attempt succeeds.

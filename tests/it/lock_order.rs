@@ -82,6 +82,37 @@ async fn nothing_starts_in_a_fleet_that_is_being_deleted() {
     assert_eq!(started.status, 409, "{}", started.body);
 }
 
+/// A job that records how far its member is locks itself and then the member's row. Who skips the member keeps to that order, or each
+/// would wait for the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_skip_of_a_running_member_waits_for_its_job_before_it_changes_the_member() {
+    let world = World::start().await;
+    world.fault(json!({"match": {"method": "PUT"}, "action": {"hangOperation": true}})).await;
+    let fleet = world.fleet_of("f", &[("m1", 1, "g")]).await;
+    let properties = json!({"managedClusterUpdate": upgrade_to("ControlPlaneOnly", "1.33.2")});
+    let run = world.start_run(&fleet, "r", properties).await;
+    world.until(&run, LATE, "at work", |s| members(s).iter().any(|m| m["status"]["state"] == "Running")).await;
+    let mut job = world.pool().begin().await.unwrap();
+    let fence = "SELECT FROM jobs WHERE kind = 'member.upgrade' FOR KEY SHARE";
+    assert_eq!(sqlx::query(fence).execute(&mut *job).await.unwrap().rows_affected(), 1);
+    let (path, targets) = (format!("{run}/skip"), json!({"targets": [{"type": "RunningMember", "name": "m1"}]}));
+    let skip = world.post(&path, Some(targets));
+    let record = async {
+        eventually("the skip waits for the job", async || {
+            let waits = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database()
+                AND wait_event_type = 'Lock' AND query LIKE '%FROM jobs WHERE kind = $1 AND subject%')";
+            sqlx::query_scalar(waits).fetch_one(world.pool()).await.unwrap()
+        })
+        .await;
+        sqlx::query("UPDATE run_members SET message = message").execute(&mut *job).await.expect("a deadlock");
+        job.commit().await.unwrap();
+    };
+    let (skipped, ()) = tokio::join!(skip, record);
+    assert_eq!(skipped.status, 200, "{}", skipped.body);
+    world.until(&run, LATE, "left out", |s| members(s).iter().all(|m| m["status"]["state"] == "Skipped")).await;
+    assert!(!world.log_text().contains("deadlock"), "{}", world.log_tail());
+}
+
 /// A deletion whose check saw no member in flight.
 async fn delete_unchecked(world: &World, fleet: &str) {
     let (key, operation) = (fleet.to_lowercase(), Uuid::new_v4());

@@ -41,6 +41,7 @@ mod origins;
 mod pass_through;
 mod pass_through_astray;
 mod quarantine;
+mod quotas;
 mod rbac;
 mod resource_types;
 mod run_membership;

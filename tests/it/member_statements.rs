@@ -35,27 +35,3 @@ async fn a_joined_member_costs_fourteen_statements_and_a_claim() {
     let statements = statements(&world);
     assert_eq!(statements.len(), 14, "{statements:#?}");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fleet_takes_ten_thousand_members_and_no_more() {
-    let world = World::start().await;
-    let fleet = world.fleet_of("f", &[]).await;
-    let member = |n: usize| json!({"properties": {"clusterResourceId": World::cluster(n)}});
-    sqlx::query(
-        "INSERT INTO resources (id, key, arm_id, type, name, parent_id, subscription, resource_group, properties,
-             provisioning_state, etag, created_at, created_by, created_by_type, modified_at, modified_by, modified_by_type)
-         SELECT gen_random_uuid(), key || '/members/x' || n, arm_id || '/members/x' || n, type || '/members', 'x' || n, id,
-             subscription, resource_group, '{}', 'Succeeded', gen_random_uuid(), now(), '', '', now(), '', ''
-         FROM resources, generate_series(1, 9999) n WHERE arm_id = $1",
-    )
-    .bind(&fleet)
-    .execute(world.pool())
-    .await
-    .unwrap();
-    assert_eq!(world.put(&format!("{fleet}/members/last"), member(1)).await.status, 201);
-    let refused = world.put(&format!("{fleet}/members/more"), member(2)).await;
-    assert_eq!((refused.status, refused.code()), (400, "MemberLimitExceeded"), "{}", refused.body);
-    // What is there can still be changed.
-    world.settled(&format!("{fleet}/members/last")).await;
-    assert_eq!(world.put(&format!("{fleet}/members/last"), member(1)).await.status, 200);
-}

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{
     at::At,
-    resource_type::{Change, Noun, Provisioning, ResourceAction, ResourceType, Scope, Verbs},
+    resource_type::{Change, Limit, Noun, Provisioning, ResourceAction, ResourceType, Scope, Verbs},
 };
 use crate::{
     api::{
@@ -34,6 +34,8 @@ impl ResourceType for Fleet {
     const VERBS: Verbs = Verbs { put: true, patch: true, delete: true };
     const NAME_PARAMETER: &'static str = "fleetName";
     const MAX_NAME: usize = name::MAX_TRACKED;
+    // As Azure: https://learn.microsoft.com/azure/azure-resource-manager/management/azure-subscription-service-limits
+    const MOST: Limit = Limit::quota(800);
     const PROVISIONING: Option<Provisioning> = Some(Provisioning {
         creating: ProvisioningState::Creating,
         deleting: ProvisioningState::Deleting,

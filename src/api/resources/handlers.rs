@@ -140,7 +140,7 @@ pub(super) async fn put<T: ResourceType>(
         _ => {
             draft.provisioning_state = T::PROVISIONING.map_or(ProvisioningState::Succeeded, |how| how.creating);
             let (author, now) = (request.author(), request.now);
-            let place = Parent { row: parent.id, most: T::MOST.map(|limit| limit.most) };
+            let place = Parent { row: parent.id, most: Some(T::MOST.most) };
             let created = resources::insert(change.tx, &at.allowed, T::TYPE, Some(place), &draft, author, now).await?;
             let Some(row) = created else { return Err(not_created::<T>(change.tx, &parent).await) };
             T::after_create(&mut change, &row, &new).await?;
@@ -158,9 +158,14 @@ pub(super) async fn put<T: ResourceType>(
 
 /// Why a resource was not created in `parent`.
 async fn not_created<T: ResourceType>(tx: &mut Connection, parent: &Resource) -> ApiError {
-    let Some(limit) = T::MOST else { return created_concurrently() };
+    let limit = T::MOST;
     match resources::count_children(tx, parent, T::TYPE).await {
-        Ok(there) if there >= limit.most => (limit.refusal)().into(),
+        Ok(there) if there >= limit.most => {
+            let (most, many) = (limit.most, T::NOUN.many);
+            let holder = if T::SCOPE == Scope::Tracked { "resource group" } else { "fleet" };
+            let message = format!("A {holder} has at most {most} {many}. Use another {holder}, or delete {many}.");
+            ArmError::new(limit.status, limit.code, message).into()
+        }
         Ok(_) => created_concurrently(),
         Err(error) => error.into(),
     }

@@ -1,5 +1,6 @@
 //! Members of a fleet. Joining and leaving are jobs; the cluster itself is left alone by both.
 
+use http::StatusCode;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -41,7 +42,7 @@ impl ResourceType for Member {
     const VERBS: Verbs = Verbs { put: true, patch: true, delete: true };
     const NAME_PARAMETER: &'static str = "fleetMemberName";
     const PATCHABLE: &'static [&'static str] = &["group", "labels", "clusterResourceId"];
-    const MOST: Option<Limit> = Some(Limit { most: MAX_MEMBERS, refusal: limit_exceeded });
+    const MOST: Limit = Limit { most: MAX_MEMBERS, status: StatusCode::BAD_REQUEST, code: "MemberLimitExceeded" };
     const PROVISIONING: Option<Provisioning> = Some(Provisioning {
         creating: ProvisioningState::Joining,
         deleting: ProvisioningState::Leaving,
@@ -115,13 +116,6 @@ impl ResourceType for Member {
         properties.labels = Some(properties.all_labels(&row.name, cluster_location(row)));
         Ok(serde_json::to_value(properties)?)
     }
-}
-
-fn limit_exceeded() -> ArmError {
-    ArmError::bad_request(
-        "MemberLimitExceeded",
-        format!("A fleet has at most {MAX_MEMBERS} members. Use another fleet, or delete members."),
-    )
 }
 
 fn join(request: &ArmRequest, row: &Resource, operation: Uuid) -> NewJob {

@@ -17,7 +17,7 @@ use crate::{
         App,
         http::{body::RawBody, error::ApiResult, request::ArmRequest},
     },
-    arm::{ArmError, Problems, page::Page},
+    arm::{Problems, page::Page},
     database::Connection,
     identity::{Action, ChangeAction},
     model::{name, provisioning_state::ProvisioningState, versions::Since},
@@ -45,8 +45,8 @@ pub trait ResourceType: Sized + Send + Sync + 'static {
     const MAX_PAGE: u32 = u32::MAX;
     /// How many reads of the type may be under way in this process, where their bodies are large. Absent: no limit.
     const READ_SLOTS: Option<&'static tokio::sync::Semaphore> = None;
-    /// How many resources of the type a parent may contain. Absent: any number.
-    const MOST: Option<Limit> = None;
+    /// How many resources of the type a parent may contain.
+    const MOST: Limit = Limit::quota(1_000);
     /// The job that creation and deletion take; `None` where the answer says that all is done.
     const PROVISIONING: Option<Provisioning> = None;
     /// The properties that a PATCH may change. The others in its body are ignored.
@@ -229,8 +229,17 @@ pub struct Verbs {
 pub struct Limit {
     /// So many.
     pub most: i64,
-    /// The error of a creation beyond that.
-    pub refusal: fn() -> ArmError,
+    /// The HTTP status of a creation beyond that.
+    pub status: StatusCode,
+    /// The error code of a creation beyond that.
+    pub code: &'static str,
+}
+
+impl Limit {
+    /// A limit with the status and the code of Azure's quotas.
+    pub(super) const fn quota(most: i64) -> Self {
+        Self { most, status: StatusCode::CONFLICT, code: "QuotaExceeded" }
+    }
 }
 
 /// The work that follows from creating, replacing or deleting a resource.

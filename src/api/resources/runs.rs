@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     at::{At, Write},
     handlers, linked_access,
-    resource_type::{Change, Noun, Replace, ResourceAction, ResourceType, Scope, Verbs},
+    resource_type::{Change, Limit, Noun, Replace, ResourceAction, ResourceType, Scope, Verbs},
 };
 use crate::{
     api::{
@@ -64,6 +64,7 @@ impl ResourceType for UpdateRun {
     const NAME_PARAMETER: &'static str = "updateRunName";
     // Status trees are large.
     const MAX_PAGE: u32 = 20;
+    const MOST: Limit = Limit::quota(10_000);
     const READ_SLOTS: Option<&'static Semaphore> = Some(&STATUS_READS);
 
     type Properties = UpdateRunProperties;

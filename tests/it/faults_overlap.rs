@@ -7,20 +7,24 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::world::{Options, World, members, upgrade_to};
+use crate::harness::{
+    eventually,
+    world::{Options, World, members, upgrade_to},
+};
 
 const LATE: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_cluster_has_two_operations_at_a_time() {
-    let world = World::start().await;
+    let world = World::start_with(Options { upgrade_seconds: 2.0, ..Options::default() }).await;
     let list = [("m1", 1, "g"), ("m2", 2, "g"), ("m3", 3, "g"), ("m4", 4, "g")];
     let fleet = world.fleet_of("f", &list).await;
     let strategy = json!({"stages": [{"name": "s", "groups": [{"name": "g", "maxConcurrency": "4"}]}]});
     let properties =
         |version: &str| json!({"strategy": strategy, "managedClusterUpdate": upgrade_to("ControlPlaneOnly", version)});
-    // The runs have different targets, so that each has something to upgrade, whichever is first.
     let first = world.start_run(&fleet, "r1", properties("1.33.2")).await;
+    // In another order, the first run would find nothing left to upgrade.
+    eventually("the first run upgrades all clusters", async || world.applied().await.len() == 4).await;
     let second = world.start_run(&fleet, "r2", properties("1.33.5")).await;
     world.reaches(&first, "Completed", LATE).await;
     world.reaches(&second, "Completed", LATE).await;

@@ -275,7 +275,7 @@ async fn a_member_whose_window_opens_while_it_queues_goes_first() {
     assert!(rank(3).await, "closed at the start");
     set(&world, "aks-4", VERSIONS, open()).await;
     eventually("its rank is looked at again", async || {
-        // One row: the order in which this statement and the service lock several is not fixed.
+        // One row only: this statement and the service could lock several rows in different orders.
         let due = "UPDATE run_members SET window_ranked_until = '-infinity' WHERE name = 'm4'";
         sqlx::query(due).execute(world.pool()).await.unwrap();
         sqlx::query("UPDATE jobs SET run_at = now() WHERE kind = 'run.windows'").execute(world.pool()).await.unwrap();

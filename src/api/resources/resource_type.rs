@@ -229,9 +229,9 @@ pub struct Verbs {
 pub struct Limit {
     /// So many.
     pub most: i64,
-    /// The HTTP status of a creation beyond that.
+    /// The HTTP status with which the creation of one more is refused.
     pub status: StatusCode,
-    /// The error code of a creation beyond that.
+    /// The error code with which the creation of one more is refused.
     pub code: &'static str,
 }
 
